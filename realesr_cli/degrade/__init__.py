@@ -1,0 +1,1 @@
+"""The synthetic degradation: settings, sampled recipes, and their deterministic application."""

@@ -1,0 +1,113 @@
+"""Every deliberate error of the package, each with the exit code the command line gives for it.
+
+The message of an error says what went wrong, where, and what to do about it. Anything that is not a
+`RealesrError` is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class RealesrError(Exception):
+    """Base of every error raised on purpose."""
+
+    exit_code = 1
+
+    def __str__(self) -> str:
+        # KeyError would show its message in quotes; the subclasses below share the plain form.
+        return str(self.args[0]) if self.args else ""
+
+
+class ConfigError(RealesrError, ValueError):
+    """A setting, option or argument has a value that cannot be used."""
+
+    exit_code = 2
+
+
+class MissingDependency(RealesrError, ImportError):
+    """A library is not installed or cannot be loaded; the message names the package to install."""
+
+    exit_code = 2
+
+
+class Cancelled(RealesrError):
+    """The caller asked for the work to stop."""
+
+    exit_code = 130
+
+
+class ImageError(RealesrError):
+    """A picture could not be read, processed or written."""
+
+
+class UnreadableImage(ImageError, OSError):
+    """The file is missing, empty, damaged or no picture."""
+
+
+class UnsupportedImage(ImageError, ValueError):
+    """The picture is valid, but of a kind or size that is not handled."""
+
+
+class ImageWriteError(ImageError, OSError):
+    """The result could not be written."""
+
+
+class WeightsError(RealesrError):
+    """Something about a model's weights."""
+
+    exit_code = 3
+
+
+class UnknownModel(WeightsError, KeyError):
+    """No model of that name is registered and no such file exists."""
+
+
+class ModelUnavailable(WeightsError, OSError):
+    """The weights are not cached and cannot be fetched now (offline, or every address failed)."""
+
+
+class DownloadError(WeightsError, OSError):
+    """A download failed for good."""
+
+
+class ChecksumMismatch(WeightsError, ValueError):
+    """A file's size or SHA-256 is not what the registry states."""
+
+
+class CheckpointFormat(WeightsError, ValueError):
+    """A file is no checkpoint that can be loaded safely."""
+
+
+class UnknownArchitecture(WeightsError, ValueError):
+    """The tensors belong to a network this package does not know."""
+
+
+class DeviceError(RealesrError):
+    """The device asked for cannot be used."""
+
+    exit_code = 2
+
+
+class OutOfMemory(DeviceError, MemoryError):
+    """Not even the smallest piece of work fits in memory."""
+
+    exit_code = 4
+
+
+class DatasetError(RealesrError, ValueError):
+    """Training or evaluation pictures are missing, unreadable or do not match."""
+
+
+class TrainingError(RealesrError):
+    """Training could not start or go on."""
+
+
+class Diverged(TrainingError, ArithmeticError):
+    """The loss stayed non-finite, or validation stayed worse than the start."""
+
+
+class ResumeMismatch(TrainingError, ValueError):
+    """The run to resume was made with other settings."""
+
+
+class ExportError(RealesrError):
+    """A model could not be exported, or the export does not compute the same."""

@@ -1,0 +1,1 @@
+"""Networks and how to recognise them from their tensors."""

@@ -1,0 +1,1 @@
+"""Pure tensor functions on (B, C, H, W) in [0, 1]."""
