@@ -17,6 +17,10 @@ class RealesrError(Exception):
         return str(self.args[0]) if self.args else ""
 
 
+class RealesrWarning(UserWarning):
+    """Something the user should hear although the work goes on; told once where it repeats."""
+
+
 class ConfigError(RealesrError, ValueError):
     """A setting, option or argument has a value that cannot be used."""
 
