@@ -1,4 +1,4 @@
-"""Architecture records: from tensor shapes to a description, and from a description to a network."""
+"""Architecture records: from tensor shapes to a description, and from that to a network."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def make_activation(name: str, features: int) -> nn.Module:
 class Compact(nn.Module):
     """(B, 3, H, W) RGB in [0, 1] to (B, 3, H * scale, W * scale), not clamped; any H, W >= 1."""
 
-    def __init__(self, architecture: CompactArchitecture = CompactArchitecture()) -> None:  # noqa: B008
+    def __init__(self, architecture: CompactArchitecture = CompactArchitecture()) -> None:
         super().__init__()
         a = architecture
         self.architecture = a

@@ -52,10 +52,9 @@ class RRDBArchitecture:
         """Input pixels on each side that one output pixel depends on (verified by gradient).
 
         15 per block (three dense blocks of five 3x3 convolutions), and 4 for conv_first, conv_body
-        and what the convolutions after the up steps reach in input pixels.
+        and what the convolutions after the up steps reach in input pixels, rounded up.
         """
-        tail = 4 if self.up_steps >= 1 else 5
-        return (15 * self.blocks + tail) * self.unshuffle
+        return (15 * self.blocks + 4) * self.unshuffle
 
     def build(self) -> RRDBNet:
         """An untrained network of this architecture."""
@@ -138,7 +137,7 @@ class RRDBNet(nn.Module):
     right and bottom, and the result cut back.
     """
 
-    def __init__(self, architecture: RRDBArchitecture = RRDBArchitecture()) -> None:  # noqa: B008
+    def __init__(self, architecture: RRDBArchitecture = RRDBArchitecture()) -> None:
         super().__init__()
         a = architecture
         self.architecture = a
