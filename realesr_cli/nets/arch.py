@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from realesr_cli.errors import ConfigError, UnknownArchitecture
 from realesr_cli.nets.compact import CompactArchitecture, detect_compact
 from realesr_cli.nets.rrdbnet import RRDBArchitecture, canonical_names, detect_rrdb
+from realesr_cli.nets.srresnet import SRResNetArchitecture, detect_srresnet
 from realesr_cli.settings import did_you_mean, from_plain, to_plain
 
 V = TypeVar("V")
@@ -43,7 +44,7 @@ class Architecture(Protocol):
         ...
 
 
-RECORDS: tuple[type[Any], ...] = (RRDBArchitecture, CompactArchitecture)
+RECORDS: tuple[type[Any], ...] = (RRDBArchitecture, SRResNetArchitecture, CompactArchitecture)
 """Every known kind of generator."""
 
 # Compact's test is the loosest (numbered layers named body), so it comes last.
@@ -61,6 +62,11 @@ def detect(shapes: Shapes) -> Architecture:
     New, mid and old ESRGAN key layouts are known. Raises UnknownArchitecture, saying what was
     found, when the tensors belong to something else or some are missing.
     """
+    residual = detect_srresnet(shapes)
+    if residual is not None:
+        # Before renaming: its upconv1 is a name of ESRGAN's mid layout too.
+        _require_equal(residual, shapes)
+        return residual
     renamed = {new: tuple(shapes[old]) for old, new in canonical_names(shapes).items()}
     for detector in _DETECTORS:
         found = detector(renamed)

@@ -1,0 +1,186 @@
+"""The two discriminators of the field: spectrally normalised U-Net, and VGG style with batch norm."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from realesr_cli.errors import CheckpointFormat
+
+SLOPE = 0.2
+"""Negative slope of every LeakyReLU in both networks."""
+
+
+class SpectralConv2d(nn.Module):
+    """A bias-free convolution whose weight is divided by its largest singular value.
+
+    The singular value is that of the weight seen as a matrix (out, in * k * k). Its vectors are
+    kept as buffers and moved by one power iteration in every forward of training mode, by none in
+    evaluation (Miyato et al. 2018, algorithm 1). Names of the state: `weight_orig`, `weight_u`,
+    `weight_v`, as in published discriminator files.
+    """
+
+    weight_u: Tensor
+    weight_v: Tensor
+
+    def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, eps: float = 1e-12):
+        super().__init__()
+        self.stride = stride
+        self.padding = 1
+        self.eps = eps
+        drawn = nn.Conv2d(inputs, outputs, kernel, stride, 1, bias=False).weight.detach()
+        self.weight_orig = nn.Parameter(drawn)
+        self.register_buffer("weight_u", F.normalize(torch.randn(outputs), dim=0, eps=eps))
+        v = torch.randn(inputs * kernel * kernel)
+        self.register_buffer("weight_v", F.normalize(v, dim=0, eps=eps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) to (B, out, H', W')."""
+        return F.conv2d(x, self.normalised_weight(), stride=self.stride, padding=self.padding)
+
+    def normalised_weight(self) -> Tensor:
+        """The weight over its spectral norm; moves the power iteration in training mode."""
+        # Half precision would ruin the norm: the few products here stay in single precision.
+        with torch.autocast(self.weight_orig.device.type, enabled=False):
+            matrix = self.weight_orig.flatten(1)
+            if self.training:
+                self._iterate(matrix.detach())
+            # Clones, because a later forward moves the buffers before this one's backward.
+            u, v = self.weight_u.clone(), self.weight_v.clone()
+            return self.weight_orig / torch.dot(u, torch.mv(matrix, v))
+
+    def _iterate(self, matrix: Tensor) -> None:
+        with torch.no_grad():
+            v = F.normalize(torch.mv(matrix.t(), self.weight_u), dim=0, eps=self.eps)
+            self.weight_v.copy_(v)
+            u = F.normalize(torch.mv(matrix, self.weight_v), dim=0, eps=self.eps)
+            self.weight_u.copy_(u)
+
+
+class UNetDiscriminator(nn.Module):
+    """Real-ESRGAN's discriminator: one logit per pixel (Wang et al. 2021, section 3.4).
+
+    Input (B, 3, H, W) with H and W multiples of 8, RGB in [0, 1]; output (B, 1, H, W). Skips are
+    added after the activation. 4,376,897 parameters at 64 features.
+    """
+
+    def __init__(self, *, channels: int = 3, features: int = 64):
+        super().__init__()
+        n = features
+        self.conv0 = nn.Conv2d(channels, n, 3, 1, 1)
+        self.conv1 = SpectralConv2d(n, n * 2, kernel=4, stride=2)
+        self.conv2 = SpectralConv2d(n * 2, n * 4, kernel=4, stride=2)
+        self.conv3 = SpectralConv2d(n * 4, n * 8, kernel=4, stride=2)
+        self.conv4 = SpectralConv2d(n * 8, n * 4, kernel=3, stride=1)
+        self.conv5 = SpectralConv2d(n * 4, n * 2, kernel=3, stride=1)
+        self.conv6 = SpectralConv2d(n * 2, n, kernel=3, stride=1)
+        self.conv7 = SpectralConv2d(n, n, kernel=3, stride=1)
+        self.conv8 = SpectralConv2d(n, n, kernel=3, stride=1)
+        self.conv9 = nn.Conv2d(n, 1, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of being real, one per pixel; ValueError where a side is no multiple of 8."""
+        if x.shape[-2] % 8 or x.shape[-1] % 8:
+            raise ValueError(f"sides must be multiples of 8, got {tuple(x.shape[-2:])}")
+        x0 = _act(self.conv0(x))
+        x1 = _act(self.conv1(x0))
+        x2 = _act(self.conv2(x1))
+        x3 = _double(_act(self.conv3(x2)))
+        x4 = _double(_act(self.conv4(x3)) + x2)
+        x5 = _double(_act(self.conv5(x4)) + x1)
+        x6 = _act(self.conv6(x5)) + x0
+        result: Tensor = self.conv9(_act(self.conv8(_act(self.conv7(x6)))))
+        return result
+
+
+class VGGDiscriminator(nn.Module):
+    """The discriminator of SRGAN and ESRGAN: one logit per picture of a fixed size.
+
+    Input (B, 3, size, size) with size 128 (14,499,401 parameters at 64 features) or 256; output
+    (B, 1). Batch statistics are used in training mode (Ledig et al. 2017, figure 4).
+    """
+
+    def __init__(self, *, channels: int = 3, features: int = 64, size: int = 128):
+        super().__init__()
+        if size not in (128, 256):
+            raise ValueError(f"size must be 128 or 256, got {size}")
+        self.size = size
+        n = features
+        self.conv0_0 = nn.Conv2d(channels, n, 3, 1, 1)
+        self.conv0_1 = nn.Conv2d(n, n, 4, 2, 1, bias=False)
+        self.bn0_1 = nn.BatchNorm2d(n)
+        widths = [n, n * 2, n * 4, n * 8, n * 8] + [n * 8] * (size == 256)
+        self.levels = len(widths) - 1
+        for i in range(1, len(widths)):
+            before, width = widths[i - 1], widths[i]
+            self.add_module(f"conv{i}_0", nn.Conv2d(before, width, 3, 1, 1, bias=False))
+            self.add_module(f"bn{i}_0", nn.BatchNorm2d(width))
+            self.add_module(f"conv{i}_1", nn.Conv2d(width, width, 4, 2, 1, bias=False))
+            self.add_module(f"bn{i}_1", nn.BatchNorm2d(width))
+        self.linear1 = nn.Linear(n * 8 * 4 * 4, 100)
+        self.linear2 = nn.Linear(100, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logit of being real, one per picture; ValueError for any other size."""
+        if x.shape[-2:] != (self.size, self.size):
+            raise ValueError(f"expects {self.size}x{self.size}, got {tuple(x.shape[-2:])}")
+        x = _act(self.conv0_0(x))
+        x = _act(self.bn0_1(self.conv0_1(x)))
+        for i in range(1, self.levels + 1):
+            for j in (0, 1):
+                conv, norm = self.get_submodule(f"conv{i}_{j}"), self.get_submodule(f"bn{i}_{j}")
+                x = _act(norm(conv(x)))
+        result: Tensor = self.linear2(_act(self.linear1(x.flatten(1))))
+        return result
+
+
+def _act(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, SLOPE)
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+_PARAMETRISED = re.compile(r"(.*)\.parametrizations\.weight\.(original|0\._u|0\._v)$")
+_CLASSIC = {"original": "weight_orig", "0._u": "weight_u", "0._v": "weight_v"}
+
+
+def classic_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A discriminator's state with spectral-norm names of either style brought to the classic one.
+
+    `conv1.parametrizations.weight.original`, `.0._u`, `.0._v` become `conv1.weight_orig`,
+    `.weight_u`, `.weight_v`; a leading `module.` is dropped; everything else is kept.
+    """
+    result = {}
+    for key, value in state.items():
+        name = key.removeprefix("module.")
+        found = _PARAMETRISED.match(name)
+        result[f"{found[1]}.{_CLASSIC[found[2]]}" if found else name] = value
+    return result
+
+
+def load_discriminator(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a discriminator's tensors (either spectral-norm style) into a network, strictly.
+
+    Raises CheckpointFormat that names what does not fit.
+    """
+    own, given = net.state_dict(), classic_keys(state)
+    lacking = sorted(own.keys() - given.keys())
+    foreign = sorted(given.keys() - own.keys())
+    wrong = [k for k in own if k in given and own[k].shape != given[k].shape]
+    for what, keys in (
+        ("lacks", lacking),
+        ("has unknown", foreign),
+        ("has another shape of", wrong),
+    ):
+        if keys:
+            raise CheckpointFormat(
+                f"not the weights of this {type(net).__name__}: the file {what} {keys[0]!r} "
+                f"({len(keys)} such keys); give a discriminator file of the same kind and size"
+            )
+    net.load_state_dict(given)
