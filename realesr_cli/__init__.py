@@ -2,4 +2,50 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from realesr_cli.errors import RealesrError
+    from realesr_cli.image.read import read_image
+    from realesr_cli.image.record import Image
+    from realesr_cli.infer.api import upscale
+    from realesr_cli.infer.upscaler import Upscaler
+    from realesr_cli.weights.open import load_model, open_model
+
 __version__ = "0.1.0"
+
+# Where each public name lives. It is imported when first asked for, so that `import realesr_cli`
+# costs nothing and needs no torch.
+_PUBLIC = {
+    "Image": "realesr_cli.image.record",
+    "RealesrError": "realesr_cli.errors",
+    "Upscaler": "realesr_cli.infer.upscaler",
+    "load_model": "realesr_cli.weights.open",
+    "open_model": "realesr_cli.weights.open",
+    "read_image": "realesr_cli.image.read",
+    "upscale": "realesr_cli.infer.api",
+}
+
+__all__ = [
+    "Image",
+    "RealesrError",
+    "Upscaler",
+    "__version__",
+    "load_model",
+    "open_model",
+    "read_image",
+    "upscale",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -85,6 +85,10 @@ class UnknownArchitecture(WeightsError, ValueError):
     """The tensors belong to a network this package does not know."""
 
 
+class WeightsWriteError(WeightsError, OSError):
+    """Weights could not be written (disk full, no permission)."""
+
+
 class DeviceError(RealesrError):
     """The device asked for cannot be used."""
 

@@ -1,0 +1,167 @@
+"""A model's file, from the cache or the network: checked, locked, resumable, offline-aware."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+from realesr_cli.errors import (
+    ChecksumMismatch,
+    DownloadError,
+    ModelUnavailable,
+    RealesrError,
+    RealesrWarning,
+)
+from realesr_cli.weights import registry, store
+from realesr_cli.weights.registry import Entry
+from realesr_cli.weights.store import Report
+from realesr_cli.weights.transfer import AddressFailed, Network, discard, transfer
+
+PATIENT = Network()
+"""How downloads go unless a caller says otherwise."""
+
+_NO = frozenset({"", "0", "no", "false", "off"})
+
+
+def is_offline(offline: bool | None = None) -> bool:
+    """Whether the network may not be used: as given, else by REALESR_OFFLINE."""
+    if offline is not None:
+        return offline
+    return os.environ.get("REALESR_OFFLINE", "").strip().lower() not in _NO
+
+
+def ensure(
+    entry: Entry,
+    *,
+    offline: bool | None = None,
+    report: Report | None = None,
+    allow_unverified: bool = False,
+    network: Network = PATIENT,
+) -> Path:
+    """The path of the entry's file, fetched first if it is not cached; its contents are checked.
+
+    Size and SHA-256 must be what the registry states before a file gets its name. A file without a
+    known hash is fetched only with `allow_unverified`; its hash is then remembered, and must stay.
+    A cached file that is damaged is replaced. One process at a time fetches a file; the others
+    wait for it.
+
+    Raises ModelUnavailable (offline, no address, or every address failed; the line names the ways
+    out), ChecksumMismatch (a wrong or unverified file), DownloadError (disk full, folder that
+    cannot be written). An interrupted download goes on at the next call.
+    """
+    path = registry.cached(entry)
+    reason = problem(entry, path, allow_unverified) if path else "not in the cache"
+    if path is not None and not reason:
+        return path
+    if is_offline(offline):
+        if path is not None:
+            raise ChecksumMismatch(f"{path}: {reason}; offline, so it cannot be fetched again")
+        raise ModelUnavailable(_ways_out(entry, "is not cached and this is offline mode"))
+    if not entry.urls:
+        raise ModelUnavailable(
+            f"{entry.name} has no public address: get {entry.file} and run "
+            "`realesr models import FILE`"
+        )
+    if entry.sha256 is None and not allow_unverified:
+        raise ChecksumMismatch(
+            f"{entry.name}: its SHA-256 is not known, so the file cannot be checked; "
+            "--allow-unverified fetches it all the same"
+        )
+    if path is not None:
+        warnings.warn(f"{path}: {reason}; fetched again", RealesrWarning, stacklevel=2)
+    return _fetch_locked(entry, allow_unverified, network, report)
+
+
+def problem(entry: Entry, path: Path, allow_unverified: bool = False) -> str:
+    """What is wrong with a cached file, in words; empty if nothing.
+
+    The size is looked at every time, the hash computed once and again when size or time change.
+    """
+    size = path.stat().st_size
+    if entry.bytes is not None and size != entry.bytes:
+        return f"{size} bytes where {entry.bytes} belong"
+    expected = entry.sha256 or store.recorded_hash(path)
+    if expected is None:
+        if not allow_unverified:
+            return "its SHA-256 is not known (--allow-unverified takes it as it is)"
+        store.current_hash(path)
+        return ""
+    if store.remembered_hash(path) == expected:
+        return ""
+    found = store.sha256_of(path)
+    if found != expected:
+        return f"SHA-256 {found[:12]}... where {expected[:12]}... belongs"
+    store.remember_hash(path, found)
+    return ""
+
+
+def _fetch_locked(
+    entry: Entry, allow_unverified: bool, network: Network, report: Report | None
+) -> Path:
+    path = registry.cache_path(entry)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with store.locked(path.with_name(path.name + ".lock")):
+            # Another process may have fetched it while this one waited.
+            if not (path.is_file() and not problem(entry, path, allow_unverified)):
+                _fetch(entry, path, network, report)
+    except OSError as error:
+        if isinstance(error, RealesrError):
+            raise
+        raise DownloadError(
+            f"{path.parent}: cannot be written ({error.strerror}); set REALESR_HOME to a folder "
+            "that can"
+        ) from error
+    return path
+
+
+def _fetch(entry: Entry, path: Path, network: Network, report: Report | None) -> None:
+    """Try the addresses in order until one gives the right file."""
+    part = path.with_name(path.name + ".part")
+    reasons: list[str] = []
+    wrong = 0
+    for url in entry.urls:
+        try:
+            found = _from_address(entry, url, part, network, report)
+        except AddressFailed as error:
+            reasons.append(f"{url}: {error}")
+            continue
+        except ChecksumMismatch as error:
+            wrong += 1
+            reasons.append(f"{url}: {error}")
+            continue
+        os.replace(part, path)
+        discard(part)
+        store.remember_hash(path, found)
+        return
+    listed = "; ".join(reasons)
+    if wrong == len(entry.urls):
+        raise ChecksumMismatch(f"{entry.name}: no address gave the right file ({listed})")
+    raise ModelUnavailable(_ways_out(entry, f"could not be fetched ({listed})"))
+
+
+def _from_address(
+    entry: Entry, url: str, part: Path, network: Network, report: Report | None
+) -> str:
+    """Fill the part file from one address; returns the hash that was found to be right."""
+    while True:
+        resumed = part.is_file() and part.stat().st_size > 0
+        transfer(url, part, entry.bytes, network=network, report=report)
+        found = store.sha256_of(part)
+        if entry.sha256 is None or found == entry.sha256:
+            return found
+        discard(part)
+        # Bytes of an older download may have been of another file: once more, from the start.
+        if not resumed:
+            raise ChecksumMismatch(
+                f"SHA-256 {found[:12]}... where {entry.sha256[:12]}... belongs; not kept"
+            )
+
+
+def _ways_out(entry: Entry, what: str) -> str:
+    return (
+        f"{entry.name} {what}: on a connected machine run `realesr models pull {entry.name}` and "
+        f"here `realesr models import {entry.file}`, or choose a cached model "
+        "(`realesr models list`), or give a path with --model FILE"
+    )
