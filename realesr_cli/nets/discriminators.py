@@ -1,4 +1,4 @@
-"""The two discriminators of the field: spectrally normalised U-Net, and VGG style with batch norm."""
+"""The two discriminators of the field: U-Net with spectral norm, and VGG style with batch norm."""
 
 from __future__ import annotations
 
