@@ -1,4 +1,4 @@
-"""Many pictures through one upscaler: reading and writing beside inference, one record per picture."""
+"""Many pictures through one upscaler, read and written beside inference: one record each."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Upscale(Protocol):
 class BatchSettings:
     """What holds for every picture of a run."""
 
-    upscale: UpscaleSettings = UpscaleSettings()
-    write: WriteSettings = WriteSettings()
+    upscale: UpscaleSettings = field(default_factory=UpscaleSettings)
+    write: WriteSettings = field(default_factory=WriteSettings)
     max_pixels: int | None = None
     fail_fast: bool = False
     in_flight_bytes: int = 1 << 30
@@ -235,9 +235,7 @@ def _upscale_all(line: _Line, gate: _Gate, upscale: Upscale) -> None:
 def _upscale(item: _Item, line: _Line, upscale: Upscale) -> None:
     image, item.image = item.image, None
     assert image is not None
-    item.image = upscale(
-        image, line.settings.upscale, report=line.hooks.tiles, cancel=line.stopped
-    )
+    item.image = upscale(image, line.settings.upscale, report=line.hooks.tiles, cancel=line.stopped)
 
 
 def _write_all(line: _Line, gate: _Gate, records: list[Record]) -> None:
@@ -337,4 +335,3 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
             {"input": r.job.source.name, "error": r.error} for r in records if r.status == "failed"
         ],
     }
-

@@ -10,11 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from realesr_cli.errors import ConfigError, ImageError, ImageWriteError, RealesrError, UnsupportedImage
-from realesr_cli.image.formats import check_size, format_of
+from realesr_cli.errors import (
+    ConfigError,
+    ImageError,
+    ImageWriteError,
+    RealesrError,
+    UnsupportedImage,
+)
+from realesr_cli.image.formats import check_size
 from realesr_cli.image.probe import Header, probe, whole_size
 from realesr_cli.infer import naming
-from realesr_cli.infer.naming import Destination
+from realesr_cli.infer.naming import Destination, known_format
 from realesr_cli.infer.settings import UpscaleSettings, output_size
 from realesr_cli.infer.sources import Source
 
@@ -39,12 +45,16 @@ class Job:
     """Why the picture cannot be done; the rest of the run goes on."""
 
     @property
-    def output_bytes(self) -> int:
-        """Size of the result in memory, as integers."""
+    def pixel_bytes(self) -> int:
+        """Bytes of one pixel of the result in memory, as integers."""
         if self.header is None:
             return 0
-        channels = self.header.channels + self.header.alpha
-        return self.out_height * self.out_width * channels * (self.header.bits // 8)
+        return (self.header.channels + self.header.has_alpha) * (self.header.bits // 8)
+
+    @property
+    def output_bytes(self) -> int:
+        """Size of the result in memory, as integers."""
+        return self.out_height * self.out_width * self.pixel_bytes
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Rules:
 
     model: str
     scale: int
-    settings: UpscaleSettings = UpscaleSettings()
+    settings: UpscaleSettings = field(default_factory=UpscaleSettings)
     max_pixels: int | None = None
     overwrite: bool = False
 
@@ -99,22 +109,22 @@ def _measured(source: Source, wanted: Destination, rules: Rules) -> Job:
     assert subject is not None
     try:
         header = probe(subject, max_pixels=rules.max_pixels)
-        height, width = output_size(header.height, header.width, rules.settings, rules.scale)
+        height, width = output_size(rules.settings, (header.height, header.width), rules.scale)
     except ImageError as error:
         return Job(source, error=error)
     scale = rules.settings.scale
     if scale is None:
         scale = rules.scale if not resized(rules.settings) else width / header.width
-    facts = naming.Facts(rules.model, scale, height, width, source)
+    facts = naming.Facts(rules.model, scale, height, width, header, source)
     target = naming.target(wanted, facts)
-    format = wanted.format or (None if target is None else format_of(target))
+    format = wanted.format or (None if target is None else known_format(target))
     job = Job(source, target, format or "", header, height, width)
     try:
         if format is None:
             raise UnsupportedImage(
                 f"{target}: cannot be written with that extension; name another with --format"
             )
-        check_size(format, height, width)
+        check_size(format, height, width, bytes_per_pixel=job.pixel_bytes)
     except ImageError as error:
         return replace(job, error=error)
     return job
@@ -271,7 +281,9 @@ def _with_finished(
     there = [t for t in there if t.is_file()]
     sizes: dict[Path, tuple[int, int] | None] = {}
     with ThreadPoolExecutor(_CHECKERS) as pool:
-        for done, (path, size) in enumerate(zip(there, pool.map(whole_size, there), strict=True), 1):
+        for done, (path, size) in enumerate(
+            zip(there, pool.map(whole_size, there), strict=True), 1
+        ):
             sizes[path] = size
             if report is not None:
                 report(done, len(there))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import string
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from realesr_cli.errors import ConfigError
-from realesr_cli.image.formats import format_of, output_extension
+from realesr_cli.errors import ConfigError, UnsupportedImage
+from realesr_cli.image.formats import (
+    WRITABLE,
+    Described,
+    default_extension,
+    extension_of,
+    format_of,
+)
 from realesr_cli.infer.sources import Source
 from realesr_cli.settings import did_you_mean
 
@@ -36,13 +42,14 @@ class Destination:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a template may speak of besides the source itself; sizes are of the result, in pixels."""
+    """What a template may speak of besides the source; sizes are of the result, in pixels."""
 
     model: str
     scale: float
     height: int
     width: int
-    source: Source = field(default_factory=lambda: Source(None))
+    picture: Described
+    source: Source
 
 
 def destination(
@@ -78,7 +85,7 @@ def destination(
     several = sources > 1 or from_folder
     if path.is_dir() or output.endswith(("/", os.sep)):
         return Destination("folder", folder=path, template=template, format=format)
-    known = format_of(path)
+    known = known_format(path)
     if several and known is None and not path.exists():
         return Destination("folder", folder=path, template=template, format=format)
     if several:
@@ -117,11 +124,11 @@ def _fields(text: str) -> list[str]:
 
 def _agreed(path: Path, format: str | None) -> str:
     """The format a file name states; ConfigError where it states none or another than asked."""
-    known = format_of(path)
+    known = known_format(path)
     if known is None:
         raise ConfigError(
-            f"-o {path}: no picture format has the extension {path.suffix!r}; use .png, .jpg, "
-            ".webp, .tiff, .avif or .bmp, or end a folder with a slash"
+            f"-o {path}: {path.suffix or 'no extension'!r} is no format that can be written; use "
+            f"one of {', '.join(WRITABLE)}, or end a folder with a slash"
         )
     if format is not None and format != known:
         raise ConfigError(f"-o {path} is {known}, --format says {format}: leave one away")
@@ -149,11 +156,10 @@ def target(wanted: Destination, facts: Facts) -> Path | None:
 
 def _fill(wanted: Destination, facts: Facts) -> str:
     source = facts.source
-    extension = output_extension(source.extension, wanted.format)
     values = {
         "stem": source.stem,
         "name": source.stem + source.extension,
-        "ext": extension,
+        "ext": _extension(wanted, facts),
         "parent": "" if source.path is None else Path(os.path.abspath(source.path)).parent.name,
         "scale": scale_label(facts.scale),
         "model": facts.model,
@@ -161,6 +167,24 @@ def _fill(wanted: Destination, facts: Facts) -> str:
         "height": str(facts.height),
     }
     return string.Formatter().vformat(wanted.template, (), values)
+
+
+def _extension(wanted: Destination, facts: Facts) -> str:
+    """The source's own extension, as it is spelled, where the result can be written so."""
+    if wanted.format is not None:
+        usual = extension_of(wanted.format)
+    else:
+        usual = default_extension(facts.picture)
+    own = facts.source.extension
+    return own if known_format(Path("x" + own)) == format_of(Path("x" + usual)) else usual
+
+
+def known_format(path: Path) -> str | None:
+    """The format that a file name states, None where it states none that can be written."""
+    try:
+        return format_of(path)
+    except UnsupportedImage:
+        return None
 
 
 def scale_label(scale: float) -> str:
