@@ -1,0 +1,94 @@
+"""Blur kernels from their parameters: Gaussian, generalized Gaussian, plateau and sinc.
+
+Sources: Real-ESRGAN (Wang et al. 2021), section 3.1 and appendix A; the generalized Gaussian and
+plateau shapes are those of Liu et al. 2020. Kernels are point-symmetric, so that correlation and
+convolution agree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from realesr_cli.settings import check, option
+
+GAUSSIANS = ("iso", "aniso")
+GENERALIZED = ("generalized_iso", "generalized_aniso")
+PLATEAUS = ("plateau_iso", "plateau_aniso")
+KINDS = (*GAUSSIANS, *GENERALIZED, *PLATEAUS, "sinc", "none")
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The plain numbers of one kernel; those its kind has no use for keep their defaults."""
+
+    kind: str = option(help="shape of the kernel; none leaves the picture as it is", choices=KINDS)
+    size: int = option(help="taps on each side, odd", low=1, high=255)
+    sigma_x: float = option(1.0, help="standard deviation along the first axis, pixels", above=0)
+    sigma_y: float = option(1.0, help="the same along the second axis; as sigma_x if iso", above=0)
+    theta: float = option(0.0, help="turn of the axes in radians, from x to y (downwards)")
+    beta: float = option(1.0, help="shape of generalized and plateau kernels", above=0)
+    cutoff: float = option(math.pi, help="of sinc kernels, in radians per pixel", above=0)
+    shift: float = option(0.0, help="offset of the centre in pixels, right and down")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def build(kernel: Kernel) -> Array:
+    """The kernel as a (size, size) float64 array with sum 1."""
+    if kernel.kind == "none":
+        taps = np.zeros((kernel.size, kernel.size))
+        taps[kernel.size // 2, kernel.size // 2] = 1.0
+        return taps
+    if kernel.kind == "sinc":
+        return sinc(kernel.size, kernel.cutoff)
+    isotropic = not kernel.kind.endswith("aniso")
+    quadratic = _quadratic_form(
+        kernel.size,
+        (kernel.sigma_x, kernel.sigma_x if isotropic else kernel.sigma_y),
+        0.0 if isotropic else kernel.theta,
+        kernel.shift,
+    )
+    if kernel.kind in GAUSSIANS:
+        taps = np.exp(-quadratic / 2)
+    elif kernel.kind in GENERALIZED:
+        taps = np.exp(-(quadratic**kernel.beta) / 2)
+    else:
+        taps = 1 / (1 + quadratic**kernel.beta)
+    return np.asarray(taps / taps.sum())
+
+
+def _quadratic_form(size: int, sigmas: tuple[float, float], theta: float, shift: float) -> Array:
+    """C' S^-1 C on the grid, S = R diag(sigma^2) R'; x to the right, y down."""
+    offsets = np.arange(size) - (size - 1) / 2 - shift
+    x, y = offsets[None, :], offsets[:, None]
+    along = x * math.cos(theta) + y * math.sin(theta)
+    across = y * math.cos(theta) - x * math.sin(theta)
+    return np.asarray((along / sigmas[0]) ** 2 + (across / sigmas[1]) ** 2)
+
+
+def sinc(size: int, cutoff: float) -> Array:
+    """The circular low-pass (jinc) filter with its ringing, (size, size) with sum 1.
+
+    `cutoff` is in radians per pixel: pi passes all that a row can hold. Real-ESRGAN, equation 6.
+    """
+    taps = sinc_raw(size, cutoff)
+    return np.asarray(taps / taps.sum())
+
+
+def sinc_raw(size: int, cutoff: float) -> Array:
+    """The filter before its sum is made 1: w J1(w r) / (2 pi r), and w^2 / (4 pi) at the centre."""
+    offsets = np.arange(size) - (size - 1) / 2
+    radius = np.hypot(offsets[None, :], offsets[:, None])
+    centre = radius == 0
+    safe = np.where(centre, 1.0, radius)
+    bessel = torch.special.bessel_j1(torch.from_numpy(cutoff * safe)).numpy()
+    around = cutoff * bessel / (2 * math.pi * safe)
+    return np.asarray(np.where(centre, cutoff**2 / (4 * math.pi), around))

@@ -1,0 +1,184 @@
+"""Training pairs: a batch of ground truths to aligned crops, and the pool that mixes batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realesr_cli.degrade.config import DegradationConfig
+from realesr_cli.degrade.pipeline import NoiseDevice, apply, sample_batch
+from realesr_cli.degrade.recipe import Recipe, Sharpen
+from realesr_cli.errors import ConfigError
+from realesr_cli.ops.filters import usm_sharpen
+from realesr_cli.settings import check, option
+
+Corner = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A batch for training.
+
+    `lq` is (B, 3, h, w), `gt` and `gt_usm` are (B, 3, h * scale, w * scale), all in [0, 1];
+    `gt_usm` is the sharpened ground truth, or `gt` itself where that was not asked for.
+    """
+
+    lq: Tensor
+    gt: Tensor
+    gt_usm: Tensor
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """What pairs are wanted."""
+
+    scale: int = option(4, help="ground truth over low quality", low=1)
+    patch: int | None = option(64, help="side of the low-quality crop in pixels; none: all", low=1)
+    sharpened_gt: bool = option(True, help="make the sharpened ground truth too")
+    noise_device: NoiseDevice = option(
+        "cpu", choices=("cpu", "input"), help="where noise is drawn: see pipeline.apply"
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@torch.no_grad()
+def make_pairs(
+    gt: Tensor, config: DegradationConfig, rng: np.random.Generator, plan: PairPlan
+) -> Pair:
+    """Degrade ground truths, (B, 3, H, W) in [0, 1], and cut aligned crops at random places.
+
+    The low-quality side starts from the sharpened ground truth if `config.usm`. Places lie on the
+    low-quality grid and are drawn for each picture (for the batch if `config.compatible`).
+    Raises ConfigError if the crop is larger than the low-quality picture.
+    """
+    height, width = gt.shape[-2:]
+    count = gt.shape[0]
+    recipes = sample_batch(config, rng, count, scale=plan.scale, size=(height, width))
+    corners = _corners(recipes, rng, plan, shared=config.compatible)
+    start = sharp = gt.float()
+    if config.usm or plan.sharpened_gt:
+        sharp = _sharpened(start, config)
+    if config.usm:
+        # The first operation has just been done, and its result is needed for the losses too.
+        recipes = tuple(_without_sharpening(recipe) for recipe in recipes)
+    lq = apply(recipes, sharp if config.usm else start, noise_device=plan.noise_device)
+    patch = (plan.patch, plan.patch) if plan.patch else recipes[0].lq_size
+    gt_patch = (patch[0] * plan.scale, patch[1] * plan.scale)
+    far = [(top * plan.scale, left * plan.scale) for top, left in corners]
+    gt_crop = _crop(start, far, gt_patch)
+    if not plan.sharpened_gt:
+        return Pair(_crop(lq, corners, patch), gt_crop, gt_crop)
+    if config.compatible:
+        # The reference sharpens the crop again, which differs near its borders.
+        return Pair(_crop(lq, corners, patch), gt_crop, _sharpened(gt_crop, config))
+    return Pair(_crop(lq, corners, patch), gt_crop, _crop(sharp, far, gt_patch))
+
+
+def _corners(
+    recipes: tuple[Recipe, ...], rng: np.random.Generator, plan: PairPlan, *, shared: bool
+) -> list[Corner]:
+    """Top and left of each crop in low-quality pixels."""
+    height, width = recipes[0].lq_size
+    if plan.patch is None:
+        return [(0, 0)] * len(recipes)
+    if plan.patch > min(height, width):
+        raise ConfigError(
+            f"a crop of {plan.patch} low-quality pixels does not fit into {height}x{width} "
+            f"(ground truth of {recipes[0].height}x{recipes[0].width} at scale {plan.scale})"
+        )
+    high = (height - plan.patch + 1, width - plan.patch + 1)
+    drawn = rng.integers(0, high, size=(1 if shared else len(recipes), 2))
+    corners = [(int(top), int(left)) for top, left in drawn]
+    return corners * len(recipes) if shared else corners
+
+
+def _crop(pictures: Tensor, corners: list[Corner], size: tuple[int, int]) -> Tensor:
+    cut = [
+        picture[:, top : top + size[0], left : left + size[1]]
+        for picture, (top, left) in zip(pictures, corners, strict=True)
+    ]
+    return torch.stack(cut)
+
+
+def _sharpened(pictures: Tensor, config: DegradationConfig) -> Tensor:
+    parts = torch.split(pictures, 1) if pictures.device.type == "cpu" else (pictures,)
+    return torch.cat(
+        [
+            usm_sharpen(
+                part,
+                weight=config.usm_weight,
+                radius=config.usm_radius,
+                threshold=config.usm_threshold,
+            )
+            for part in parts
+        ]
+    )
+
+
+def _without_sharpening(recipe: Recipe) -> Recipe:
+    kept = tuple(op for op in recipe.operations if not isinstance(op, Sharpen))
+    return replace(recipe, operations=kept)
+
+
+class Pool:
+    """Pairs of earlier batches, exchanged at random: Real-ESRGAN's "training pair pool".
+
+    While the pool fills, pairs come back as they went in. Then each call returns pairs picked from
+    the pool at random and puts the new ones in their places: no pair is lost or doubled.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = check_pool(size)
+        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def exchange(self, pair: Pair, rng: np.random.Generator) -> Pair:
+        """A batch as large as `pair`. Raises ConfigError unless it divides the pool's size."""
+        count = pair.lq.shape[0]
+        check_pool(self.size, batch=count)
+        fresh = list(zip(pair.lq, pair.gt, pair.gt_usm, strict=True))
+        if len(self._pairs) < self.size:
+            self._pairs += [_own(item) for item in fresh]
+            return pair
+        slots = rng.permutation(self.size)[:count]
+        taken = [self._pairs[slot] for slot in slots]
+        for slot, item in zip(slots, fresh, strict=True):
+            self._pairs[slot] = _own(item)
+        lq, gt, gt_usm = (torch.stack(list(column)) for column in zip(*taken, strict=True))
+        return Pair(lq, gt, gt_usm)
+
+    def state(self) -> dict[str, Tensor]:
+        """The pairs held, for a checkpoint; empty before the first exchange."""
+        if not self._pairs:
+            return {}
+        columns = zip(*self._pairs, strict=True)
+        names = ("lq", "gt", "gt_usm")
+        return {n: torch.stack(list(c)) for n, c in zip(names, columns, strict=True)}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take up the pairs of `state()`."""
+        held = [state[name] for name in ("lq", "gt", "gt_usm")] if state else []
+        self._pairs = [_own(item) for item in zip(*held, strict=True)]
+
+
+def _own(item: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    # A slice would keep its whole batch in memory.
+    lq, gt, gt_usm = item
+    return lq.clone(), gt.clone(), gt_usm.clone()
+
+
+def check_pool(size: int, *, batch: int = 1) -> int:
+    """The size, if a pool can have it; ConfigError says which sizes suit the batch."""
+    if size < 1 or size % batch:
+        below, above = size - size % batch, size - size % batch + batch
+        fitting = f"{below} or {above}" if below > 0 else f"{above}"
+        raise ConfigError(
+            f"a pool of {size} pairs cannot be exchanged in batches of {batch}: "
+            f"set pool to a multiple of the batch, such as {fitting}"
+        )
+    return size

@@ -1,0 +1,223 @@
+"""Degradation from end to end: settings to recipes, recipes and pictures to worse pictures."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from realesr_cli.degrade import noise
+from realesr_cli.degrade.codec import through_libjpeg
+from realesr_cli.degrade.config import DegradationConfig
+from realesr_cli.degrade.kernels import Kernel, build
+from realesr_cli.degrade.recipe import (
+    STRIDE,
+    Compress,
+    Filter,
+    GaussianNoise,
+    Operation,
+    PoissonNoise,
+    Recipe,
+    Round,
+    Scale,
+    Sharpen,
+)
+from realesr_cli.degrade.sampling import Chance, Draw, draw_staged, seed
+from realesr_cli.degrade.shuffled import draw_shuffled
+from realesr_cli.errors import ConfigError
+from realesr_cli.ops.filters import filter2d, usm_sharpen
+from realesr_cli.ops.jpeg import DEFAULT_STYLE, REFERENCE_STYLE, jpeg
+from realesr_cli.ops.resize import resize
+
+NoiseDevice = Literal["cpu", "input"]
+
+
+def sample(
+    config: DegradationConfig, rng: np.random.Generator, *, scale: int, size: tuple[int, int]
+) -> Recipe:
+    """Draw what is done to one ground truth of `size` (height, width) pixels.
+
+    Every number, seeds of noise included, comes from `rng`. Raises ConfigError if the picture is
+    smaller than `scale`.
+    """
+    return sample_batch(config, rng, 1, scale=scale, size=size)[0]
+
+
+def sample_batch(
+    config: DegradationConfig,
+    rng: np.random.Generator,
+    count: int,
+    *,
+    scale: int,
+    size: tuple[int, int],
+) -> tuple[Recipe, ...]:
+    """Draw what is done to `count` ground truths of one size.
+
+    All choices are independent, unless `config.compatible`: then those which the reference makes
+    once per batch (resizes, kind of noise, second blur, order of the end, pattern of gray noise)
+    are shared. Raises ConfigError as `sample` does.
+    """
+    batch_seed = seed(rng) if config.compatible else 0
+    recipes = []
+    for _ in range(count):
+        # A fresh generator of the same seed repeats the shared choices for every picture.
+        shared = np.random.default_rng(batch_seed) if config.compatible else rng
+        draw = Draw(Chance(rng, shared, config.compatible), size, scale)
+        if config.shuffled is not None:
+            recipes.append(draw_shuffled(config.shuffled, draw))
+        else:
+            recipes.append(draw_staged(config, draw))
+    return tuple(recipes)
+
+
+@torch.no_grad()
+def apply(
+    recipes: Recipe | Sequence[Recipe], gt: Tensor, *, noise_device: NoiseDevice = "cpu"
+) -> Tensor:
+    """The low-quality versions of ground truths, as their recipes say.
+
+    Args:
+        recipes: one for every picture, or a single one for all.
+        gt: RGB, (B, 3, H, W) in [0, 1].
+        noise_device: where noise is drawn. "cpu" gives the same noise wherever `gt` is; "input"
+            draws on the device of `gt`, which is faster on a GPU.
+
+    Returns (B, 3, H // scale, W // scale), float32 with 8-bit values in [0, 1]. On the CPU each
+    picture is worked on by itself, so that its result does not depend on its neighbours; on a GPU
+    pictures that need the same step go through it together. Raises ConfigError if the recipes are
+    not for pictures of this number and size.
+    """
+    listed = (recipes,) * gt.shape[0] if isinstance(recipes, Recipe) else tuple(recipes)
+    _check_fit(listed, gt)
+    source = gt.device if noise_device == "input" else torch.device("cpu")
+    pictures = list(torch.split(gt.float(), 1))
+    if gt.device.type == "cpu":
+        done = [
+            _run((recipe,), [one], source)[0] for recipe, one in zip(listed, pictures, strict=True)
+        ]
+    else:
+        done = _run(listed, pictures, source)
+    for recipe, picture in zip(listed, done, strict=True):
+        if tuple(picture.shape[-2:]) != recipe.lq_size:
+            height, width = picture.shape[-2:]
+            raise ConfigError(
+                f"the recipe ends with {height}x{width} pixels in place of "
+                f"{recipe.lq_size[0]}x{recipe.lq_size[1]}: its last resize is missing or wrong"
+            )
+    return torch.cat(done)
+
+
+def _check_fit(recipes: Sequence[Recipe], gt: Tensor) -> None:
+    if gt.ndim != 4 or gt.shape[1] != 3:
+        raise ConfigError(f"pictures are (B, 3, H, W), got {tuple(gt.shape)}")
+    if len(recipes) != gt.shape[0] or not recipes:
+        raise ConfigError(f"{len(recipes)} recipes for {gt.shape[0]} pictures")
+    for recipe in recipes:
+        if (recipe.height, recipe.width) != tuple(gt.shape[-2:]):
+            raise ConfigError(
+                f"the recipe is for a picture of {recipe.height}x{recipe.width} (height x width), "
+                f"this one has {gt.shape[-2]}x{gt.shape[-1]}"
+            )
+    if len({recipe.lq_size for recipe in recipes}) > 1:
+        raise ConfigError("the recipes of one batch have different scales")
+
+
+def _run(recipes: Sequence[Recipe], pictures: list[Tensor], source: torch.device) -> list[Tensor]:
+    """All operations on all pictures, each (1, 3, H, W), together where they are alike."""
+    pictures = list(pictures)
+    for step in range(max(len(recipe.operations) for recipe in recipes)):
+        groups: dict[Hashable, list[int]] = defaultdict(list)
+        for index, recipe in enumerate(recipes):
+            if step < len(recipe.operations):
+                key = _alike(recipe.operations[step])
+                groups[key, pictures[index].shape].append(index)
+        for members in groups.values():
+            batch = torch.cat([pictures[index] for index in members])
+            operations = [recipes[index].operations[step] for index in members]
+            results = torch.split(_perform(operations, batch, source), 1)
+            for index, result in zip(members, results, strict=True):
+                pictures[index] = result
+    return pictures
+
+
+def _alike(operation: Operation) -> Hashable:
+    """Operations with the same key can be performed on one batch."""
+    if isinstance(operation, Filter):
+        return Filter, operation.kernel.size, operation.kernel.kind == "none"
+    if isinstance(operation, Compress):
+        return Compress, operation.encoder, operation.reference
+    if isinstance(operation, GaussianNoise | PoissonNoise):
+        return "noise"
+    return operation
+
+
+def _perform(operations: Sequence[Operation], batch: Tensor, source: torch.device) -> Tensor:
+    """One operation on each picture of a batch; the operations are alike."""
+    first = operations[0]
+    if isinstance(first, Sharpen):
+        return usm_sharpen(
+            batch, weight=first.weight, radius=first.radius, threshold=first.threshold
+        )
+    if isinstance(first, Filter):
+        return _filter([op.kernel for op in operations if isinstance(op, Filter)], batch)
+    if isinstance(first, Scale):
+        return _resize(first, batch)
+    if isinstance(first, Compress):
+        return _compress([op for op in operations if isinstance(op, Compress)], batch)
+    if isinstance(first, Round):
+        return (batch * 255).round_().clamp_(0, 255).div_(255)
+    noisy = [_noisy(op, picture, source) for op, picture in zip(operations, batch, strict=True)]
+    return torch.stack(noisy).clamp_(0, 1)
+
+
+def _filter(kernels: Sequence[Kernel], batch: Tensor) -> Tensor:
+    if kernels[0].kind == "none":
+        return batch
+    built = np.stack([build(kernel) for kernel in kernels])
+    return filter2d(batch, torch.from_numpy(built).to(batch))
+
+
+def _resize(scale: Scale, batch: Tensor) -> Tensor:
+    size = (scale.height, scale.width)
+    if scale.mode == STRIDE:
+        step = -(-batch.shape[-2] // scale.height)
+        return batch[..., ::step, ::step]
+    if scale.factor and scale.mode != "area":
+        return F.interpolate(batch, scale_factor=scale.factor, mode=scale.mode, align_corners=False)
+    return resize(batch, size, scale.mode)
+
+
+def _compress(operations: Sequence[Compress], batch: Tensor) -> Tensor:
+    first = operations[0]
+    if first.encoder == "libjpeg":
+        coded = [
+            through_libjpeg(one, round(op.quality))
+            for op, one in zip(operations, batch, strict=True)
+        ]
+        return torch.stack(coded)
+    quality = torch.tensor([op.quality for op in operations], dtype=batch.dtype)
+    return jpeg(batch, quality, style=REFERENCE_STYLE if first.reference else DEFAULT_STYLE)
+
+
+def _noisy(operation: Operation, picture: Tensor, source: torch.device) -> Tensor:
+    if isinstance(operation, GaussianNoise):
+        return noise.gaussian(
+            picture,
+            operation.sigma,
+            gray=operation.gray,
+            source=noise.generator(operation.seed, source),
+            mix=operation.mix,
+        )
+    assert isinstance(operation, PoissonNoise)
+    return noise.poisson(
+        picture,
+        operation.scale,
+        gray=operation.gray,
+        levels=operation.levels,
+        source=noise.generator(operation.seed, source),
+    )

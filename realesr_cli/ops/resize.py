@@ -1,0 +1,156 @@
+"""Resizing: torch's area, bilinear and bicubic, exact area averages, and MATLAB-compatible bicubic.
+
+Three interpolations in use are all called bicubic: MATLAB and Pillow take a = -0.5 and widen the
+kernel when shrinking (antialiasing); OpenCV and torch take a = -0.75 and do not.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from realesr_cli.errors import ConfigError
+from realesr_cli.settings import did_you_mean
+
+TORCH_MODES = ("area", "bilinear", "bicubic")
+MATRIX_MODES = ("box", "matlab", "triangle", "lanczos")
+MODES = (*TORCH_MODES, *MATRIX_MODES)
+
+# Outputs worked on together when a banded matrix is applied: wide enough for a matrix product to
+# pay, narrow enough to skip most of the zeros.
+_BLOCK = 64
+
+
+def resize(pictures: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    """(B, C, H, W) resized to `size` (height, width); not clamped.
+
+    Modes:
+        area: average of the pixels touched, by whole pixels (adaptive average pooling).
+        bilinear, bicubic: sampled at pixel centres, without antialiasing; bicubic has a = -0.75.
+        box: exact area average with fractions of pixels, as OpenCV's INTER_AREA.
+        matlab: bicubic a = -0.5, antialiased when shrinking, as MATLAB's imresize.
+        triangle, lanczos: the same with a tent and a three-lobed Lanczos kernel, as Pillow's.
+
+    Raises ConfigError for an unknown mode.
+    """
+    height, width = size
+    if (height, width) == tuple(pictures.shape[-2:]):
+        if mode not in MODES:
+            raise ConfigError(_unknown(mode))
+        return pictures
+    if mode == "area":
+        return F.interpolate(pictures, size=size, mode="area")
+    if mode in TORCH_MODES:
+        return F.interpolate(pictures, size=size, mode=mode, align_corners=False)
+    if mode not in MATRIX_MODES:
+        raise ConfigError(_unknown(mode))
+    border = "symmetric" if mode == "matlab" else "clip"
+    for axis, length in ((-2, height), (-1, width)):
+        ratio = length / pictures.shape[axis]
+        pictures = _resample_axis(pictures, axis, length, (ratio, mode, border))
+    return pictures
+
+
+def _unknown(mode: str) -> str:
+    return f"resize mode {mode!r}: must be one of {', '.join(MODES)}{did_you_mean(mode, MODES)}"
+
+
+def imresize(pictures: Tensor, scale: float) -> Tensor:
+    """MATLAB's imresize(picture, scale) with its defaults: bicubic, antialiased when shrinking.
+
+    (B, C, H, W) to (B, C, ceil(H * scale), ceil(W * scale)); the scale itself, not the ratio of the
+    sizes, sets where pixels are sampled. Edges are continued symmetrically. Not clamped.
+    """
+    for axis in (-2, -1):
+        # The small number keeps 24 * (1 / 3), a hair above 8 in binary, from becoming 9.
+        length = math.ceil(pictures.shape[axis] * scale - 1e-9)
+        pictures = _resample_axis(pictures, axis, length, (scale, "matlab", "symmetric"))
+    return pictures
+
+
+def resample_matrix(
+    in_size: int, out_size: int, *, kernel: str = "matlab", ratio: float | None = None
+) -> Tensor:
+    """The weights of one axis, (out_size, in_size) float64, each row with sum 1.
+
+    `ratio` is output over input size where it is not exactly out_size / in_size. Edges are
+    continued symmetrically for "matlab" and left out (weights made to sum to 1 again) for the
+    other kernels. Raises ConfigError for an unknown kernel.
+    """
+    if kernel not in MATRIX_MODES:
+        raise ConfigError(_unknown(kernel))
+    border = "symmetric" if kernel == "matlab" else "clip"
+    return _matrix(
+        in_size, out_size, out_size / in_size if ratio is None else ratio, kernel, border
+    )
+
+
+def _matrix(in_size: int, out_size: int, ratio: float, kernel: str, border: str) -> Tensor:
+    index, weights = _taps(in_size, out_size, ratio, kernel)
+    if border == "symmetric":
+        folded = index % (2 * in_size)
+        index = torch.where(folded < in_size, folded, 2 * in_size - 1 - folded)
+    else:
+        inside = (index >= 0) & (index < in_size)
+        weights = torch.where(inside, weights, torch.zeros_like(weights))
+        weights = weights / weights.sum(1, keepdim=True)
+        index = index.clamp(0, in_size - 1)
+    matrix = torch.zeros(out_size, in_size, dtype=torch.float64)
+    return matrix.scatter_add_(1, index, weights)
+
+
+def _taps(in_size: int, out_size: int, ratio: float, kernel: str) -> tuple[Tensor, Tensor]:
+    """Input positions (may lie outside) and weights of each output, both (out_size, taps)."""
+    stretch = max(1.0, 1 / ratio)
+    support = {"matlab": 2.0, "triangle": 1.0, "lanczos": 3.0, "box": 0.5}[kernel] * stretch
+    output = torch.arange(out_size, dtype=torch.float64)
+    centre = (output + 0.5) / ratio - 0.5
+    if kernel == "box":
+        # Area covered of each input pixel; right for enlarging too, where the box is below one.
+        half = 0.5 / ratio
+        first = torch.floor(centre - half + 0.5)
+        index = first.view(-1, 1) + torch.arange(math.ceil(2 * half) + 2)
+        low = torch.maximum(index - 0.5, (centre - half).view(-1, 1))
+        high = torch.minimum(index + 0.5, (centre + half).view(-1, 1))
+        weights = (high - low).clamp(min=0)
+    else:
+        first = torch.ceil(centre - support)
+        index = first.view(-1, 1) + torch.arange(math.ceil(2 * support) + 1)
+        weights = _kernel((index - centre.view(-1, 1)) / stretch, kernel)
+    return index.to(torch.int64), weights / weights.sum(1, keepdim=True)
+
+
+def _kernel(distance: Tensor, kernel: str) -> Tensor:
+    x = distance.abs()
+    if kernel == "triangle":
+        return (1 - x).clamp(min=0)
+    if kernel == "lanczos":
+        return torch.where(x < 3, torch.sinc(x) * torch.sinc(x / 3), torch.zeros_like(x))
+    # Keys' cubic convolution with a = -0.5 (Keys 1981, equation 15).
+    inner = 1.5 * x**3 - 2.5 * x**2 + 1
+    outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return torch.where(x <= 1, inner, torch.where(x < 2, outer, torch.zeros_like(x)))
+
+
+def _resample_axis(
+    pictures: Tensor, axis: int, out_size: int, how: tuple[float, str, str]
+) -> Tensor:
+    """One axis through its banded matrix, in blocks of outputs that share a stretch of inputs."""
+    matrix = _matrix(pictures.shape[axis], out_size, *how)
+    nonzero = matrix != 0
+    first = nonzero.to(torch.int8).argmax(1).tolist()
+    last = (matrix.shape[1] - nonzero.flip(1).to(torch.int8).argmax(1)).tolist()
+    weights = matrix.to(pictures)
+    parts = []
+    for start in range(0, out_size, _BLOCK):
+        stop = min(start + _BLOCK, out_size)
+        low, high = min(first[start:stop]), max(last[start:stop])
+        block = weights[start:stop, low:high]
+        if axis == -2:
+            parts.append(block @ pictures[..., low:high, :])
+        else:
+            parts.append(pictures[..., low:high] @ block.t())
+    return torch.cat(parts, dim=axis)
