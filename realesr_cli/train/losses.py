@@ -1,0 +1,113 @@
+"""Pixel, perceptual and adversarial losses: generated and real pictures (or logits) to a scalar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from realesr_cli.nets.vgg import Features
+
+
+def pixel_loss(fake: Tensor, real: Tensor) -> Tensor:
+    """Mean absolute difference (L1) over all elements."""
+    return F.l1_loss(fake, real)
+
+
+class PerceptualLoss(nn.Module):
+    """Weighted L1 distance of features before the activation.
+
+    sum over layers of weight * mean |f(fake) - f(real)|, the mean over all elements of a layer
+    (Wang et al. 2018, section 3.3; weights per layer as in Wang et al. 2021). The network is
+    frozen; no gradient reaches `real`.
+    """
+
+    def __init__(self, features: Features, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        self.features = features
+        self.weights = dict(weights)
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Two batches (B, 3, H, W), RGB in [0, 1], to a scalar."""
+        with torch.no_grad():
+            wanted = self.features(real)
+        found = self.features(fake)
+        terms = [
+            weight * F.l1_loss(found[name].float(), wanted[name].float())
+            for name, weight in self.weights.items()
+        ]
+        return torch.stack(terms).sum()
+
+
+Judge = Callable[[Tensor], Tensor]
+"""A discriminator: pictures to logits."""
+
+
+def _bce(logits: Tensor, target: float) -> Tensor:
+    # Single precision: the logarithm of a half-precision sigmoid overflows early.
+    return F.binary_cross_entropy_with_logits(
+        logits.float(), torch.full_like(logits, target, dtype=torch.float32)
+    )
+
+
+def _plain_term(kind: str, logits: Tensor, *, real: bool, for_generator: bool) -> Tensor:
+    """How far logits are from saying `real` (or not), for the losses that judge one side alone."""
+    if kind == "vanilla":
+        return _bce(logits, float(real))
+    if kind == "lsgan":
+        return ((logits.float() - float(real)) ** 2).mean()
+    sign = 1.0 if real else -1.0
+    logits = logits.float()
+    if kind == "hinge" and not for_generator:
+        return F.relu(1 - sign * logits).mean()
+    if kind in ("hinge", "wgan"):
+        return -sign * logits.mean()
+    if kind == "wgan-softplus":
+        return F.softplus(-sign * logits).mean()
+    raise ValueError(f"unknown adversarial loss {kind!r}")
+
+
+RELATIVISTIC = ("ragan", "ragan-halved")
+KINDS = ("vanilla", "lsgan", "hinge", "wgan", "wgan-softplus", *RELATIVISTIC)
+"""Adversarial losses by name; the last two are relativistic average (Jolicoeur-Martineau 2018)."""
+
+
+def generator_gan_loss(kind: str, judge: Judge, fake: Tensor, real: Tensor) -> Tensor:
+    """What the generator minimises, without its weight.
+
+    `ragan` is ESRGAN's equation 2: both halves summed. `ragan-halved` is the mean of the halves,
+    as the released training code has it. For both the logits of the real pictures carry no
+    gradient. Raises ValueError for an unknown kind.
+    """
+    logits = judge(fake)
+    if kind not in RELATIVISTIC:
+        return _plain_term(kind, logits, real=True, for_generator=True)
+    with torch.no_grad():
+        reals = judge(real)
+    fake_term = _bce(logits - reals.mean(), 1.0)
+    real_term = _bce(reals - logits.mean(), 0.0)
+    total = real_term + fake_term
+    return total / 2 if kind == "ragan-halved" else total
+
+
+def discriminator_gan_loss(
+    kind: str, judge: Judge, fake: Tensor, real: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the discriminator minimises, and the logits of the real and the generated pictures.
+
+    Both sides are summed, not averaged, but for `ragan-halved`, which also stops the gradient
+    through each side's mean, as the released training code does. `fake` must be detached.
+    """
+    reals, fakes = judge(real), judge(fake)
+    if kind not in RELATIVISTIC:
+        loss = _plain_term(kind, reals, real=True, for_generator=False)
+        loss = loss + _plain_term(kind, fakes, real=False, for_generator=False)
+        return loss, reals.detach(), fakes.detach()
+    mean_real, mean_fake = reals.mean(), fakes.mean()
+    if kind == "ragan-halved":
+        mean_real, mean_fake = mean_real.detach(), mean_fake.detach()
+    loss = _bce(reals - mean_fake, 1.0) + _bce(fakes - mean_real, 0.0)
+    loss = loss / 2 if kind == "ragan-halved" else loss
+    return loss, reals.detach(), fakes.detach()
