@@ -204,7 +204,7 @@ class SettingType(ParamType):
                 under = limits.above is not None and item <= limits.above
                 over = limits.high is not None and item > limits.high
                 if below or under or over or item != item:
-                    raise ConfigError(f"{item:g} is not {_range_text(limits) or 'a number'}")
+                    raise ConfigError(f"{item:g}: must be {_range_text(limits) or 'a number'}")
         return value
 
     def shell_complete(

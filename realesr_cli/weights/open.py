@@ -186,13 +186,12 @@ def _denoise_pair(
     assert located.path is not None
     path, name = located.path, located.path.name
     is_weak = _WEAK in name
-    if not is_weak and _STRONG not in name and located.entry is None:
-        raise ConfigError(_no_partner(located.name))
     if is_weak:
         partner = path.with_name(name.replace(_WEAK, _STRONG, 1))
     else:
         partner = path.with_name(name.replace(_STRONG, _WEAK, 1))
-    if located.entry is not None or not partner.is_file():
+    official = located.entry is not None and not located.entry.imported
+    if official or partner == path or not partner.is_file():
         entry = _partner_entry(located, is_weak)
         if entry is None:
             raise ConfigError(_no_partner(located.name))
@@ -202,9 +201,10 @@ def _denoise_pair(
 
 def _partner_entry(located: LocatedModel, is_weak: bool) -> Entry | None:
     entry = located.entry
-    if entry is None:  # a copy such as realesr-general-x4v3.fp16.pth
+    if entry is None or entry.imported:  # a copy such as realesr-general-x4v3.fp16.pth
         mark = _WEAK if is_weak else _STRONG
-        entry = registry.find(located.name.partition(mark)[0] + mark)
+        stem, found, _ = located.name.partition(mark)
+        entry = registry.find(stem + mark) if found else None
     if entry is None:
         return None
     if entry.denoise_partner:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     The contents are on the disk (fsync) before the rename; on any error the part file goes.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         yield part
         sync(part)

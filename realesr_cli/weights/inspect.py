@@ -1,0 +1,104 @@
+"""Everything there is to say about one model, registered or a file, as a plain record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from realesr_cli.nets.arch import (
+    architecture_from_plain,
+    architecture_to_plain,
+    count_parameters,
+)
+from realesr_cli.weights import fetch, files, registry, store
+from realesr_cli.weights.open import locate
+from realesr_cli.weights.registry import Entry
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model as `realesr models info` shows it; None is what is not known.
+
+    `description` is the network in words, `recorded` what a trained file says of itself beyond
+    its network, `problem` what is wrong with a cached file.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    kind: str
+    about: str
+    licence: str
+    scale: int | None
+    description: str | None
+    architecture: dict[str, Any] | None
+    parameters: int | None
+    path: Path | None
+    cached: bool
+    bytes: int | None
+    sha256: str | None
+    urls: tuple[str, ...]
+    recorded: dict[str, Any]
+    problem: str
+
+
+def inspect(model: str | Path) -> ModelInfo:
+    """What is known of a registered model, a weight file or a training run's folder.
+
+    A registered model's file is checked if it is cached, never fetched. Raises UnknownModel, and
+    for a path what `files.read_state` and `files.recognise` raise.
+    """
+    located = locate(model)
+    if located.entry is not None:
+        return _of_entry(located.entry, located.path)
+    assert located.path is not None
+    return _of_file(located.name, located.path)
+
+
+def _of_entry(entry: Entry, path: Path | None) -> ModelInfo:
+    is_generator = entry.kind == "generator" and entry.architecture is not None
+    architecture = architecture_from_plain(entry.architecture or {}) if is_generator else None
+    return ModelInfo(
+        name=entry.name,
+        aliases=entry.aliases,
+        kind=entry.kind,
+        about=entry.about,
+        licence=entry.licence,
+        scale=entry.scale,
+        description=architecture.describe() if architecture else None,
+        architecture=entry.architecture,
+        parameters=count_parameters(architecture) if architecture else None,
+        path=path,
+        cached=path is not None,
+        bytes=entry.bytes if path is None else path.stat().st_size,
+        sha256=entry.sha256 or (store.recorded_hash(path) if path else None),
+        urls=entry.urls,
+        recorded={},
+        problem=fetch.problem(entry, path, allow_unverified=True) if path else "",
+    )
+
+
+def _of_file(name: str, path: Path) -> ModelInfo:
+    state, metadata = files.read_state(path)
+    architecture = files.recognise(state, metadata, str(path))
+    sha256 = store.sha256_of(path)
+    same = next((e for e in registry.entries() if e.sha256 == sha256), None)
+    own = ("format", "architecture", "scale")
+    return ModelInfo(
+        name=same.name if same else name,
+        aliases=same.aliases if same else (),
+        kind="generator",
+        about=same.about if same else "",
+        licence=same.licence if same else "unknown",
+        scale=architecture.scale,
+        description=architecture.describe(),
+        architecture=architecture_to_plain(architecture),
+        parameters=count_parameters(architecture),
+        path=path,
+        cached=True,
+        bytes=path.stat().st_size,
+        sha256=sha256,
+        urls=same.urls if same else (),
+        recorded={key: value for key, value in metadata.items() if key not in own},
+        problem="",
+    )
