@@ -164,6 +164,8 @@ def diagnose(facts: GpuFacts) -> Verdict:
         return Verdict(True, f"torch {facts.torch} finds a GPU through {build}")
     if facts.mps_available:
         return Verdict(True, f"torch {facts.torch} finds the GPU of this Mac (MPS)")
+    if facts.xpu_available:
+        return Verdict(True, f"torch {facts.torch} finds an Intel GPU (XPU)")
     if facts.system == "Darwin":
         return _diagnose_mac(facts)
     if (facts.cuda or facts.hip) and facts.visible is not None and facts.visible in ("", "-1"):
@@ -173,8 +175,9 @@ def diagnose(facts: GpuFacts) -> Verdict:
         return _diagnose_nvidia(facts)
     if "amd" in facts.cards:
         return _diagnose_amd(facts)
-    if facts.xpu_available or "intel" in facts.cards:
-        return Verdict(False, "only an Intel GPU is there; it is not supported, the CPU is used")
+    if "intel" in facts.cards:
+        why = f"an Intel GPU is there, but torch {facts.torch} was built without XPU"
+        return Verdict(False, why, _install("xpu"))
     return Verdict(False, "no GPU was found in this machine; the CPU is used")
 
 

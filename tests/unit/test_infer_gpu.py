@@ -22,6 +22,7 @@ def test_a_working_gpu_is_named_with_its_build():
     assert found.fix is None
     assert "ROCm 6.4" in diagnose(dataclasses.replace(ROCM, cuda_available=True)).why
     assert "MPS" in diagnose(dataclasses.replace(MAC, mps_available=True)).why
+    assert diagnose(GpuFacts(cards=("intel",), xpu_available=True)).usable
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,7 @@ def test_a_working_gpu_is_named_with_its_build():
         (dataclasses.replace(MAC, mps_built=False), "without MPS", "pip install"),
         (dataclasses.replace(MAC, machine="x86_64"), "translated", "arch -arm64"),
         (MAC, "macOS 12.3", "softwareupdate"),
+        (GpuFacts(cards=("intel",)), "without XPU", "/whl/xpu"),
     ],
 )
 def test_each_reason_comes_with_the_command_that_helps(facts: GpuFacts, why: str, fix: str):
@@ -59,7 +61,6 @@ def test_each_reason_comes_with_the_command_that_helps(facts: GpuFacts, why: str
     ("facts", "why"),
     [
         (GpuFacts(), "no GPU was found"),
-        (GpuFacts(cards=("intel",)), "Intel GPU"),
         (GpuFacts(system="Darwin", machine="x86_64"), "no Apple silicon"),
         (GpuFacts(system="Windows", cards=("amd",)), "needs Linux"),
     ],
