@@ -8,8 +8,6 @@ from typing import Literal
 from realesr_cli.errors import ConfigError
 from realesr_cli.settings import check, option
 
-Auto = Literal["auto"]
-
 
 @dataclass(frozen=True)
 class UpscaleSettings:
@@ -51,13 +49,13 @@ class EngineSettings:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "auto", help="Number format inside the network.", choices=("auto", "fp32", "bf16", "fp16")
     )
-    tile: int | Auto = option(
+    tile: int | Literal["auto"] = option(
         "auto", help="Core of a tile in input pixels; 0 is the whole picture.", low=0
     )
-    overlap: int | Auto = option(
+    overlap: int | Literal["auto"] = option(
         "auto", help="Input pixels that a tile sees beyond its core.", low=0
     )
-    batch: int | Auto = option("auto", help="Tiles computed at a time.", low=1)
+    batch: int | Literal["auto"] = option("auto", help="Tiles computed at a time.", low=1)
     threads: int | None = option(None, help="Processor threads; all cores if not given.", low=1)
 
     def __post_init__(self) -> None:

@@ -106,9 +106,12 @@ def ramp(length: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Taps:
-    """A piece of a resampling matrix: output pixel i is sum_j weights[i, j] input[start + j]."""
+    """A banded piece of a resampling matrix.
 
-    start: int
+    Its output pixel i is the sum over j of weights[i, j] * input[first[i] + j].
+    """
+
+    first: NDArray[np.int64]
     weights: NDArray[np.float32]
 
 
@@ -122,15 +125,13 @@ def resample_taps(size: int, out_size: int, window: tuple[int, int]) -> Taps:
     step = size / out_size
     stretch = max(1.0, step)
     centers = (np.arange(*window) + 0.5) * step - 0.5
-    reach = 2 * stretch
-    start = max(0, int(np.floor(centers[0] - reach)))
-    stop = min(size, int(np.ceil(centers[-1] + reach)) + 1)
-    distance = (np.arange(start, stop)[None, :] - centers[:, None]) / stretch
+    count = min(size, int(np.ceil(4 * stretch)) + 1)
+    first = np.floor(centers - 2 * stretch).astype(np.int64) + 1
+    first = np.clip(first, 0, size - count)
+    distance = (first[:, None] + np.arange(count) - centers[:, None]) / stretch
     weights = cubic(distance)
     weights /= weights.sum(axis=1, keepdims=True)
-    used = np.flatnonzero(weights.any(axis=0))
-    begin, end = int(used[0]), int(used[-1]) + 1
-    return Taps(start + begin, weights[:, begin:end].astype(np.float32))
+    return Taps(first, weights.astype(np.float32))
 
 
 def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:

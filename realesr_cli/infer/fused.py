@@ -1,0 +1,246 @@
+"""RRDBNet and Compact on the CPU through oneDNN's fused convolutions, in strips that stay in cache.
+
+Why it is faster than running the module: a convolution and its LeakyReLU are one pass, weights are
+laid out for the processor once, and a dense block is computed strip by strip, so that its growing
+stack of features (192 channels) never leaves the cache. A strip needs 5 more rows on each side, and
+every convolution of the block computes only the rows that the next one reads, so strips cost some
+percent where tiles of that size would cost a multiple, and the result is that of the whole picture.
+
+The residual trunk, the first and the last convolution stay in fp32 whatever the working format:
+bf16 has 8 significant bits, which is not enough for a picture of 256 levels.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from realesr_cli.nets.compact import Compact
+from realesr_cli.nets.rrdbnet import (
+    RESIDUAL_SCALE,
+    SLOPE,
+    DenseBlock,
+    RRDBNet,
+    unshuffle_any_size,
+)
+
+STRIP_BYTES = 4 * 1024 * 1024
+"""Features of one strip of a dense block: what two cores keep in their caches."""
+
+DENSE_RADIUS = 5
+"""Rows on each side that one row of a dense block's output depends on."""
+
+_ONE = [1, 1]
+_SIDES = [0, 1]
+_CHANNELS_LAST = torch.channels_last
+
+
+@functools.cache
+def fused_available() -> bool:
+    """Whether oneDNN's fused convolution can be called here and computes what torch does."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(1, 8, 6, 7, generator=generator).contiguous(memory_format=_CHANNELS_LAST)
+    conv = nn.Conv2d(8, 8, 3, 1, 1)
+    with torch.inference_mode():
+        try:
+            y = FusedConv.pack(conv, torch.float32)(x, SLOPE)
+        except (AttributeError, RuntimeError, TypeError):
+            # These are operators that torch's own compiler uses; they may move in a new release.
+            return False
+        return torch.allclose(y, F.leaky_relu(conv(x), SLOPE), atol=1e-5)
+
+
+@dataclass(frozen=True)
+class FusedConv:
+    """One 3x3 convolution with its weights laid out for the processor."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @staticmethod
+    def pack(conv: nn.Conv2d, dtype: torch.dtype, gain: float = 1.0) -> FusedConv:
+        """The convolution times `gain`, in the working format."""
+        assert conv.bias is not None
+        weight = (conv.weight.detach().float() * gain).to(dtype)
+        packed = _mkldnn()._reorder_convolution_weight(weight, _ONE, _ONE, _ONE, 1, None)
+        return FusedConv(packed, (conv.bias.detach().float() * gain).to(dtype))
+
+    def __call__(self, x: Tensor, slope: float | None = None, padding: list[int] = _ONE) -> Tensor:
+        """(1, C, h, w) channels-last in the working format, LeakyReLU of `slope` applied if given.
+
+        `padding` [0, 1] leaves out the first and last row instead of assuming zeros around them.
+        """
+        attribute, scalars = ("none", []) if slope is None else ("leaky_relu", [slope])
+        result: Tensor = _mkldnn()._convolution_pointwise(
+            x, self.weight, self.bias, padding, _ONE, _ONE, 1, attribute, scalars, ""
+        )
+        return result
+
+
+def _mkldnn() -> Any:
+    return torch.ops.mkldnn
+
+
+def strip_rows(width: int, bytes_per_pixel: int) -> int:
+    """Rows of a strip that fills the cache budget; at least 8, as each strip needs 10 extra."""
+    return max(8, STRIP_BYTES // (width * bytes_per_pixel))
+
+
+class FusedRRDBNet:
+    """An RRDBNet as a Forward: (B, 3, h, w) to (B, 3, h * scale, w * scale) float32."""
+
+    def __init__(self, net: RRDBNet, dtype: torch.dtype) -> None:
+        self.architecture = net.architecture
+        self._dtype = dtype
+        self._first = net.conv_first
+        self._blocks = [
+            [_pack_dense(rdb, dtype) for rdb in block.children() if isinstance(rdb, DenseBlock)]
+            for block in net.body
+        ]
+        self._body = FusedConv.pack(net.conv_body, dtype)
+        self._ups = [FusedConv.pack(net.get_submodule(n), dtype) for n in net.up_names]  # type: ignore[arg-type]
+        self._hr = FusedConv.pack(net.conv_hr, dtype)
+        self._last = net.conv_last
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Each picture of the batch by itself: one fills the processor."""
+        with torch.inference_mode():
+            return torch.cat([self._one(picture) for picture in x.float().split(1)])
+
+    def _one(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        a = self.architecture
+        x = unshuffle_any_size(x, a.unshuffle).contiguous(memory_format=_CHANNELS_LAST)
+        first = F.conv2d(x, self._first.weight, self._first.bias, padding=1)
+        trunk = first.clone(memory_format=torch.preserve_format)
+        features = _cast(trunk, self._dtype)
+        stack = (a.features + 4 * a.growth) * features.element_size()
+        rows = strip_rows(trunk.shape[3], stack)
+        for block in self._blocks:
+            inner = trunk.clone(memory_format=torch.preserve_format)
+            for dense in block:
+                features = _dense_block(features, inner, dense, rows)
+            trunk.add_(inner, alpha=RESIDUAL_SCALE)
+            features = _cast(trunk, self._dtype)
+        del trunk, inner
+        first += self._body(features)
+        result = self._tail(_cast(first, self._dtype), max(4, rows // 4))
+        return result[..., : height * a.scale, : width * a.scale]
+
+    def _tail(self, features: Tensor, rows: int) -> Tensor:
+        """Everything after the blocks, in strips of `rows` input rows and two more on each side."""
+        height, width = features.shape[2:]
+        factor = 2 ** len(self._ups)
+        # Without an up step the two convolutions here still reach two rows.
+        reach = 2
+        result = torch.empty(1, 3, height * factor, width * factor)
+        for top in range(0, height, rows):
+            bottom = min(height, top + rows)
+            low, high = max(0, top - reach), min(height, bottom + reach)
+            y = features[:, :, low:high]
+            for up in self._ups:
+                y = up(F.interpolate(y, scale_factor=2, mode="nearest"), SLOPE)
+            y = self._hr(y, SLOPE).float()
+            y = F.conv2d(y, self._last.weight, self._last.bias, padding=1)
+            cut = y[:, :, (top - low) * factor : (bottom - low) * factor]
+            result[:, :, top * factor : bottom * factor] = cut
+        return result
+
+
+def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy in the working format that never shares memory with the fp32 trunk."""
+    return x.to(dtype, copy=True, memory_format=torch.preserve_format)
+
+
+def _pack_dense(rdb: DenseBlock, dtype: torch.dtype) -> list[FusedConv]:
+    """The five convolutions; the residual factor goes into the last one's weights."""
+    convs = [FusedConv.pack(c, dtype) for c in (rdb.conv1, rdb.conv2, rdb.conv3, rdb.conv4)]
+    return [*convs, FusedConv.pack(rdb.conv5, dtype, RESIDUAL_SCALE)]
+
+
+def _dense_block(x: Tensor, trunk: Tensor, convs: list[FusedConv], rows: int) -> Tensor:
+    """One dense block: adds its residual to `trunk` in place and returns the sum, cast.
+
+    `x` is `trunk` in the working format; a new tensor is returned, since the next strip still reads
+    rows of `x` above its own.
+    """
+    height = x.shape[2]
+    result = torch.empty_like(x)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        have = max(0, top - DENSE_RADIUS)
+        stack = x[:, :, have : min(height, bottom + DENSE_RADIUS)]
+        for i, conv in enumerate(convs):
+            # Of this convolution's output, the rows that the rest of the block still needs.
+            reach = DENSE_RADIUS - 1 - i
+            low, high = max(0, top - reach), min(height, bottom + reach)
+            y = _rows(conv, stack, (low - have, high - have), SLOPE if reach else None)
+            if reach:
+                stack = torch.cat((stack[:, :, low - have : high - have], y), 1)
+                have = low
+        trunk[:, :, top:bottom] += y
+        result[:, :, top:bottom] = trunk[:, :, top:bottom]
+    return result
+
+
+def _rows(conv: FusedConv, x: Tensor, wanted: tuple[int, int], slope: float | None) -> Tensor:
+    """Rows [wanted) of the convolution of x, which holds one more row unless the picture ends."""
+    above = 1 - wanted[0]
+    below = 1 - (x.shape[2] - wanted[1])
+    if above == below:
+        return conv(x, slope, [above, 1])
+    return conv(F.pad(x, (0, 0, above, below)), slope, _SIDES)
+
+
+class FusedCompact:
+    """A Compact network as a Forward: (B, 3, h, w) to (B, 3, h * scale, w * scale) float32."""
+
+    def __init__(self, net: Compact, dtype: torch.dtype) -> None:
+        self._scale = net.scale
+        self._dtype = dtype
+        layers = list(net.body)
+        self._first, self._first_activation = layers[0], layers[1]
+        self._hidden = [
+            (FusedConv.pack(conv, dtype), *_activation(act, dtype))  # type: ignore[arg-type]
+            for conv, act in zip(layers[2:-1:2], layers[3:-1:2], strict=True)
+        ]
+        self._last = FusedConv.pack(layers[-1], dtype)  # type: ignore[arg-type]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Each picture of the batch by itself: one fills the processor."""
+        with torch.inference_mode():
+            return torch.cat([self._one(picture) for picture in x.float().split(1)])
+
+    def _one(self, x: Tensor) -> Tensor:
+        y = x.contiguous(memory_format=_CHANNELS_LAST)
+        y = _cast(self._first_activation(self._first(y)), self._dtype)
+        for conv, slope, prelu in self._hidden:
+            y = conv(y, slope)
+            if prelu is not None:
+                y = F.prelu(y, prelu)
+        base = F.interpolate(x, scale_factor=self._scale, mode="nearest")
+        residual = self._last(y).float().contiguous()
+        return base.add_(F.pixel_shuffle(residual, self._scale))
+
+
+def _activation(layer: nn.Module, dtype: torch.dtype) -> tuple[float | None, Tensor | None]:
+    """Slope to fuse into the convolution, or PReLU's slopes per channel to apply after it."""
+    if isinstance(layer, nn.PReLU):
+        return None, layer.weight.detach().to(dtype)
+    return (0.0 if isinstance(layer, nn.ReLU) else float(layer.negative_slope)), None  # type: ignore[arg-type]
+
+
+def fuse(net: nn.Module, dtype: torch.dtype) -> FusedRRDBNet | FusedCompact | None:
+    """The network as a fused Forward in fp32 or bf16, or None for one that has no such form."""
+    if isinstance(net, RRDBNet) and not net.architecture.plus:
+        return FusedRRDBNet(net, dtype)
+    if isinstance(net, Compact):
+        return FusedCompact(net, dtype)
+    return None
