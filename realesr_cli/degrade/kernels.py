@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from realesr_cli.settings import check, option
@@ -88,7 +87,19 @@ def sinc_raw(size: int, cutoff: float) -> Array:
     offsets = np.arange(size) - (size - 1) / 2
     radius = np.hypot(offsets[None, :], offsets[:, None])
     centre = radius == 0
-    safe = np.where(centre, 1.0, radius)
-    bessel = torch.special.bessel_j1(torch.from_numpy(cutoff * safe)).numpy()
-    around = cutoff * bessel / (2 * math.pi * safe)
+    distances, where = np.unique(np.where(centre, 1.0, radius), return_inverse=True)
+    around = (cutoff * bessel_j1(cutoff * distances) / (2 * math.pi * distances))[where]
+    around = around.reshape(size, size)
     return np.asarray(np.where(centre, cutoff**2 / (4 * math.pi), around))
+
+
+def bessel_j1(x: Array) -> Array:
+    """The Bessel function of the first kind of order 1, to 1e-14 for |x| up to some hundred.
+
+    Bessel's integral, (1 / pi) times that of cos(t - x sin t) over 0..pi: the integrand is periodic
+    and smooth, for which the midpoint rule converges faster than any power. (torch's own function
+    has errors of 5e-7.)
+    """
+    points = int(np.ceil(np.abs(x).max(initial=0.0))) + 30
+    t = (np.arange(points) + 0.5) * (math.pi / points)
+    return np.asarray(np.cos(t - x[..., None] * np.sin(t)).mean(axis=-1))

@@ -1,0 +1,98 @@
+"""Resizing: weights, known responses, borders, unknown modes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from realesr_cli.errors import ConfigError
+from realesr_cli.ops import resize as R
+
+DOWN4 = (-0.00170898, -0.01098633, -0.01831055, -0.01196289,
+         0.02270508, 0.09741211, 0.18188477, 0.2409668)  # fmt: skip
+
+
+def middle_row(in_size: int, out_size: int) -> list[float]:
+    row = R.resample_matrix(in_size, out_size)[out_size // 2]
+    return [float(value) for value in row[row != 0]]
+
+
+def test_matlab_weights() -> None:
+    assert middle_row(64, 16) == pytest.approx([*DOWN4, *reversed(DOWN4)], abs=1e-8)
+    half = [-0.01171875, -0.03515625, 0.11328125, 0.43359375]
+    assert middle_row(64, 32) == pytest.approx([*half, *reversed(half)])
+    third = [-0.01234568, -0.02469136, 0.11111111, 0.25925926, 0.33333333]
+    found = [value for value in middle_row(63, 21) if abs(value) > 1e-12]
+    assert found == pytest.approx([*third, *reversed(third[:4])], abs=1e-8)
+    up4 = [-0.04394531, 0.38964844, 0.72753906, -0.07324219]
+    assert middle_row(16, 64) == pytest.approx(up4, abs=1e-8)
+    assert middle_row(16, 32) == pytest.approx([-0.0234375, 0.2265625, 0.8671875, -0.0703125])
+
+
+def test_matlab_border_is_symmetric() -> None:
+    ramp = torch.arange(32, dtype=torch.float64).view(1, 1, 1, 32).expand(1, 1, 4, 32)
+    ours = R.imresize(ramp, 0.25)[0, 0, 0]
+    expected = [1.35986328, 5.48388672, 9.5, 13.5, 17.5, 21.5, 25.51611328, 29.64013672]
+    assert ours.tolist() == pytest.approx(expected, abs=1e-8)
+
+
+def test_matlab_step() -> None:
+    step = torch.zeros(1, 1, 4, 32, dtype=torch.float64)
+    step[..., 16:] = 1
+    ours = R.imresize(step, 0.25)[0, 0, 0]
+    assert ours[2:6].tolist() == pytest.approx(
+        [-0.01269531, 0.07714844, 0.92285156, 1.01269531], abs=1e-8
+    )
+
+
+@pytest.mark.parametrize(("size", "scale", "expected"), [(24, 1 / 3, 8), (25, 0.25, 7), (5, 2, 10)])
+def test_matlab_size_is_rounded_up(size: int, scale: float, expected: int) -> None:
+    assert R.imresize(torch.rand(1, 3, size, size), scale).shape[-2:] == (expected, expected)
+
+
+@pytest.mark.parametrize("kernel", R.MATRIX_MODES)
+@pytest.mark.parametrize(("in_size", "out_size"), [(50, 17), (17, 50), (9, 9), (3, 40), (40, 1)])
+def test_rows_of_weights_sum_to_one(kernel: str, in_size: int, out_size: int) -> None:
+    matrix = R.resample_matrix(in_size, out_size, kernel=kernel)
+    assert matrix.shape == (out_size, in_size)
+    torch.testing.assert_close(matrix.sum(1), torch.ones(out_size, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("mode", R.MATRIX_MODES)
+def test_blocks_are_the_matrix(mode: str) -> None:
+    picture = torch.rand(2, 3, 150, 31, dtype=torch.float64)
+    ours = R.resize(picture, (97, 170), mode)
+    rows = R.resample_matrix(150, 97, kernel=mode)
+    columns = R.resample_matrix(31, 170, kernel=mode)
+    torch.testing.assert_close(ours, rows @ picture @ columns.T)
+
+
+def test_ratio_moves_the_samples() -> None:
+    given = R.resample_matrix(10, 7, ratio=0.75)
+    assert not torch.allclose(given, R.resample_matrix(10, 7))
+
+
+@pytest.mark.parametrize("mode", R.TORCH_MODES)
+def test_torch_modes(mode: str) -> None:
+    picture = torch.rand(1, 3, 20, 30)
+    corners = {} if mode == "area" else {"align_corners": False}
+    expected = F.interpolate(picture, size=(13, 47), mode=mode, **corners)
+    assert torch.equal(R.resize(picture, (13, 47), mode), expected)
+
+
+@pytest.mark.parametrize("mode", R.MODES)
+def test_same_size_changes_no_bit(mode: str) -> None:
+    picture = torch.rand(1, 3, 9, 12)
+    assert torch.equal(R.resize(picture, (9, 12), mode), picture)
+
+
+@pytest.mark.parametrize("size", [(9, 12), (4, 4)])
+def test_unknown_mode(size: tuple[int, int]) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'bicubic'"):
+        R.resize(torch.rand(1, 3, 9, 12), size, "bicubics")
+
+
+def test_unknown_kernel() -> None:
+    with pytest.raises(ConfigError, match="must be one of"):
+        R.resample_matrix(4, 2, kernel="bilinear")
