@@ -1,0 +1,138 @@
+"""`upscale(x)`: one call for any kind of picture, which gives back the same kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realesr_cli.errors import ConfigError, UnsupportedImage
+from realesr_cli.image.read import from_array, from_pil, read_image
+from realesr_cli.image.record import Image
+from realesr_cli.image.write import encode_image
+from realesr_cli.infer.engine import Array
+from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
+from realesr_cli.infer.upscaler import Upscaler
+from realesr_cli.weights.open import open_model
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+X = TypeVar("X", bytes, Image, Array, Tensor, "PillowImage")
+
+
+@overload
+def upscale(
+    x: str | Path,
+    *,
+    scale: float | None = ...,
+    model: str | Path | Upscaler = ...,
+    denoise: float | None = ...,
+    settings: UpscaleSettings = ...,
+    engine: EngineSettings = ...,
+) -> Image: ...
+
+
+@overload
+def upscale(
+    x: X,
+    *,
+    scale: float | None = ...,
+    model: str | Path | Upscaler = ...,
+    denoise: float | None = ...,
+    settings: UpscaleSettings = ...,
+    engine: EngineSettings = ...,
+) -> X: ...
+
+
+def upscale(
+    x: Any,
+    *,
+    scale: float | None = None,
+    model: str | Path | Upscaler = "auto",
+    denoise: float | None = None,
+    settings: UpscaleSettings = UpscaleSettings(),
+    engine: EngineSettings = EngineSettings(),
+) -> Any:
+    """Enlarge and restore a picture.
+
+    `x` is a path (an `Image` comes back, with `.save(path)`), encoded bytes (bytes of the same
+    format), a PIL image, an `Image`, an array (H, W) or (H, W, 1..4) of uint8, uint16 or float in
+    [0, 1], RGB order, or a tensor (H, W), (C, H, W) or (B, C, H, W) of uint8 or float; the result
+    has the same kind, type and number of channels.
+
+    `scale` is output over input size (the model's own if neither it nor a size in `settings` is
+    given), `model` a name, a file, a training run's folder or an `Upscaler`, `denoise` 0..1 for
+    the models that have it. The network stays loaded for the next call with the same model.
+    Raises the classes of `realesr_cli.errors`.
+    """
+    if scale is not None:
+        settings = dataclasses.replace(settings, scale=scale)
+    upscaler = model if isinstance(model, Upscaler) else load(model, settings, denoise, engine)
+    if isinstance(x, (str, Path)):
+        return upscaler(read_image(x), settings)
+    if isinstance(x, Image):
+        return upscaler(x, settings)
+    if isinstance(x, (bytes, bytearray, memoryview)):
+        image = read_image(bytes(x))
+        return encode_image(upscaler(image, settings), image.format or "PNG")
+    if isinstance(x, Tensor):
+        return _tensor(x, upscaler, settings)
+    if isinstance(x, np.ndarray):
+        return _array(x, upscaler, settings)
+    if hasattr(x, "getbands") and hasattr(x, "convert"):
+        return upscaler(from_pil(x), settings).to_pil()
+    raise UnsupportedImage(
+        f"cannot upscale a {type(x).__name__}: give a path, bytes, a PIL image, an array or a tensor"
+    )
+
+
+def load(
+    model: str | Path,
+    settings: UpscaleSettings = UpscaleSettings(),
+    denoise: float | None = None,
+    engine: EngineSettings = EngineSettings(),
+) -> Upscaler:
+    """The `Upscaler` for a model, kept for the next call with the same model and settings."""
+    path = Path(model)
+    stamp = path.stat().st_mtime_ns if path.is_file() else 0
+    # Only what "auto" decides by may split the cache: the factor, where the model is not named.
+    factor = settings.scale if str(model) == "auto" else None
+    return _load(str(model), stamp, factor, denoise, engine)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(
+    model: str, stamp: int, factor: float | None, denoise: float | None, engine: EngineSettings
+) -> Upscaler:
+    return Upscaler(open_model(model, scale=factor, denoise=denoise).net, engine)
+
+
+def _array(x: Array, upscaler: Upscaler, settings: UpscaleSettings) -> Array:
+    result = np.asarray(upscaler(from_array(x), settings))
+    if x.ndim == 3 and result.ndim == 2:
+        result = result[..., None]
+    return result.astype(x.dtype, copy=False)
+
+
+def _tensor(x: Tensor, upscaler: Upscaler, settings: UpscaleSettings) -> Tensor:
+    if x.ndim == 4:
+        if len(x) == 0:
+            raise ConfigError("an empty batch has nothing to upscale")
+        return torch.stack([_tensor(picture, upscaler, settings) for picture in x])
+    if x.ndim not in (2, 3):
+        raise UnsupportedImage(f"a tensor of shape {tuple(x.shape)}: give HW, CHW or BCHW")
+    plain = x.detach().cpu()
+    if plain.dtype == torch.bfloat16:
+        plain = plain.float()
+    array = plain.numpy()
+    array = array if x.ndim == 2 else array.transpose(1, 2, 0)
+    result = torch.from_numpy(np.ascontiguousarray(_array(array, upscaler, settings)))
+    if x.ndim == 3:
+        result = result.permute(2, 0, 1).contiguous()
+    return result.to(device=x.device, dtype=x.dtype)
