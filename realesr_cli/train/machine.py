@@ -1,0 +1,123 @@
+"""Where and in which number format a run trains, decided from what the machine has."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+
+from realesr_cli.errors import DeviceError
+from realesr_cli.train.config import RuntimeConfig
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and in which number format the networks are trained."""
+
+    device: torch.device
+    precision: str = "fp32"
+    channels_last: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format inside the networks."""
+        formats = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        return formats[self.precision]
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision around a forward pass; does nothing for fp32."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.precision != "fp32")
+
+    def place(self, net: nn.Module) -> nn.Module:
+        """Move a network here, in the memory layout that suits."""
+        net = net.to(self.device)
+        if self.channels_last:
+            net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return net
+
+    def scaler(self) -> GradScaler | None:
+        """A loss scaler where small gradients would vanish (fp16)."""
+        return GradScaler(self.device.type) if self.precision == "fp16" else None
+
+    def pictures(self, pixels: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 to (B, 3, H, W) float in [0, 1] here."""
+        moved = pixels.to(self.device, non_blocking=True)
+        return moved.permute(0, 3, 1, 2).float().div_(255).contiguous()
+
+    def synchronise(self) -> None:
+        """Wait until the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    def peak_memory(self) -> int | None:
+        """Most bytes held on the accelerator so far; None on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        return int(torch.cuda.max_memory_allocated(self.device))
+
+
+def choose_machine(runtime: RuntimeConfig, *, device: str | None = None) -> Machine:
+    """The device and precision of a run; `device` overrides the setting (several processes).
+
+    auto takes the first accelerator there is; bf16 where it is native, else fp16 with a scaler,
+    and fp32 on CPU and MPS. Raises DeviceError for a device that is not there or fp16 on a CPU.
+    """
+    wanted = device or runtime.device
+    place = torch.device(_first_device() if wanted == "auto" else _checked(wanted))
+    precision = runtime.precision
+    if precision == "auto":
+        precision = _native_precision(place)
+    if precision == "fp16" and place.type == "cpu":
+        raise DeviceError("precision fp16 needs a GPU; on the CPU take fp32 or bf16")
+    return Machine(place, precision, runtime.channels_last and place.type == "cuda")
+
+
+def _first_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda:0"
+    if torch.backends.mps.is_available():
+        return "mps"
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        return "xpu"
+    return "cpu"
+
+
+def _checked(wanted: str) -> str:
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": 0, "xpu": 0}
+    there["mps"] = int(torch.backends.mps.is_available())
+    there["xpu"] = torch.xpu.device_count() if hasattr(torch, "xpu") else 0
+    kind, _, number = wanted.partition(":")
+    if kind not in there or not (number == "" or number.isdigit()):
+        raise DeviceError(f"unknown device {wanted!r}: give auto, cpu, cuda, cuda:N, mps or xpu")
+    if int(number or 0) >= there[kind]:
+        have = ", ".join(f"{k} ({n})" for k, n in there.items() if n)
+        raise DeviceError(f"device {wanted!r} cannot be used; here are: {have}")
+    return f"cuda:{number or 0}" if kind == "cuda" else wanted
+
+
+def _native_precision(device: torch.device) -> str:
+    if device.type == "cuda":
+        # Emulated bf16 is slower than fp32, so only a native one counts.
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "xpu" else "fp32"
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in named parts of a step; waits for the device at each mark."""
+
+    machine: Machine
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.perf_counter)
+
+    def mark(self, part: str) -> None:
+        """What happened since the last mark was this part."""
+        self.machine.synchronise()
+        now = time.perf_counter()
+        self.seconds[part] = self.seconds.get(part, 0.0) + now - self._since
+        self._since = now

@@ -1,0 +1,233 @@
+"""Which pictures a run trains on and is scored on: found, paired by name, measured, split."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from realesr_cli.errors import DatasetError, ImageError
+from realesr_cli.image.formats import is_picture
+from realesr_cli.image.probe import probe
+from realesr_cli.train.config import DataConfig, ValidationConfig
+
+Report = Callable[[int, int], None]
+
+SHOWN = 5
+"""How many file names a message lists before it says how many more there are."""
+
+FEWEST_TO_SPLIT = 5
+"""With fewer training pictures than this none is held out for validation."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A ground truth, its size in pixels, and its low-quality version where there is one."""
+
+    gt: Path
+    height: int
+    width: int
+    lq: Path | None = None
+    folder: int = 0
+    """Number of the folder of `data.gt` it was found in."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a run has to do with: pictures to train on, to validate with, and those left out."""
+
+    train: tuple[Picture, ...]
+    validation: tuple[Picture, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def find_files(folder: Path) -> list[Path]:
+    """All picture files below a folder, sorted; DatasetError where there is none or no folder."""
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise DatasetError(f"{folder} {what}: give a folder of pictures")
+    found = sorted(
+        Path(parent) / name
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if is_picture(name)
+    )
+    if not found:
+        held = "holds no file" if not any(folder.iterdir()) else "holds no picture file"
+        raise DatasetError(f"{folder} {held}: give a folder of PNG, JPEG, WebP or TIFF pictures")
+    return found
+
+
+def gather(
+    data: DataConfig, validation: ValidationConfig, *, scale: int, report: Report | None = None
+) -> Pictures:
+    """Find, pair, measure and split all pictures of a run.
+
+    Headers are read, pixels are not. Raises DatasetError for missing or empty folders, pairs that
+    do not match in name or size, validation pictures that are trained on, and when nothing usable
+    is left; single unreadable files are left out and returned with the reason.
+    """
+    if not data.gt:
+        raise DatasetError("no training pictures: give a folder with --data (data.gt)")
+    if validation.gt:
+        _refuse_overlap(data.gt, Path(validation.gt))
+    pictures, left_out = _measured(_training_files(data), scale, report)
+    _require_some(pictures, left_out, data.gt)
+    if not validation.gt:
+        train, held = split(pictures, validation)
+        return Pictures(train, held, tuple(left_out))
+    lq = Path(validation.lq) if validation.lq else None
+    files = _paired(Path(validation.gt), lq, "", "", folder=0)
+    scored, more = _measured(files, scale, None)
+    _require_some(scored, more, (Path(validation.gt),))
+    chosen = spaced(scored, validation.pictures or len(scored))
+    return Pictures(tuple(pictures), tuple(chosen), tuple(left_out + more))
+
+
+def split(
+    pictures: Sequence[Picture], validation: ValidationConfig
+) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+    """Training and held-out pictures: a share of them, evenly spaced by name, always the same."""
+    if not validation.split or not validation.every or len(pictures) < FEWEST_TO_SPLIT:
+        return tuple(pictures), ()
+    count = math.ceil(validation.split * len(pictures))
+    held = spaced(pictures, min(count, validation.pictures or count))
+    chosen = set(held)
+    return tuple(p for p in pictures if p not in chosen), tuple(held)
+
+
+def spaced(pictures: Sequence[Picture], count: int) -> list[Picture]:
+    """At most `count` of them, evenly spaced over the whole list."""
+    total = len(pictures)
+    count = min(count, total)
+    return [pictures[(2 * i + 1) * total // (2 * count)] for i in range(count)]
+
+
+def _training_files(data: DataConfig) -> list[Picture]:
+    """Every file of every folder, not yet measured (sizes 0), a file named twice taken once."""
+    found: dict[str, Picture] = {}
+    for number, folder in enumerate(data.gt):
+        lq = data.lq[number] if data.lq else None
+        for picture in _paired(folder, lq, data.lq_prefix, data.lq_suffix, folder=number):
+            found.setdefault(os.path.realpath(picture.gt), picture)
+    return list(found.values())
+
+
+def _paired(gt: Path, lq: Path | None, prefix: str, suffix: str, *, folder: int) -> list[Picture]:
+    files = find_files(gt)
+    if lq is None:
+        return [Picture(file, 0, 0, None, folder) for file in files]
+    partners = pair_by_name(files, find_files(lq), roots=(gt, lq), prefix=prefix, suffix=suffix)
+    return [Picture(file, 0, 0, partner, folder) for file, partner in partners]
+
+
+def pair_by_name(
+    gt: Sequence[Path], lq: Sequence[Path], *, roots: tuple[Path, Path], prefix: str, suffix: str
+) -> list[tuple[Path, Path]]:
+    """Partners by subfolder and name without extension, prefix and suffix apart.
+
+    DatasetError names the files that have no partner on either side.
+    """
+    wanted = {_key(path, roots[0], prefix, suffix): path for path in gt}
+    given = {_key(path, roots[1], "", ""): path for path in lq}
+    lonely = [str(wanted[k].relative_to(roots[0])) for k in wanted if k not in given]
+    extra = [str(given[k].relative_to(roots[1])) for k in given if k not in wanted]
+    if lonely or extra:
+        parts = []
+        if lonely:
+            parts.append(f"{listed(lonely)} in {roots[0]} without a partner")
+        if extra:
+            parts.append(f"{listed(extra)} in {roots[1]} without a ground truth")
+        raise DatasetError(
+            "paired folders do not match: " + "; ".join(parts) + ". Names must be equal but for "
+            "the extension and data.lq_prefix / data.lq_suffix (as in lq_suffix=x4)"
+        )
+    return [(path, given[key]) for key, path in wanted.items()]
+
+
+def _key(path: Path, root: Path, prefix: str, suffix: str) -> tuple[str, ...]:
+    inside = path.relative_to(root)
+    return (*inside.parent.parts, prefix + inside.stem + suffix)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _measured(
+    pictures: Sequence[Picture], scale: int, report: Report | None
+) -> tuple[list[Picture], list[LeftOut]]:
+    """Sizes from headers; unreadable files apart. DatasetError where pairs are not to scale."""
+    kept: list[Picture] = []
+    left_out: list[LeftOut] = []
+    wrong: list[str] = []
+    with ThreadPoolExecutor(4) as pool:
+        for done, (picture, result) in enumerate(
+            zip(pictures, pool.map(_measure, pictures), strict=True), 1
+        ):
+            if report is not None:
+                report(done, len(pictures))
+            if isinstance(result, LeftOut):
+                left_out.append(result)
+                continue
+            (height, width), small = result
+            if small is not None and (small[0] * scale, small[1] * scale) != (height, width):
+                wrong.append(f"{picture.gt.name} ({width}x{height} and {small[1]}x{small[0]})")
+            kept.append(Picture(picture.gt, height, width, picture.lq, picture.folder))
+    if wrong:
+        raise DatasetError(
+            f"paired pictures are not to scale: {listed(wrong)}. The ground truth must be exactly "
+            f"{scale} times its partner in width and height; is the scale of the run right?"
+        )
+    return kept, left_out
+
+
+Size = tuple[int, int]
+
+
+def _measure(picture: Picture) -> tuple[Size, Size | None] | LeftOut:
+    path = picture.gt
+    try:
+        header = probe(path)
+        if picture.lq is None:
+            return (header.height, header.width), None
+        path = picture.lq
+        small = probe(path)
+        return (header.height, header.width), (small.height, small.width)
+    except ImageError as error:
+        return LeftOut(path, str(error))
+
+
+def _require_some(
+    pictures: Sequence[Picture], left_out: Sequence[LeftOut], folders: Sequence[Path]
+) -> None:
+    if not pictures:
+        where = ", ".join(map(str, folders))
+        raise DatasetError(
+            f"{where}: none of {len(left_out)} files can be read; first: {left_out[0].reason}"
+        )
+
+
+def _refuse_overlap(training: Sequence[Path], validation: Path) -> None:
+    own = validation.resolve()
+    for folder in training:
+        other = folder.resolve()
+        if own == other or other in own.parents or own in other.parents:
+            how = "is the training folder" if own == other else f"overlaps with {folder}"
+            raise DatasetError(
+                f"validation folder {validation} {how}: scores on pictures that are trained on say "
+                "nothing. Give another folder, or none and let a part be held out"
+            )

@@ -1,0 +1,96 @@
+"""The networks a run starts from: random, registered or from files, and the frozen features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from realesr_cli.errors import ConfigError, ModelUnavailable, WeightsError
+from realesr_cli.nets.discriminators import load_discriminator
+from realesr_cli.nets.vgg import BACKBONES
+from realesr_cli.train.config import PerceptualConfig, TrainConfig
+from realesr_cli.train.losses import PerceptualLoss
+from realesr_cli.train.state import new_discriminator, new_generator
+from realesr_cli.weights.fetch import ensure
+from realesr_cli.weights.files import read_state
+from realesr_cli.weights.open import open_model
+from realesr_cli.weights.registry import find, resolve
+from realesr_cli.weights.store import Report
+
+
+def starting_generator(config: TrainConfig, report: Report | None = None) -> nn.Module:
+    """The generator of `generator.init`, or a random one.
+
+    Raises ConfigError where the file is a network of another scale or size than the run's, and
+    what `open_model` raises.
+    """
+    if not config.generator.init:
+        return new_generator(config)
+    opened = open_model(config.generator.init, report=report)
+    wanted, found = config.architecture, opened.architecture
+    if found.scale != config.scale:
+        raise ConfigError(
+            f"--init {config.generator.init} is a x{found.scale} network, but the run's scale is "
+            f"{config.scale}: take a recipe of scale {found.scale} or another network"
+        )
+    if found != wanted:
+        raise ConfigError(
+            f"--init {config.generator.init} is {found.describe()}, but the run trains "
+            f"{wanted.describe()}: set generator.kind, .blocks, .features and .growth to match"
+        )
+    return opened.net
+
+
+def starting_discriminator(
+    config: TrainConfig, stage: int, report: Report | None = None
+) -> nn.Module:
+    """The discriminator of `discriminator.init`, or a random one.
+
+    Raises CheckpointFormat where the file does not fit, and what fetching and reading raise.
+    """
+    net = new_discriminator(config, stage)
+    init = config.discriminator.init
+    if init:
+        load_discriminator(net, read_state(_file(init, report))[0])
+    return net
+
+
+def starting_perceptual(
+    config: PerceptualConfig, report: Report | None = None
+) -> PerceptualLoss | None:
+    """The perceptual loss with its frozen network; None where its weight is 0.
+
+    Raises ModelUnavailable, with the ways out, where the weights cannot be had.
+    """
+    if not config.weight:
+        return None
+    weights = config.by_layer()
+    features = BACKBONES[config.backbone](list(weights))
+    if not config.weights and config.backbone != "vgg19":
+        raise ConfigError(
+            f"perceptual.backbone = {config.backbone!r}: its weights are not fetched; give their "
+            "file, in torchvision's layout, as perceptual.weights"
+        )
+    try:
+        path = Path(config.weights) if config.weights else ensure(resolve("vgg19"), report=report)
+        features.load(read_state(path)[0])
+    except WeightsError as error:
+        raise ModelUnavailable(
+            f"the perceptual loss has no weights: {error}. {WAYS_OUT}"
+        ) from error
+    return PerceptualLoss(features, weights)
+
+
+WAYS_OUT = (
+    "Ways out: `realesr models pull vgg19` where there is a network, then copy the file and give "
+    "it as --set perceptual.weights=FILE; --set perceptual.backbone=squeezenet1_1 with its own "
+    "perceptual.weights; or --set perceptual.weight=0 to train without it"
+)
+
+
+def _file(init: str, report: Report | None) -> Path:
+    path = Path(init).expanduser()
+    if path.is_file() or find(init) is None:
+        return path
+    return ensure(resolve(init), report=report)
