@@ -81,8 +81,8 @@ def _read_pickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)|(?:global|class|type|function):? ([\w.]+)", str(error))
-        what = f" ({found[1] or found[2]})" if found else ""
+        found = re.search(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))
+        what = f" ({found[1]})" if found else ""
         raise CheckpointFormat(
             f"{path}: holds pickled Python code{what} besides tensors, or is damaged; refused, "
             "nothing was run"
@@ -250,8 +250,9 @@ def save_pth(path: str | Path, data: Mapping[str, Mapping[str, Tensor]]) -> None
         for key, state in data.items()
     }
     try:
-        with whole_file(Path(path)) as part:
-            torch.save(plain, part)
+        # Through a file object: given a path, torch writes the part file's name into the bytes.
+        with whole_file(Path(path)) as part, part.open("wb") as file:
+            torch.save(plain, file)
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
         raise WeightsWriteError(f"{path}: cannot be written ({error})") from error
 

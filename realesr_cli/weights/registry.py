@@ -100,7 +100,7 @@ def _read_list(path: Path) -> tuple[Entry, ...]:
         if data["format"] != FORMAT:
             raise ConfigError(f"{path}: format {data['format']} is not known; update realesr-cli")
         return tuple(from_plain(Entry, item, f"{path}: ") for item in data["models"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: damaged list of models ({error}); move it away") from error

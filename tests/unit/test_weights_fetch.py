@@ -1,0 +1,202 @@
+"""A model's file is used only when it is the right one, and an error says what to do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from weights_server import FileServer, status, whole
+
+from realesr_cli.errors import ChecksumMismatch, DownloadError, ModelUnavailable, RealesrWarning
+from realesr_cli.weights import fetch, registry, store
+from realesr_cli.weights.fetch import ensure, is_offline
+from realesr_cli.weights.registry import Entry
+from realesr_cli.weights.transfer import Network
+
+DATA = bytes(range(256)) * 800
+HASTY = Network(attempts=2, read_timeout=5, sleep=lambda seconds: None)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FileServer() as running:
+        yield running
+
+
+def entry_for(*urls: str, data: bytes = DATA) -> Entry:
+    return Entry(
+        name="tiny",
+        file="tiny.pth",
+        urls=urls,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def get(entry: Entry, *, allow_unverified: bool = False, offline: bool | None = None) -> Path:
+    return ensure(entry, network=HASTY, allow_unverified=allow_unverified, offline=offline)
+
+
+def test_fetched_once_then_from_the_cache(server: FileServer) -> None:
+    entry = entry_for(server.serve("/tiny.pth", whole(DATA)))
+    path = get(entry)
+    assert path == registry.weights_dir() / "tiny.pth"
+    assert path.read_bytes() == DATA
+    assert get(entry, offline=True) == path
+    assert len(server.requests) == 1
+    assert not list(path.parent.glob("*.part*"))
+
+
+def test_second_address_after_404(server: FileServer) -> None:
+    entry = entry_for(server.serve("/gone", status(404)), server.serve("/f", whole(DATA)))
+    assert get(entry).read_bytes() == DATA
+
+
+def test_second_address_after_a_wrong_file(server: FileServer) -> None:
+    entry = entry_for(server.serve("/bad", whole(DATA[::-1])), server.serve("/f", whole(DATA)))
+    assert get(entry).read_bytes() == DATA
+
+
+def test_wrong_hash_everywhere_keeps_nothing(server: FileServer) -> None:
+    entry = entry_for(server.serve("/bad", whole(DATA[::-1])))
+    with pytest.raises(ChecksumMismatch, match="no address gave the right file"):
+        get(entry)
+    assert [p.name for p in registry.weights_dir().iterdir()] == ["tiny.pth.lock"]
+
+
+def test_foreign_part_file_is_found_out_and_fetched_anew(server: FileServer) -> None:
+    entry = entry_for(server.serve("/f", whole(DATA)))
+    registry.weights_dir().mkdir(parents=True)
+    (registry.weights_dir() / "tiny.pth.part").write_bytes(b"z" * 1000)
+    assert get(entry).read_bytes() == DATA
+    assert server.ranges() == ["bytes=1000-", None]
+
+
+def test_every_address_failed_names_the_ways_out(server: FileServer) -> None:
+    entry = entry_for(server.serve("/a", status(404)), server.serve("/b", status(500)))
+    with pytest.raises(ModelUnavailable) as caught:
+        get(entry)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "HTTP 404" in text
+    assert "HTTP 500" in text
+    for way in ("models pull tiny", "models import", "models list", "--model FILE"):
+        assert way in text
+
+
+def test_offline_does_not_touch_the_network(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = entry_for(server.serve("/f", whole(DATA)))
+    with pytest.raises(ModelUnavailable, match="offline"):
+        get(entry, offline=True)
+    monkeypatch.setenv("REALESR_OFFLINE", "1")
+    with pytest.raises(ModelUnavailable, match="models import"):
+        get(entry)
+    assert server.requests == []
+    assert get(entry, offline=False).read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("", False), ("0", False), ("No", False), ("1", True), ("true", True)]
+)
+def test_offline_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: bool
+) -> None:
+    monkeypatch.setenv("REALESR_OFFLINE", value)
+    assert is_offline() is expected
+
+
+def test_no_public_address(server: FileServer) -> None:
+    with pytest.raises(ModelUnavailable, match="no public address"):
+        get(entry_for())
+
+
+def test_damaged_cached_file_is_replaced_with_a_warning(server: FileServer) -> None:
+    entry = entry_for(server.serve("/f", whole(DATA)))
+    path = get(entry)
+    path.write_bytes(DATA[:-1])
+    with pytest.warns(RealesrWarning, match="bytes where"):
+        assert get(entry).read_bytes() == DATA
+
+
+def test_changed_byte_is_found_by_the_hash(server: FileServer) -> None:
+    entry = entry_for(server.serve("/f", whole(DATA)))
+    path = get(entry)
+    path.write_bytes(b"?" + DATA[1:])
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(ChecksumMismatch, match="SHA-256"):
+        get(entry, offline=True)
+    assert "SHA-256" in fetch.problem(entry, path)
+
+
+def test_hash_is_computed_once(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = entry_for(server.serve("/f", whole(DATA)))
+    path = get(entry)
+    monkeypatch.setattr(store, "sha256_of", lambda path, report=None: pytest.fail("hashed again"))
+    assert get(entry) == path
+
+
+def test_file_put_there_by_hand_is_checked_then_remembered() -> None:
+    entry = entry_for()
+    registry.weights_dir().mkdir(parents=True)
+    path = registry.weights_dir() / "tiny.pth"
+    path.write_bytes(DATA)
+    assert store.remembered_hash(path) is None
+    assert get(entry, offline=True) == path
+    assert store.remembered_hash(path) == entry.sha256
+
+
+def test_unknown_hash_needs_consent_and_is_then_remembered(server: FileServer) -> None:
+    entry = replace(entry_for(server.serve("/f", whole(DATA))), sha256=None, bytes=None)
+    with pytest.raises(ChecksumMismatch, match="--allow-unverified"):
+        get(entry)
+    path = get(entry, allow_unverified=True)
+    assert path.read_bytes() == DATA
+    assert get(entry) == path
+    path.write_bytes(b"other")
+    with pytest.raises(ChecksumMismatch, match="SHA-256"):
+        get(entry, offline=True)
+
+
+def test_unhashed_file_put_there_by_hand_needs_consent() -> None:
+    entry = replace(entry_for(), sha256=None, bytes=None)
+    registry.weights_dir().mkdir(parents=True)
+    (registry.weights_dir() / "tiny.pth").write_bytes(DATA)
+    with pytest.raises(ChecksumMismatch, match="--allow-unverified"):
+        get(entry, offline=True)
+    assert get(entry, offline=True, allow_unverified=True).read_bytes() == DATA
+
+
+def test_another_process_fetched_it_meanwhile(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = entry_for(server.serve("/f", whole(DATA)))
+    path = get(entry)
+    # This call saw an empty cache; when it gets the lock, the file is there.
+    monkeypatch.setattr(registry, "cached", lambda entry: None)
+    assert get(entry) == path
+    assert len(server.requests) == 1
+
+
+def test_cache_that_cannot_be_made(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("REALESR_HOME", str(tmp_path / "file"))
+    with pytest.raises(DownloadError, match="REALESR_HOME"):
+        get(entry_for(server.serve("/f", whole(DATA))))
+
+
+def test_bundled_file_needs_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "inside.pth").write_bytes(DATA)
+    monkeypatch.setattr(registry, "_PACKAGE", tmp_path)
+    entry = replace(entry_for(), bundled="inside.pth")
+    assert get(entry, offline=True) == tmp_path / "inside.pth"
+    assert registry.bundled([entry_for(), entry]) == entry
+    assert registry.bundled([entry_for()]) is None

@@ -1,0 +1,115 @@
+"""A small HTTP server on 127.0.0.1 that misbehaves on demand, for tests of downloads."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Behaviour = Callable[[BaseHTTPRequestHandler], None]
+
+
+class FileServer:
+    """Answers each path with its behaviours in turn, the last one for ever; keeps the requests."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, list[Behaviour]] = {}
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.requests.append((self.path, dict(self.headers)))
+                behaviours = outer.routes.get(self.path, [status(404)])
+                behaviour = behaviours.pop(0) if len(behaviours) > 1 else behaviours[0]
+                try:
+                    behaviour(self)
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
+
+    def __enter__(self) -> FileServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def serve(self, path: str, *behaviours: Behaviour) -> str:
+        """Set what `path` answers; returns its URL."""
+        self.routes[path] = list(behaviours)
+        return self.address + path
+
+    def ranges(self) -> list[str | None]:
+        """The Range header of every request so far."""
+        return [headers.get("Range") for _, headers in self.requests]
+
+
+def send(handler: BaseHTTPRequestHandler, code: int, headers: dict[str, str], body: bytes) -> None:
+    handler.send_response(code)
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def whole(data: bytes, *, etag: str = '"v1"', cut: int | None = None, drip: float = 0) -> Behaviour:
+    """A proper file with Range support; `cut` ends the connection after so many bytes of `data`."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+        start = int(wanted[1]) if wanted else 0
+        if handler.headers.get("If-Range", etag) != etag:
+            start = 0
+        headers = {"ETag": etag, "Content-Length": str(len(data) - start)}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        send(handler, 206 if start else 200, headers, b"")
+        body = data[start:cut]
+        for at in range(0, len(body), 65536):
+            handler.wfile.write(body[at : at + 65536])
+            if drip:
+                time.sleep(drip)
+
+    return answer
+
+
+def without_range(data: bytes) -> Behaviour:
+    """The whole file always, whatever range was asked."""
+    return lambda h: send(h, 200, {"Content-Length": str(len(data))}, data)
+
+
+def status(code: int, headers: dict[str, str] | None = None) -> Behaviour:
+    """An error."""
+    return lambda h: send(h, code, {"Content-Length": "0", **(headers or {})}, b"")
+
+
+def raw(code: int, headers: dict[str, str], body: bytes) -> Behaviour:
+    """Exactly these headers and bytes."""
+    return lambda h: send(h, code, headers, body)
+
+
+def late(seconds: float, then: Behaviour) -> Behaviour:
+    """The answer after a wait."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(seconds)
+        then(handler)
+
+    return answer
