@@ -19,11 +19,15 @@ from realesr_cli.degrade.config import (
 from realesr_cli.errors import ConfigError
 from realesr_cli.settings import did_you_mean, from_plain, merge, to_plain
 
+# The last stage's JPEG is the one of the end, which changes places with resize and ringing.
+_NO_JPEG = Jpeg(chance=0.0)
+
 _FIRST = Stage()
 _SECOND = Stage(
     blur=Blur(chance=0.8, sigma=(0.2, 1.5)),
     resize=Resize(up=0.3, down=0.4, keep=0.3, scale=(0.3, 1.2), of="lq"),
     noise=Noise(sigma=(1.0, 25.0), poisson_scale=(0.05, 2.5)),
+    jpeg=_NO_JPEG,
 )
 
 # Real-ESRGAN's options and code, which made the published weights.
@@ -42,7 +46,7 @@ def _mmagic(stage: Stage) -> Stage:
         resize=replace(stage.resize, of="current", modes=("box", "bilinear", "bicubic")),
         # Its pictures are 0..255 when photons are counted: 255 times as many.
         noise=replace(stage.noise, levels=256 * 255),
-        jpeg=Jpeg(encoder="libjpeg"),
+        jpeg=replace(stage.jpeg, encoder="libjpeg"),
     )
 
 
@@ -50,7 +54,7 @@ _LIGHT = Stage(
     blur=Blur(chance=0.5, sinc=0.05, sizes=(7, 9, 11), sigma=(0.2, 1.0)),
     resize=Resize(up=0.1, down=0.4, keep=0.5, scale=(0.5, 1.2)),
     noise=Noise(chance=0.5, sigma=(1.0, 6.0), poisson_scale=(0.05, 0.6)),
-    jpeg=Jpeg(chance=0.5, quality=(75.0, 95.0)),
+    jpeg=Jpeg(chance=0.3, quality=(75.0, 95.0)),
 )
 
 _MEDIUM = (
@@ -64,7 +68,7 @@ _MEDIUM = (
         blur=Blur(chance=0.5, sigma=(0.2, 1.0)),
         resize=Resize(up=0.3, down=0.3, keep=0.4, scale=(0.5, 1.2), of="lq"),
         noise=Noise(chance=0.5, sigma=(1.0, 10.0), poisson_scale=(0.05, 1.0)),
-        jpeg=Jpeg(chance=0.5, quality=(50.0, 95.0)),
+        jpeg=_NO_JPEG,
     ),
 )
 
@@ -80,8 +84,8 @@ PRESETS: dict[str, DegradationConfig] = {
         ),
     ),
     "bsrgan": DegradationConfig(shuffled=Shuffled()),
-    "esrgan": DegradationConfig(final=Final(modes=("matlab",), sinc=0.0, jpeg=Jpeg(chance=0.0))),
-    "first-order": DegradationConfig(stages=(_FIRST,), usm=True),
+    "esrgan": DegradationConfig(final=Final(modes=("matlab",), sinc=0.0, jpeg=_NO_JPEG)),
+    "first-order": DegradationConfig(stages=(replace(_FIRST, jpeg=_NO_JPEG),), usm=True),
     "light": DegradationConfig(
         stages=(_LIGHT,),
         final=Final(

@@ -1,0 +1,73 @@
+"""Noise: strength, colour, seeds, and the level counting of the reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from realesr_cli.degrade import noise
+
+CPU = torch.device("cpu")
+
+
+def flat(value: float, size: int = 100) -> torch.Tensor:
+    return torch.full((3, size, size), value)
+
+
+def test_gaussian_strength_and_seed() -> None:
+    picture = flat(0.5)
+    first = noise.gaussian(picture, 20.0, gray=False, source=noise.generator(1, CPU))
+    again = noise.gaussian(picture, 20.0, gray=False, source=noise.generator(1, CPU))
+    other = noise.gaussian(picture, 20.0, gray=False, source=noise.generator(2, CPU))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+    assert (first - picture).std().item() * 255 == pytest.approx(20, rel=0.02)
+    assert not torch.allclose(first[0], first[1])
+
+
+def test_gray_noise_is_the_same_for_all_channels() -> None:
+    for make in (
+        noise.gaussian(flat(0.5), 20.0, gray=True, source=noise.generator(1, CPU)),
+        noise.poisson(flat(0.5), 1.0, gray=True, levels=256, source=noise.generator(1, CPU)),
+    ):
+        assert torch.equal(make[0], make[1])
+        assert torch.equal(make[0], make[2])
+        assert make[0].std() > 0.01
+
+
+def test_mixed_noise_has_the_covariance_of_its_matrix() -> None:
+    mix = (0.1, 0.0, 0.0, 0.05, 0.08, 0.0, 0.0, -0.06, 0.02)
+    noisy = noise.gaussian(flat(0.5, 300), 0.0, gray=False, source=noise.generator(1, CPU), mix=mix)
+    matrix = torch.tensor(mix).view(3, 3)
+    found = torch.cov((noisy - 0.5).flatten(1))
+    torch.testing.assert_close(found, matrix @ matrix.T, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("value", [0.05, 0.5, 1.0])
+def test_poisson_variance(value: float) -> None:
+    picture = flat(round(value * 255) / 255)
+    noisy = noise.poisson(picture, 2.0, gray=False, levels=64, source=noise.generator(1, CPU))
+    difference = noisy - picture
+    assert difference.mean().item() == pytest.approx(0, abs=0.01)
+    assert difference.var().item() == pytest.approx(4 * picture[0, 0, 0].item() / 64, rel=0.05)
+
+
+def test_black_has_no_poisson_noise() -> None:
+    black = flat(0.0)
+    noisy = noise.poisson(black, 3.0, gray=False, levels=0, source=noise.generator(1, CPU))
+    assert torch.equal(noisy, black)
+
+
+@pytest.mark.parametrize(
+    ("used", "levels"), [(1, 1), (2, 2), (3, 4), (100, 128), (129, 256), (256, 256)]
+)
+def test_count_levels(used: int, levels: int) -> None:
+    assert noise.count_levels(torch.arange(used).repeat(3).float()) == levels
+
+
+def test_counting_makes_constant_pictures_all_noise_and_given_levels_do_not() -> None:
+    picture = flat(0.5)
+    counted = noise.poisson(picture, 1.0, gray=False, levels=0, source=noise.generator(1, CPU))
+    given = noise.poisson(picture, 1.0, gray=False, levels=256, source=noise.generator(1, CPU))
+    assert (counted - picture).std().item() == pytest.approx(0.7071, rel=0.02)
+    assert (given - picture).std().item() == pytest.approx(0.7071 / 16, rel=0.02)

@@ -1,0 +1,73 @@
+"""Recipes as data: nothing is lost in JSON, and nothing unknown is accepted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from realesr_cli.degrade.pipeline import sample_batch
+from realesr_cli.degrade.presets import PRESETS
+from realesr_cli.degrade.recipe import (
+    Compress,
+    GaussianNoise,
+    Recipe,
+    Round,
+    Scale,
+    recipes_from_json,
+    recipes_to_json,
+)
+from realesr_cli.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_keeps_every_bit(name: str) -> None:
+    rng = np.random.default_rng(8)
+    recipes = sample_batch(PRESETS[name], rng, 40, scale=4, size=(64, 72))
+    assert recipes_from_json(recipes_to_json(recipes)) == recipes
+
+
+def plain() -> dict[str, Any]:
+    return Recipe(2, 8, 10, (Scale(4, 5, "area"), Compress(50.0), Round())).to_plain()
+
+
+def broken(key: str, value: Any, index: int | None = None) -> str:
+    recipe = plain()
+    (recipe if index is None else recipe["operations"][index])[key] = value
+    return json.dumps({"format": 1, "recipes": [recipe]})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nonsense", "not a recipe"),
+        ("[]", "expected an object"),
+        ('{"format": 1, "recipes": 3}', "expected an object"),
+        ('{"format": 2, "recipes": []}', "recipe format 2"),
+        ('{"format": 1, "recipes": []}', "holds no recipe"),
+        ('{"format": 1, "recipes": [1]}', "every recipe is an object"),
+        (broken("operations", None), "list of operations"),
+        (broken("scale", 0), "scale = 0"),
+        (broken("scale", 16), "too small for scale 16"),
+        (broken("hight", 3), "did you mean 'height'"),
+        (broken("op", "jpegg", 1), "did you mean 'jpeg'"),
+        (broken("op", 7, 1), "expected a table with an op"),
+        (broken("quality", 0, 1), r"operations\[1\].quality = 0"),
+        (broken("mode", "cubic", 0), "did you mean 'bicubic'"),
+        (broken("radius", 3, 2), "unknown setting"),
+    ],
+)
+def test_broken_recipes(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipes_from_json(text)
+
+
+def test_matrix_of_correlated_noise_has_nine_numbers() -> None:
+    with pytest.raises(ConfigError, match="3x3 matrix has 9"):
+        GaussianNoise(1.0, False, 1, (1.0, 2.0))
+
+
+def test_sizes() -> None:
+    assert Recipe(4, 30, 41, ()).lq_size == (7, 10)
