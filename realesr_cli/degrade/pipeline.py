@@ -26,6 +26,7 @@ from realesr_cli.degrade.recipe import (
     Round,
     Scale,
     Sharpen,
+    check_size,
 )
 from realesr_cli.degrade.sampling import Chance, Draw, draw_staged, seed
 from realesr_cli.degrade.shuffled import draw_shuffled
@@ -62,6 +63,7 @@ def sample_batch(
     once per batch (resizes, kind of noise, second blur, order of the end, pattern of gray noise)
     are shared. Raises ConfigError as `sample` does.
     """
+    check_size(*size, scale)
     batch_seed = seed(rng) if config.compatible else 0
     recipes = []
     for _ in range(count):

@@ -111,6 +111,14 @@ _NAMES: dict[str, type[Operation]] = {
 _NAME_OF = {cls: name for name, cls in _NAMES.items()}
 
 
+def check_size(height: int, width: int, scale: int) -> None:
+    """Raise ConfigError if nothing is left of a picture at this scale."""
+    if min(height, width) < scale:
+        raise ConfigError(
+            f"a picture of {height}x{width} (height x width) is too small for scale {scale}"
+        )
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What turns one ground truth of `height` x `width` pixels into its low-quality version.
@@ -125,11 +133,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check(self)
-        if min(self.height, self.width) < self.scale:
-            raise ConfigError(
-                f"a picture of {self.height}x{self.width} (height x width) is too small for "
-                f"scale {self.scale}"
-            )
+        check_size(self.height, self.width, self.scale)
 
     @property
     def lq_size(self) -> tuple[int, int]:
