@@ -6,7 +6,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +170,7 @@ def findings(
 def _mend(library: Library) -> str:
     if library.version is None:
         return f"pip install {library.name}"
-    if sys.platform.startswith("linux"):
+    if platform.system() == "Linux":
         return "sudo apt-get install -y libgl1 libglib2.0-0"
     return f"pip install --force-reinstall {library.name}"
 

@@ -7,7 +7,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +99,7 @@ def _cuda_state() -> tuple[bool, str | None]:
         if torch.version.cuda is None and torch.version.hip is None:
             return False, None
         try:
-            torch.cuda.init()
+            torch.cuda.init()  # type: ignore[no-untyped-call]
         except (RuntimeError, AssertionError) as error:
             return False, str(error).strip().splitlines()[0]
     return False, None
@@ -108,7 +107,7 @@ def _cuda_state() -> tuple[bool, str | None]:
 
 def _apple_silicon() -> bool:
     """Whether the processor is Apple's, also where this Python runs translated (Rosetta)."""
-    if sys.platform != "darwin":
+    if platform.system() != "Darwin":
         return False
     return platform.machine() == "arm64" or _output("sysctl", "-n", "hw.optional.arm64") == "1"
 

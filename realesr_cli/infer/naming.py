@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import string
 from dataclasses import dataclass
@@ -95,6 +96,17 @@ def destination(
             f"'{DEFAULT_TEMPLATE}'"
         )
     return Destination("file", file=path, format=_agreed(path, format))
+
+
+def fixed_folder(output: str | None) -> Path | None:
+    """The folder below which all results of `-o OUTPUT` lie, None where there is none such."""
+    if output is None or output == STDOUT:
+        return None
+    parts = Path(output).parts
+    fixed = list(itertools.takewhile(lambda part: not _fields(part), parts))
+    if len(fixed) == len(parts):
+        return Path(output)
+    return Path(*fixed) if fixed else None
 
 
 def _template(output: str, format: str | None) -> Destination:

@@ -44,9 +44,9 @@ def test_a_cache_that_is_of_no_use_is_a_problem(cache: Cache, offline: bool, wor
 
 def test_a_library_that_does_not_load_names_the_system_package(monkeypatch: pytest.MonkeyPatch):
     broken = Library("opencv-python", "16-bit", "5.0", "libGL.so.1: cannot open")
-    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    monkeypatch.setattr(doctor.platform, "system", lambda: "Linux")
     assert "libgl1" in str(findings(NO_GPU, (broken,), CACHE)[0].fix)
-    monkeypatch.setattr(doctor.sys, "platform", "win32")
+    monkeypatch.setattr(doctor.platform, "system", lambda: "Windows")
     assert "pip install --force" in str(findings(NO_GPU, (broken,), CACHE)[0].fix)
     absent = Library("opencv-python", "16-bit", None, "No module named cv2")
     assert findings(NO_GPU, (absent,), CACHE)[0].fix == "pip install opencv-python"
