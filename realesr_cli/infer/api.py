@@ -88,7 +88,7 @@ def upscale(
     if hasattr(x, "getbands") and hasattr(x, "convert"):
         return upscaler(from_pil(x), settings).to_pil()
     raise UnsupportedImage(
-        f"cannot upscale a {type(x).__name__}: give a path, bytes, a PIL image, an array or a tensor"
+        f"cannot upscale a {type(x).__name__}: give a path, bytes, PIL image, array or tensor"
     )
 
 

@@ -67,6 +67,7 @@ class Hooks:
     cancel: Callable[[], bool] = field(default=lambda: False)
 
 
+@torch.inference_mode()
 def upscale_tiled(
     forward: Forward | None, source: Array, grid: Grid, look: Look, hooks: Hooks
 ) -> Array:

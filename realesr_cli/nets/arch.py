@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
@@ -83,10 +85,11 @@ def canonical(state: Mapping[str, V], architecture: Architecture) -> dict[str, V
     return {new: state[old] for old, new in canonical_names(state).items()}
 
 
-def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(maxsize=16)
+def expected_shapes(architecture: Architecture) -> Shapes:
     """Names and shapes of the state dict of a network of this architecture; no memory is used."""
     with torch.device("meta"):
-        return shapes_of(architecture.build().state_dict())
+        return MappingProxyType(shapes_of(architecture.build().state_dict()))
 
 
 def _require_equal(architecture: Architecture, shapes: Shapes) -> None:
