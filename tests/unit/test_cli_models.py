@@ -1,0 +1,249 @@
+"""`realesr models` does what it says, for people and as JSON, and fails with the right code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from weights_server import FileServer, status, whole
+
+from realesr_cli.cli.models import models_group, size_text
+from realesr_cli.errors import ConfigError, ModelUnavailable, UnknownModel
+from realesr_cli.nets.compact import CompactArchitecture
+from realesr_cli.weights import fetch, files, registry
+from realesr_cli.weights.transfer import Network
+
+TINY = CompactArchitecture(scale=2, convs=1, features=4)
+
+
+def models(*args: str, input: str | None = None) -> Result:
+    """Run a command that may fail by `ctx.exit`; errors for the boundary come through."""
+    result = CliRunner().invoke(models_group, args, input=input)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def as_json(*args: str) -> Any:
+    return json.loads(models(*args, "--json").stdout)
+
+
+def save(path: Path, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.save_pth(path, {"params": TINY.build().state_dict()})
+    return path
+
+
+@pytest.fixture
+def served(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[tuple[FileServer, registry.Entry]]:
+    """A server, and the registry with animevideo as a small file on it."""
+    data = save(tmp_path / "served.pth").read_bytes()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(
+        fetch.ensure,
+        "__kwdefaults__",
+        {
+            **fetch.ensure.__kwdefaults__,
+            "network": Network(attempts=1, sleep=lambda seconds: None),
+        },
+    )
+    with FileServer() as server:
+        url = server.serve("/realesr-animevideov3.pth", whole(data))
+        entry = replace(
+            registry.resolve("animevideo"),
+            urls=(url,),
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
+        others = [e for e in registry.official() if e.name != entry.name]
+        monkeypatch.setattr(registry, "official", lambda: (entry, *others))
+        yield server, entry
+
+
+def test_list_shows_names_aliases_and_state() -> None:
+    output = models("list").stdout
+    assert "RealESRGAN_x4plus " in output
+    assert "also: x4plus" in output
+    assert "no model is in the cache" in models("list", "--cached").stdout
+
+
+def test_list_as_json_is_one_document() -> None:
+    document = as_json("list")
+    assert document["home"] == str(registry.home())
+    names = {m["name"]: m for m in document["models"]}
+    assert names["RealESRGAN_x4plus"]["aliases"] == ["x4plus", "realesrgan"]
+    assert names["RealESRGAN_x4plus"]["cached"] is False
+    assert as_json("list", "--cached")["models"] == []
+
+
+def test_info_of_a_registered_model() -> None:
+    output = models("info", "general").stdout
+    assert "1,213,296" in output
+    assert "BSD-3-Clause" in output
+    assert "not in the cache" in output
+    document = as_json("info", "general")
+    assert document["parameters"] == 1_213_296
+    assert document["architecture"]["kind"] == "compact"
+    assert document["cached"] is False
+
+
+def test_info_of_a_file_and_of_a_damaged_one(tmp_path: Path) -> None:
+    path = save(tmp_path / "mine.pth")
+    document = as_json("info", str(path))
+    assert document["scale"] == 2
+    assert document["description"] == TINY.describe()
+    registry.weights_dir().mkdir(parents=True)
+    registry.cache_path(registry.resolve("general")).write_bytes(b"short")
+    assert "warning:" in models("info", "general").stderr
+
+
+def test_info_of_nothing() -> None:
+    with pytest.raises(UnknownModel, match="did you mean 'general'"):
+        models("info", "generall")
+
+
+def test_pull_verify_path_and_rm(served: tuple[FileServer, registry.Entry]) -> None:
+    server, entry = served
+    result = models("pull", "animevideo")
+    assert result.exit_code == 0
+    assert "BSD-3-Clause" in result.stdout
+    path = registry.cache_path(entry)
+    assert path.is_file()
+    assert models("path", "animevideo").stdout.strip() == str(path)
+    assert as_json("verify") == {
+        "ok": True,
+        "models": [
+            {"name": entry.name, "path": str(path), "ok": True, "sha256": entry.sha256},
+        ],
+    }
+    assert as_json("rm", "animevideo", "--yes") == {"removed": [entry.name]}
+    assert not path.exists()
+    assert as_json("pull", "animevideo")["models"] == [
+        {
+            "name": entry.name,
+            "ok": True,
+            "path": str(path),
+            "licence": "BSD-3-Clause",
+            "verified": True,
+        }
+    ]
+    assert len(server.requests) == 2
+
+
+def test_pull_goes_on_after_a_failure(served: tuple[FileServer, registry.Entry]) -> None:
+    server, _ = served
+    server.serve("/realesr-animevideov3.pth", status(404))
+    result = models("pull", "RRDB_PSNR_x4", "animevideo")
+    assert result.exit_code == 3
+    assert "no public address" in result.stderr
+    assert "HTTP 404" in result.stderr
+    document = as_json("pull", "animevideo", "--offline")
+    assert document["models"][0]["ok"] is False
+    assert "offline" in document["models"][0]["error"]
+
+
+def test_pull_of_an_unverified_file_says_so(
+    served: tuple[FileServer, registry.Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, entry = served
+    open_entry = replace(entry, sha256=None, bytes=None)
+    monkeypatch.setattr(registry, "official", lambda: (open_entry,))
+    refused = models("pull", "animevideo")
+    assert refused.exit_code == 3
+    assert "--allow-unverified" in refused.stderr
+    result = models("pull", "animevideo", "--allow-unverified")
+    assert result.exit_code == 0
+    assert "could not be compared" in result.stderr
+    assert as_json("verify")["ok"] is True
+
+
+def test_verify_finds_damage_and_strangers(served: tuple[FileServer, registry.Entry]) -> None:
+    _, entry = served
+    models("pull", "animevideo")
+    path = registry.cache_path(entry)
+    save(registry.weights_dir() / "stray.pth")
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(bytes(data))
+    result = models("verify")
+    assert result.exit_code == 3
+    assert f"WRONG {path}: SHA-256" in result.stdout
+    assert "stray.pth: no registered model" in result.stdout
+    path.write_bytes(b"short")
+    assert "bytes where" in models("verify", "animevideo").stdout
+    missing = models("verify", "x4plus")
+    assert missing.exit_code == 3
+    assert "not in the cache" in missing.stdout
+
+
+def test_verify_without_a_known_hash(
+    served: tuple[FileServer, registry.Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, entry = served
+    monkeypatch.setattr(registry, "official", lambda: (replace(entry, sha256=None, bytes=None),))
+    save(registry.cache_path(entry))
+    assert "nothing to compare with" in models("verify").stdout
+
+
+def test_verify_of_an_empty_cache() -> None:
+    assert models("verify").stdout == "nothing is in the cache\n"
+    assert as_json("verify") == {"ok": True, "models": []}
+
+
+def test_import_file_with_name_and_rm_asks(tmp_path: Path) -> None:
+    path = save(tmp_path / "mine.pth")
+    assert "imported better from" in models("import", str(path), "--name", "better").stdout
+    assert "already there: better" in models("import", str(path)).stdout
+    assert as_json("list", "--cached")["models"][0]["name"] == "better"
+    assert models("rm", "better", input="n\n").stdout == ""
+    assert registry.find("better") is not None
+    assert "removed better" in models("rm", "better", input="y\n").stdout
+    assert registry.find("better") is None
+    assert "x4plus is not in the cache" in models("rm", "x4plus").stderr
+
+
+def test_import_folder_reports_what_was_skipped(tmp_path: Path) -> None:
+    save(tmp_path / "models/upscale_models/mine.pth")
+    (tmp_path / "models/upscale_models/bad.pth").write_text("hello", encoding="utf-8")
+    result = models("import", str(tmp_path))
+    assert result.exit_code == 0
+    assert "imported mine" in result.stdout
+    assert "bad.pth: not a checkpoint but text" in result.stderr
+    document = as_json("import", str(tmp_path))
+    assert [m["new"] for m in document["imported"]] == [False]
+    assert "text" in document["skipped"][0]["reason"]
+
+
+def test_import_that_takes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "bad.pth").write_text("hello", encoding="utf-8")
+    with pytest.raises(UnknownModel, match="none of its 1 weight files"):
+        models("import", str(tmp_path))
+    with pytest.raises(ConfigError, match="--name"):
+        models("import", str(tmp_path), "--name", "x")
+    with pytest.raises(UnknownModel, match="no such file"):
+        models("import", str(tmp_path / "none.pth"))
+
+
+def test_path_of_the_cache_and_of_what_is_not_there() -> None:
+    assert models("path").stdout.strip() == str(registry.weights_dir())
+    assert as_json("path")["home"] == str(registry.home())
+    with pytest.raises(ModelUnavailable, match="models pull RealESRGAN_x4plus"):
+        models("path", "x4plus")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(None, "?"), (5, "5 B"), (2048, "2.0 KiB"), (67040989, "63.9 MiB"), (1 << 31, "2.0 GiB")],
+)
+def test_sizes_for_people(count: int | None, text: str) -> None:
+    assert size_text(count) == text
