@@ -51,6 +51,10 @@ class UnsupportedImage(ImageError, ValueError):
     """The picture is valid, but of a kind or size that is not handled."""
 
 
+class ImageTooLarge(UnsupportedImage):
+    """A picture has more pixels than the limit allows, or than the format can hold."""
+
+
 class ImageWriteError(ImageError, OSError):
     """The result could not be written."""
 

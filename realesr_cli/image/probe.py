@@ -1,29 +1,30 @@
-"""What a picture is without decoding it, and whether a file holds a whole one."""
+"""What a picture is, told from its header alone; and whether a file holds a whole picture."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
-from PIL import Image as pillow
-
-from realesr_cli.errors import ImageError, MissingDependency
+from realesr_cli.errors import ImageError, UnreadableImage, UnsupportedImage
 from realesr_cli.image import exif as exif_tags
-from realesr_cli.image import ifd, png, pnm, sniff, tiff
 from realesr_cli.image import pillow as pil
+from realesr_cli.image import png, pnm, sniff, tiff
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS
 from realesr_cli.image.read import read_image
-from realesr_cli.image.record import Image
+from realesr_cli.image.source import Source, bytes_of, check_pixels, named, not_recognised
 
-_GRAY_MODES = ("1", "L", "LA", "La", "F")
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HEAD = 4096
 
 
 @dataclass(frozen=True)
 class Header:
-    """Size in pixels with the orientation applied, channels of colour (1 or 3), depth and kind.
+    """A picture as `read_image` would return it, without its pixels.
 
-    A palette counts as three channels. `format` is Pillow's name of the file's format.
+    The size is that after the orientation is applied. Palettes count as three channels.
     """
 
     height: int
@@ -34,88 +35,109 @@ class Header:
     format: str | None
 
 
-def probe(source: Path | bytes, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Header:
-    """The header of a picture.
+def probe(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Header:
+    """Read the header of a picture.
 
-    Where the header alone does not tell, the picture is decoded. Raises what `read_image` raises
-    for the same source, as far as the header shows it.
+    Damage behind it goes unnoticed. Raises UnreadableImage, UnsupportedImage and ImageTooLarge as
+    `read_image` does.
     """
     try:
-        data = source if isinstance(source, bytes) else source.read_bytes()
-        found = _quick(data, max_pixels)
-    except (ImageError, OSError, ifd.Malformed):
-        found = None
-    if found is not None and (max_pixels is None or found.height * found.width <= max_pixels):
-        return found
-    # Damaged, too large, or of a kind that needs decoding: the reader finds the words for it.
-    return _of(read_image(source, max_pixels=max_pixels))
+        with _opened(source) as stream:
+            header = _probe(stream, max_pixels)
+        check_pixels(header.height, header.width, max_pixels)
+        return header
+    except ImageError as error:
+        raise named(error, source) from error.__cause__
 
 
 def whole_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of the picture in a file, None where there is no whole one.
+    """Height and width of a file that holds a whole picture; None where it is damaged or missing.
 
-    The checksums of a PNG are verified up to its end; other formats are decoded.
+    PNG is followed chunk by chunk with their checksums, TIFF to the end of every strip; others
+    are decoded.
     """
     try:
-        data = path.read_bytes()
+        data = bytes_of(path)
         if data.startswith(png.SIGNATURE):
-            header = png.read_header(data)
-            kinds = {kind for kind, _ in png.chunks(data)}
-            return (header.height, header.width) if b"IDAT" in kinds else None
+            for _ in png.chunks(data):
+                pass
+            header = probe(data, max_pixels=None)
+            return header.height, header.width
+        if data.startswith(tiff.SIGNATURES) and tiff.complete(data):
+            header = probe(data, max_pixels=None)
+            return header.height, header.width
         image = read_image(data, max_pixels=None)
-    except (ImageError, MissingDependency, OSError):
+    except ImageError:
         return None
     return image.height, image.width
 
 
-def _of(image: Image) -> Header:
-    return Header(
-        image.height, image.width, image.channels, image.bits, image.has_alpha, image.format
-    )
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    if isinstance(source, (str, Path)):
+        bytes_of(source, 1)  # Says what is wrong with a file that is missing, empty or a folder.
+        with Path(source).open("rb") as stream:
+            yield stream
+    else:
+        yield BytesIO(bytes_of(source))
 
 
-def _quick(data: bytes, limit: int | None) -> Header | None:
-    """The header where it can be had without decoding, else None."""
-    if not data or sniff.unsupported(data) is not None:
-        return None
-    if data[:4] in _TIFF_STARTS:
-        return _of_tiff(data)
-    deep = pnm.read_header(data)
+def _probe(stream: BinaryIO, limit: int | None) -> Header:
+    head = stream.read(_HEAD)
+    reason = sniff.unsupported(head)
+    if reason is not None:
+        raise UnsupportedImage(f"this is {reason}")
+    if head.startswith(png.SIGNATURE):
+        return _probe_png(head, stream)
+    if head.startswith(tiff.SIGNATURES):
+        return _probe_tiff(head + stream.read())
+    deep = pnm.read_header(head)
     if deep is not None:
         return Header(deep.height, deep.width, deep.channels, 16, False, "PPM")
-    size = sniff.webp_size(data)
-    if size is not None and limit is not None and size[0] * size[1] > limit:
-        return None  # its decoder would take the memory on opening
+    size = sniff.webp_size(head)
+    if size is not None:
+        check_pixels(*size, limit)
+    return _probe_pillow(head, stream)
+
+
+def _probe_png(head: bytes, stream: BinaryIO) -> Header:
+    header = png.read_header(head)
+    found = png.skim(stream)
+    block = exif_tags.without_prefix(found.get(b"eXIf"))
+    xmp = png.xmp_of(found.get(b"iTXt", b""))
+    size = _turned(header.height, header.width, exif_tags.orientation_of(block, xmp))
+    channels = 1 if header.colour_type in (0, 4) else 3
+    alpha = header.colour_type in (4, 6) or b"tRNS" in found
+    return Header(*size, channels, max(8, header.bits), alpha, "PNG")
+
+
+def _probe_tiff(data: bytes) -> Header:
+    file = tiff.open_tiff(data)
+    layout = file.layout
+    xmp = tiff.metadata(file).xmp
+    orientation = layout.orientation or exif_tags.orientation_of(None, xmp)
+    size = _turned(layout.height, layout.width, orientation)
+    channels = 1 if layout.photometric in (0, 1) else 3
+    depth = max(layout.bits)
+    bits = 32 if layout.deep and layout.sample_format == 3 else 16
+    if depth <= 8 or not (layout.deep or depth == 12):
+        bits = 8
+    return Header(*size, channels, bits, layout.has_alpha, "TIFF")
+
+
+def _probe_pillow(head: bytes, stream: BinaryIO) -> Header:
+    stream.seek(0)
     with pil.listening():
-        image = pil.open_quietly(data)
-        return None if image is None else _of_pillow(image, data)
-
-
-def _of_tiff(data: bytes) -> Header:
-    layout = tiff.open_tiff(data).layout
-    height, width = layout.height, layout.width
-    if exif_tags.swaps_sides(layout.orientation):
-        height, width = width, height
-    gray = layout.photometric in (0, 1)
-    colours = 1 if gray else 3
-    own = 4 if layout.photometric == 5 else colours  # CMYK is four inks without alpha
-    bits = max(layout.bits)
-    depth = 8 if bits <= 8 else 16 if bits <= 16 else 32
-    return Header(height, width, colours, depth, layout.samples > own, "TIFF")
-
-
-def _of_pillow(image: pillow.Image, data: bytes) -> Header:
-    found = pil.metadata(image)
-    exif = found.exif
+        image = pil.open_quietly(stream)
+        if image is None:
+            raise UnreadableImage(not_recognised(head))
+        found = pil.metadata(image)
+        alpha = image.has_transparency_data
+    size = _turned(image.height, image.width, exif_tags.orientation_of(found.exif, found.xmp))
+    gray = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;")
     bits = 16 if image.mode.startswith("I;16") else 32 if image.mode == "F" else 8
-    if data.startswith(png.SIGNATURE):
-        bits = 16 if png.read_header(data).bits == 16 else 8
-        if exif is None:  # it may stand behind the pixels, where Pillow has not looked yet
-            exif = next((content for kind, content in png.chunks(data) if kind == b"eXIf"), None)
-    orientation = exif_tags.orientation_of(exif_tags.without_prefix(exif), found.xmp)
-    height, width = image.height, image.width
-    if exif_tags.swaps_sides(orientation):
-        height, width = width, height
-    gray = image.mode in _GRAY_MODES or image.mode.startswith("I;16")
-    alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-    return Header(height, width, 1 if gray else 3, bits, alpha, image.format)
+    return Header(*size, 1 if gray else 3, bits, alpha, image.format)
+
+
+def _turned(height: int, width: int, orientation: int) -> tuple[int, int]:
+    return (width, height) if exif_tags.swaps_sides(orientation) else (height, width)
