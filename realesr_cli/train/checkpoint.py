@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped, in files that are whole."""
+"""Checkpoints: all that a run needs to go on as if it had never stopped, in whole files."""
 
 from __future__ import annotations
 

@@ -63,6 +63,10 @@ class World:
         return DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)
 
 
+ALONE = World()
+"""One process, as usual."""
+
+
 @contextlib.contextmanager
 def joined_world(device: str) -> Iterator[tuple[World, str]]:
     """This process's place among those torchrun started, and the device it shall use.

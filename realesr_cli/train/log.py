@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from realesr_cli.train.config import RuntimeConfig
+from realesr_cli.train.distributed import World
 from realesr_cli.weights.store import write_whole
 
 FILE = "metrics.jsonl"
@@ -50,6 +54,21 @@ class Log:
         self._file.close()
         if self._writer is not None:
             self._writer.close()
+
+
+@contextlib.contextmanager
+def open_log(
+    out: Path, resumed_at: int, runtime: RuntimeConfig, world: World
+) -> Iterator[Log | None]:
+    """The log of a run in its first process, closed at the end; None in the others."""
+    if not world.first:
+        yield None
+        return
+    log = Log(out, resumed_at=resumed_at, tensorboard=runtime.tensorboard)
+    try:
+        yield log
+    finally:
+        log.close()
 
 
 def _total(line: str) -> int:

@@ -12,8 +12,9 @@ from torch.amp import GradScaler
 
 from realesr_cli.degrade.pairs import Pool
 from realesr_cli.nets.discriminators import UNetDiscriminator, VGGDiscriminator
-from realesr_cli.train.config import OptimiserConfig, TrainConfig
+from realesr_cli.train.config import OptimiserConfig, StageConfig, TrainConfig
 from realesr_cli.train.machine import Machine
+from realesr_cli.train.schedule import learning_rate
 
 SEED_STRIDE = 2**31
 """Seed distance between the random starts of a run's networks."""
@@ -126,3 +127,16 @@ def update_ema(ema: nn.Module, net: nn.Module, decay: float) -> None:
     averaged: list[Tensor] = list(ema.parameters())
     current: list[Tensor] = list(net.parameters())
     torch._foreach_lerp_(averaged, current, 1 - decay)
+
+
+def set_rates(state: TrainState, stage: StageConfig, step: int) -> dict[str, float]:
+    """Give both optimisers their learning rates for the update after `step`, and return them."""
+    base, rates = stage.optimiser, {}
+    wanted = {"lr": (state.optimiser, base.lr)}
+    if state.d_optimiser is not None:
+        wanted["d_lr"] = (state.d_optimiser, base.discriminator_lr or base.lr)
+    for name, (optimiser, rate) in wanted.items():
+        rates[name] = learning_rate(stage.schedule, rate, step=step, iterations=stage.iterations)
+        for group in optimiser.param_groups:
+            group["lr"] = rates[name]
+    return rates

@@ -125,6 +125,13 @@ def update_discriminator(
     return Outcome(losses, not done)
 
 
+@torch.no_grad()
+def generate(setup: Setup, batches: Sequence[Pair]) -> tuple[Tensor, ...]:
+    """Generated pictures of each batch, for steps that train the discriminator alone."""
+    with setup.machine.autocast():
+        return tuple(setup.generator(pair.lq).float() for pair in batches)
+
+
 def _target(pair: Pair, *, sharpened: bool) -> Tensor:
     return pair.gt_usm if sharpened else pair.gt
 

@@ -1,0 +1,196 @@
+"""All that a run needs before its first step, checked and at hand: folder, pictures, networks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from realesr_cli.degrade.pairs import Pair, PairPlan, make_pairs
+from realesr_cli.errors import ConfigError, ResumeMismatch, TrainingError
+from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
+from realesr_cli.train.config import PerceptualConfig, StageConfig, TrainConfig
+from realesr_cli.train.data import CropBatch, Crops
+from realesr_cli.train.distributed import ALONE, World
+from realesr_cli.train.events import Listener, Note, nobody
+from realesr_cli.train.log import FILE as LOG_FILE
+from realesr_cli.train.losses import PerceptualLoss
+from realesr_cli.train.machine import Machine
+from realesr_cli.train.pictures import Pictures, gather, listed
+from realesr_cli.train.recipes import config_toml, differences
+from realesr_cli.train.starting import (
+    starting_discriminator,
+    starting_generator,
+    starting_perceptual,
+)
+from realesr_cli.train.state import Progress, TrainState
+from realesr_cli.train.validate import Scene, prepare_scenes
+from realesr_cli.weights.store import write_whole
+
+CONFIG_FILE = "config.toml"
+
+HARMLESS = ("validation.", "checkpoints.", "runtime.", "data.workers", "data.prefetch")
+"""Settings that a resumed run may change: they do not alter what is learned."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who runs a training: where events go, whether to stop, and which process this is."""
+
+    listener: Listener = nobody
+    stop: Callable[[], bool] = lambda: False
+    world: World = ALONE
+    download: Callable[[int, int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A checkpoint to go on from."""
+
+    path: Path
+    progress: Progress
+    parts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that is ready to start."""
+
+    config: TrainConfig
+    out: Path
+    machine: Machine
+    caller: Caller
+    pictures: Pictures
+    crops: Crops
+    scenes: tuple[Scene, ...]
+    generator: nn.Module
+    """Where the first stage starts; a resumed run's weights replace it."""
+    perceptual: dict[PerceptualConfig, PerceptualLoss | None]
+    resumed: Resumed | None
+
+    @property
+    def first_stage(self) -> int:
+        """Number of the stage to start or go on with."""
+        return self.resumed.progress.stage if self.resumed else 0
+
+    def before(self, stage: int) -> int:
+        """Steps of all stages before this one."""
+        return sum(s.iterations for s in self.config.stages[:stage])
+
+    def pair(self, state: TrainState, batch: CropBatch) -> Pair:
+        """Crops to a training batch on the device: degraded, cut, exchanged with the pool."""
+        gt = self.machine.pictures(torch.from_numpy(batch.gt))
+        if batch.lq is not None:
+            return Pair(self.machine.pictures(torch.from_numpy(batch.lq)), gt, gt)
+        accelerated = self.machine.device.type == "cuda"
+        plan = PairPlan(
+            scale=self.config.scale,
+            patch=self.config.data.patch,
+            sharpened_gt=self.config.sharpens,
+            noise_device="input" if accelerated else "cpu",
+        )
+        pair = make_pairs(gt, self.config.degradation, batch.rng, plan)
+        return pair if state.pool is None else state.pool.exchange(pair, batch.rng)
+
+
+def open_session(
+    config: TrainConfig, out: Path, machine: Machine, caller: Caller, *, resume: bool
+) -> Session:
+    """Check everything that could fail later, and load what the first step needs.
+
+    Raises DatasetError, ConfigError, ModelUnavailable, CheckpointFormat, ResumeMismatch, and
+    TrainingError for a folder that holds a run already, before anything is computed.
+    """
+    resumed = resumable(config, out) if resume else None
+    if not resume:
+        _refuse_used(out)
+    pictures = gather(config.data, config.validation, scale=config.scale)
+    perceptual = {
+        stage.perceptual: starting_perceptual(stage.perceptual, caller.download)
+        for stage in config.stages
+    }
+    for number, stage in enumerate(config.stages):
+        if stage.adversarial and config.discriminator.init:
+            starting_discriminator(config, number, caller.download)
+    generator = starting_generator(
+        config if resumed is None else _from_scratch(config), caller.download
+    )
+    crops = Crops(pictures.train, config.data, scale=config.scale, seed=config.seed)
+    scenes = prepare_scenes(pictures.validation, config) if config.validation.every else ()
+    session = Session(
+        config, out, machine, caller, pictures, crops, scenes, generator, perceptual, resumed
+    )
+    if caller.world.first:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / CONFIG_FILE, config_toml(config).encode())
+        _tell(session)
+    return session
+
+
+def resumable(config: TrainConfig, out: Path) -> Resumed:
+    """The newest checkpoint of a run, if it was made with this configuration.
+
+    Raises TrainingError where there is none, CheckpointFormat where it is damaged, and
+    ResumeMismatch that lists what differs.
+    """
+    found = checkpoints(out)
+    if not found:
+        raise TrainingError(f"{out}: no checkpoint to resume from; leave out --resume to start")
+    path = found[-1]
+    old, progress, parts = read_checkpoint(path)
+    changed = [
+        line
+        for line in differences(old, config)
+        if not line.startswith(HARMLESS) and not _longer(line, config.stages[-1])
+    ]
+    if changed:
+        raise ResumeMismatch(
+            f"{out}: the run was made with other settings: {'; '.join(changed)}. Resume it with "
+            "its own (--resume --out alone takes them), or start a new run with --init on this one"
+        )
+    return Resumed(path, progress, parts)
+
+
+def _longer(line: str, last: StageConfig) -> bool:
+    """Whether a difference is the length of the last stage, which a resumed run may change."""
+    depends = last.schedule.kind == "cosine" and not last.schedule.period
+    return line.startswith(f"stages.{last.name}.iterations:") and not depends
+
+
+def _refuse_used(out: Path) -> None:
+    if checkpoints(out) or (out / LOG_FILE).is_file():
+        raise TrainingError(f"{out} holds a run already: --resume goes on with it, or name another")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: a file, not a folder")
+
+
+def _from_scratch(config: TrainConfig) -> TrainConfig:
+    """The same without a file to start from: a resumed run has its weights in the checkpoint."""
+    return dataclasses.replace(config, generator=dataclasses.replace(config.generator, init=""))
+
+
+def _tell(session: Session) -> None:
+    """Say what was found: files left out, and where there is nothing to validate with."""
+    say, found = session.caller.listener, session.pictures
+    if found.left_out:
+        names = [f"{item.path.name} ({item.reason})" for item in found.left_out]
+        say(Note(f"{len(names)} files cannot be read and are left out: {listed(names)}"))
+    if session.config.validation.every and not session.scenes:
+        say(
+            Note(
+                f"no validation: {len(found.train)} pictures are too few to hold some out; "
+                "give a folder with --val"
+            )
+        )
+    if session.crops.window:
+        say(
+            Note(
+                f"the pictures do not fit in data.cache = {session.config.data.cache} MiB: crops "
+                f"are cut of {session.crops.window} regions at a time, which change as it goes on"
+            )
+        )
