@@ -1,0 +1,90 @@
+"""Degraded pictures to look at: pixel arrays in and out, whole or as a sheet of versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from realesr_cli.degrade.pipeline import apply
+from realesr_cli.degrade.recipe import Recipe
+from realesr_cli.errors import ConfigError
+
+GAP = 4
+"""Pixels of white between the cells of a sheet."""
+
+Pixels = NDArray[np.uint8]
+
+_WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
+
+
+def degraded(pixels: NDArray[Any], recipe: Recipe) -> Pixels:
+    """The low-quality version of a picture.
+
+    `pixels` is (height, width, 1 or 3): uint8, uint16, or float in [0, 1]; gray is taken as three
+    equal channels. Returns (height // scale, width // scale, 3). Raises ConfigError if the recipe
+    is for a picture of another size.
+    """
+    return _to_pixels(apply(recipe, _to_tensor(pixels))[0])
+
+
+def central_crop(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """The middle of a picture, `size` (height, width) pixels. ConfigError if it is smaller."""
+    height, width = pixels.shape[:2]
+    if size[0] > height or size[1] > width:
+        raise ConfigError(
+            f"a crop of {size[0]}x{size[1]} (height x width) does not fit into the picture of "
+            f"{height}x{width}"
+        )
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return pixels[top : top + size[0], left : left + size[1]]
+
+
+def crop_size(pixels: NDArray[Any], side: int, scale: int) -> tuple[int, int]:
+    """Height and width, up to `side` and divisible by `scale`, of the largest possible crop."""
+    height, width = (min(side, int(length)) // scale * scale for length in pixels.shape[:2])
+    if min(height, width) < 1:
+        raise ConfigError(f"the picture is too small for a crop at scale {scale}")
+    return height, width
+
+
+def sheet(crop: NDArray[Any], recipes: Sequence[Recipe], columns: int) -> Pixels:
+    """A crop and its degraded versions, enlarged to its size, row by row.
+
+    Every low-quality pixel is shown as a square of `scale` pixels. The last row is filled up with
+    white. Takes what `degraded` takes; returns (height, width, 3).
+    """
+    start = _to_tensor(crop)
+    versions = [start]
+    for recipe in recipes:
+        versions.append(F.interpolate(apply(recipe, start), scale_factor=recipe.scale))
+    rows = []
+    for first in range(0, len(versions), columns):
+        cells = versions[first : first + columns]
+        cells += [torch.ones_like(start)] * (columns - len(cells))
+        rows.append(_joined(cells, axis=-1))
+    return _to_pixels(_joined(rows, axis=-2)[0])
+
+
+def _joined(parts: Sequence[Tensor], *, axis: int) -> Tensor:
+    shape = list(parts[0].shape)
+    shape[axis] = GAP
+    gap = torch.ones(shape)
+    return torch.cat([piece for part in parts for piece in (gap, part)][1:], dim=axis)
+
+
+def _to_tensor(pixels: NDArray[Any]) -> Tensor:
+    """(1, 3, H, W) in [0, 1]."""
+    unit = pixels.astype(np.float32) / _WHITE.get(pixels.dtype, 1.0)
+    planes = np.ascontiguousarray(np.moveaxis(unit.astype(np.float32), -1, 0))
+    return torch.from_numpy(planes).expand(3, -1, -1).unsqueeze(0)
+
+
+def _to_pixels(picture: Tensor) -> Pixels:
+    codes = (picture * 255).round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(codes.permute(1, 2, 0).numpy())
