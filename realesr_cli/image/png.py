@@ -92,12 +92,14 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def skim(stream: BinaryIO) -> dict[bytes, bytes]:
     """The metadata chunks of an open file by kind, its pixels jumped over.
 
-    Stops without complaint where the file ends early.
+    Raises UnreadableImage where the file ends early.
     """
-    found = {}
+    found: dict[bytes, bytes] = {}
     stream.seek(len(SIGNATURE))
     while len(head := stream.read(8)) == 8:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if kind == b"IEND":
+            return found
         if kind in (b"eXIf", b"tRNS", b"iTXt") and length <= _MAX_METADATA:
             content = stream.read(length)
             if kind != b"iTXt" or content.startswith(_XMP_KEYWORD + b"\0"):
@@ -105,7 +107,7 @@ def skim(stream: BinaryIO) -> dict[bytes, bytes]:
             stream.seek(4, 1)
         else:
             stream.seek(length + 4, 1)
-    return found
+    raise UnreadableImage("the PNG is cut off: its end is missing")
 
 
 def xmp_of(content: bytes) -> bytes | None:

@@ -9,7 +9,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from realesr_cli.errors import ImageError, UnreadableImage, UnsupportedImage
+from realesr_cli.errors import (
+    ImageError,
+    ImageTooLarge,
+    MissingDependency,
+    UnreadableImage,
+    UnsupportedImage,
+)
 from realesr_cli.image import exif as exif_tags
 from realesr_cli.image import pillow as pil
 from realesr_cli.image import png, pnm, sniff, tiff
@@ -38,16 +44,23 @@ class Header:
 def probe(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Header:
     """Read the header of a picture.
 
-    Damage behind it goes unnoticed. Raises UnreadableImage, UnsupportedImage and ImageTooLarge as
-    `read_image` does.
+    Damage in the pixels goes unnoticed. Raises what `read_image` raises for the same source, as
+    far as the header shows it.
     """
+    if not isinstance(source, (str, Path, bytes)):
+        source = source.read()  # Once: the reader may have to look at it again.
     try:
         with _opened(source) as stream:
             header = _probe(stream, max_pixels)
         check_pixels(header.height, header.width, max_pixels)
         return header
-    except ImageError as error:
-        raise named(error, source) from error.__cause__
+    except ImageTooLarge as error:
+        raise named(error, source) from None
+    except ImageError:
+        # The reader finds the words; what it can read after all is no error either.
+        image = read_image(source, max_pixels=max_pixels)
+    size = image.height, image.width
+    return Header(*size, image.channels, image.bits, image.has_alpha, image.format)
 
 
 def whole_size(path: Path) -> tuple[int, int] | None:
@@ -59,15 +72,15 @@ def whole_size(path: Path) -> tuple[int, int] | None:
     try:
         data = bytes_of(path)
         if data.startswith(png.SIGNATURE):
-            for _ in png.chunks(data):
-                pass
+            if all(kind != b"IDAT" for kind, _ in list(png.chunks(data))):
+                return None
             header = probe(data, max_pixels=None)
             return header.height, header.width
         if data.startswith(tiff.SIGNATURES) and tiff.complete(data):
             header = probe(data, max_pixels=None)
             return header.height, header.width
         image = read_image(data, max_pixels=None)
-    except ImageError:
+    except (ImageError, MissingDependency):
         return None
     return image.height, image.width
 
