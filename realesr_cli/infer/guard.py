@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from realesr_cli.errors import OutOfMemory, RealesrWarning
+from realesr_cli.errors import CheckpointFormat, OutOfMemory, RealesrWarning
 
 Forward = Callable[[Tensor], Tensor]
 """(B, 3, h, w) float32 in [0, 1], on the CPU, to (B, 3, h * scale, w * scale) float32."""
@@ -41,6 +41,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
 
 
+def _finite(y: Tensor) -> bool:
+    # The sum is finite unless a value is not: one pass, where isfinite().all() makes a copy first.
+    return bool(torch.isfinite(y.sum()))
+
+
 class Guard:
     """`Forwards` made safe; callable as a Forward itself, from several threads.
 
@@ -61,13 +66,20 @@ class Guard:
     def __call__(self, x: Tensor) -> Tensor:
         """(B, 3, h, w) to (B, 3, h * scale, w * scale); raises OutOfMemory if nothing helps."""
         limit = self._most_pixels
-        if limit is not None and not self._use_cpu and x.numel() // x.shape[1] > limit:
+        too_large = limit is not None and x.numel() // x.shape[1] > limit
+        if too_large and not self._use_cpu and self._divisible(x):
             return self._divided(x)
         try:
-            return self._compute(x)
+            y = self._compute(x)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+        else:
+            if _finite(y):
+                return y
+            raise CheckpointFormat(
+                "the network gives values that are no numbers even in fp32: its weights are damaged"
+            )
         # Outside the handler, so that the traceback does not keep the failed tensors alive.
         self._release()
         return self._smaller(x)
@@ -79,18 +91,16 @@ class Guard:
         if self._use_exact and forwards.exact is not None:
             return forwards.exact(x)
         y = forwards.fast(x)
-        if forwards.exact is None or bool(torch.isfinite(y).all()):
+        if forwards.exact is None or _finite(y):
             return y
         self._tell("the fast number format overflowed; going on in fp32")
         self._use_exact = True
         return forwards.exact(x)
 
     def _smaller(self, x: Tensor) -> Tensor:
-        batch, _, height, width = x.shape
-        pixels = batch * height * width
-        if batch > 1 or max(height, width) >= 2 * SMALLEST:
+        if self._divisible(x):
             with self._lock:
-                half = -(-pixels // 2)
+                half = -(-(x.numel() // x.shape[1]) // 2)
                 self._most_pixels = min(half, self._most_pixels or half)
             self._tell("memory ran out; going on with smaller pieces, at the same quality")
             return self._divided(x)
@@ -99,22 +109,23 @@ class Guard:
             self._use_cpu = True
             return self(x)
         raise OutOfMemory(
-            f"out of memory even for a piece of {width}x{height} pixels: close other programs, "
-            "or take a smaller model"
+            f"out of memory even for a piece of {x.shape[3]}x{x.shape[2]} pixels: close other "
+            "programs, or take a smaller model"
         )
+
+    def _divisible(self, x: Tensor) -> bool:
+        """Whether halves are really smaller and still see all the context they need."""
+        return x.shape[0] > 1 or max(x.shape[2:]) >= max(2 * SMALLEST, 4 * self._context)
 
     def _divided(self, x: Tensor) -> Tensor:
         """The same result from two halves: of the batch, else of the longer side with context."""
         batch, _, height, width = x.shape
         if batch > 1:
             return torch.cat([self(part) for part in x.chunk(2)])
-        if max(height, width) < 2 * SMALLEST:
-            return self._compute_or_cpu(x)
         dim = 2 if height >= width else 3
         size, scale, multiple = x.shape[dim], self._forwards.scale, self._forwards.multiple
         middle = size // 2 - size // 2 % multiple
-        context = min(self._context, size // 4)
-        context += -context % multiple
+        context = self._context + -self._context % multiple
         low = self(x.narrow(dim, 0, min(size, middle + context)))
         start = max(0, middle - context)
         high = self(x.narrow(dim, start, size - start))
@@ -122,15 +133,6 @@ class Guard:
         return torch.cat(
             (low.narrow(dim, 0, middle * scale), high.narrow(dim, cut, high.shape[dim] - cut)), dim
         )
-
-    def _compute_or_cpu(self, x: Tensor) -> Tensor:
-        try:
-            return self._compute(x)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        self._release()
-        return self._smaller(x)
 
     def _tell(self, text: str) -> None:
         with self._lock:

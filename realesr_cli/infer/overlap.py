@@ -32,7 +32,7 @@ def measured_context(forward: Forward, scale: int, multiple: int = 1) -> int:
     """
     far = max(CANDIDATES) + 32
     far += -far % multiple
-    pattern = test_pattern(_ROWS - _ROWS % multiple, far + _CORE)
+    pattern = reference_pattern(_ROWS - _ROWS % multiple, far + _CORE)
     whole = forward(pattern)[..., far * scale :].clamp(0, 1)
     for context in CANDIDATES:
         context += -context % multiple
@@ -42,7 +42,7 @@ def measured_context(forward: Forward, scale: int, multiple: int = 1) -> int:
     return max(CANDIDATES)
 
 
-def test_pattern(height: int, width: int) -> Tensor:
+def reference_pattern(height: int, width: int) -> Tensor:
     """(1, 3, height, width) in [0, 1]: noise of several sizes with hard edges, always the same."""
     generator = torch.Generator().manual_seed(20240229)
     total = torch.zeros(1, 3, height, width)

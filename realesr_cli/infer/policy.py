@@ -163,14 +163,16 @@ def choose(found: Facts, engine: EngineSettings, architecture: Architecture) -> 
     precision, why_precision = _precision(found, engine.precision, gpu)
     backend = "fused" if gpu is None and found.onednn else "torch"
     overlap, why_overlap = _overlap(engine, architecture)
-    tile, why_tile = _tile(found, engine, architecture, gpu, precision, backend)
+    per_pixel = bytes_per_pixel(architecture, precision, backend)
+    margin = 2 * min(MAX_EXACT_RADIUS, architecture.receptive_radius)
+    tile, why_tile = _tile(found, engine, gpu, backend, (per_pixel, margin))
     return Policy(
         device=device,
         precision=precision,
         backend=backend,
         tile=tile,
         overlap=overlap,
-        batch=_batch(engine, gpu, tile),
+        batch=_batch(engine, gpu, tile, (tile + margin) ** 2 * per_pixel),
         threads=engine.threads or found.cores,
         reasons=(why_device, why_precision, why_tile, why_overlap),
     )
@@ -237,16 +239,11 @@ def bytes_per_pixel(architecture: Architecture, precision: str, backend: str) ->
 
 
 def _tile(
-    found: Facts,
-    engine: EngineSettings,
-    architecture: Architecture,
-    gpu: Gpu | None,
-    precision: str,
-    backend: str,
+    found: Facts, engine: EngineSettings, gpu: Gpu | None, backend: str, cost: tuple[int, int]
 ) -> tuple[int, str]:
+    """Core of a tile and the reason; `cost` is (bytes per pixel, pixels beyond the core)."""
     if engine.tile != "auto":
         return engine.tile, f"tile {engine.tile}: asked for"
-    per_pixel = bytes_per_pixel(architecture, precision, backend)
     if gpu is None:
         wanted = CPU_TILE if backend == "fused" else PLAIN_CPU_TILE
         free, why = found.memory_available, "on the processor, by cache and memory"
@@ -254,15 +251,18 @@ def _tile(
     else:
         free, why = gpu.free, f"from {gpu.free / GIB:.1f} GiB free on {gpu.device}"
         sizes = GPU_TILES
-    margin = 2 * min(MAX_EXACT_RADIUS, architecture.receptive_radius)
+    per_pixel, margin = cost
     for tile in sizes:
         if (tile + margin) ** 2 * per_pixel <= free * GPU_SHARE:
             return tile, f"tile {tile}: {why}"
     return sizes[-1], f"tile {sizes[-1]}: little memory is free"
 
 
-def _batch(engine: EngineSettings, gpu: Gpu | None, tile: int) -> int:
+def _batch(engine: EngineSettings, gpu: Gpu | None, tile: int, tile_bytes: int) -> int:
     if engine.batch != "auto":
         return engine.batch
-    # A GPU is busy with about a quarter of a megapixel at a time; a processor with any tile.
-    return max(1, min(16, 512 * 512 // tile**2)) if gpu is not None and tile else 1
+    if gpu is None or not tile:
+        return 1
+    # A GPU is busy with about a quarter of a megapixel at a time.
+    wanted = min(16, 512 * 512 // tile**2)
+    return max(1, min(wanted, int(gpu.free * GPU_SHARE) // tile_bytes))

@@ -69,6 +69,9 @@ def spans(axis: Axis) -> list[Span]:
         hi = min(axis.size, bounds[i + 1] + axis.overlap)
         hi = min(axis.size, hi + -hi % axis.multiple)
         write, weights = _weights((edges[i], edges[i + 1]), (left, right), ratio)
+        if write[0] == write[1]:
+            # A strong reduction leaves nothing of a small tile.
+            continue
         result.append(Span((lo, hi), write, weights))
     return result
 

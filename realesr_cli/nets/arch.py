@@ -27,6 +27,8 @@ class Architecture(Protocol):
 
     kind: ClassVar[str]
 
+    def __hash__(self) -> int: ...
+
     @property
     def scale(self) -> int:
         """Output size over input size."""

@@ -96,6 +96,8 @@ def detect_compact(shapes: Shapes) -> CompactArchitecture | None:
     indices = sorted({int(name.split(".")[1]) for name in shapes})
     if not indices or indices[0] != 0 or indices[-1] < 2 or indices[-1] % 2:
         return None
+    if indices[-1] > 2 * len(indices):  # a file may name any index
+        return None
     first, last = shapes.get("body.0.weight", ()), shapes.get(f"body.{indices[-1]}.weight", ())
     if len(first) != 4 or len(last) != 4 or first[1] != 3 or last[0] % 3:
         return None

@@ -240,7 +240,8 @@ def detect_rrdb(shapes: Shapes) -> RRDBArchitecture | None:
         return None
     unshuffle = {3: 1, 12: 2, 48: 4}[inputs]
     up_steps = sum(re.fullmatch(r"conv_up\d+\.weight", name) is not None for name in shapes)
-    blocks = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("body."))
+    # The number of blocks, not the highest index: a file may name any index.
+    blocks = len({m[1] for name in shapes if (m := re.match(r"body\.(\d+)\.", name))})
     growth = shapes["body.0.rdb1.conv1.weight"][0]
     scale, rest = divmod(2**up_steps, unshuffle)
     if rest or scale not in (1, 2, 4, 8):
