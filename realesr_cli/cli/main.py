@@ -20,9 +20,21 @@ INTERRUPTED = 130
 # Name -> where the click command is, and its line in the help. A command's module is imported only
 # when the command is used: `realesr --help` must not load torch.
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "upscale": (
+        "realesr_cli.cli.upscale:upscale_command",
+        "Enlarge and restore pictures.",
+    ),
     "models": (
         "realesr_cli.cli.models:models_group",
         "List, fetch, check and import models.",
+    ),
+    "doctor": (
+        "realesr_cli.cli.doctor:doctor_command",
+        "Tell what is installed, what will be used, and what to mend.",
+    ),
+    "degrade": (
+        "realesr_cli.cli.degrade:degrade_command",
+        "Make a photo worse as training does.",
     ),
     "completion": (
         "realesr_cli.cli.completion:completion_command",

@@ -131,6 +131,9 @@ def pull_command(
     results: list[dict[str, Any]] = []
     failed: WeightsError | None = None
     for entry in [registry.resolve(name) for name in names]:
+        if not quiet and registry.cached(entry) is None:
+            size = size_text(entry.bytes)
+            click.echo(f"{entry.name}: {size}, licence {entry.licence}", err=True)
         try:
             with Progress(entry.name, bytes=True, enabled=not quiet) as progress:
                 path = ensure(
@@ -147,7 +150,7 @@ def pull_command(
         result = {"name": entry.name, "ok": True, "path": path, "licence": entry.licence}
         results.append({**result, "verified": not unverified})
         if not as_json and not quiet:
-            click.echo(f"{entry.name} ({entry.licence}): {path}")
+            click.echo(f"{entry.name}: {path}")
     if as_json:
         _print_json({"models": results})
     if failed is not None:

@@ -167,7 +167,7 @@ class SettingType(ParamType):
         ]
         return tuple(str(word) for word in (*literals, *limits))
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         """How the value looks, for the help: `auto|INTEGER`, `NUMBER,NUMBER`."""
         return self._shape()
 

@@ -58,6 +58,8 @@ _PREFIXES = ("generator_ema.", "generator.", "netG.", "net_g.", "module.", "_ori
 
 _MAX_DEPTH = 5
 
+_KNOWN = "RRDBNet (ESRGAN, Real-ESRGAN, BSRGAN), Compact (SRVGG) and MSRResNet"
+
 
 def read_state(path: str | Path) -> tuple[State, dict[str, Any]]:
     """The tensors of a checkpoint and what its header says of them.
@@ -140,6 +142,8 @@ def _plain_tensor(tensor: Tensor, name: str, path: Path) -> Tensor:
     """A tensor as it is worked with: dense, on the CPU, float32 if floating."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
         raise CheckpointFormat(f"{path}: tensor {name!r} is sparse, quantized or complex")
+    if tensor.numel() == 0:
+        raise CheckpointFormat(f"{path}: tensor {name!r} is empty")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise CheckpointFormat(f"{path}: tensor {name!r} claims more numbers than the file holds")
     tensor = tensor.detach()
@@ -159,7 +163,7 @@ def recognise(state: Mapping[str, Tensor], metadata: Mapping[str, Any], where: s
             return detect(shapes)
         architecture = architecture_from_plain(described)
     except (UnknownArchitecture, ConfigError) as error:
-        raise UnknownArchitecture(f"{where}: {error}") from error
+        raise UnknownArchitecture(f"{where}: {error} (this package runs {_KNOWN})") from error
     expected = expected_shapes(architecture)
     difference = first_difference(shapes_of(canonical(state, architecture)), expected)
     if difference:

@@ -116,7 +116,7 @@ def test_pull_verify_path_and_rm(served: tuple[FileServer, registry.Entry]) -> N
     server, entry = served
     result = models("pull", "animevideo")
     assert result.exit_code == 0
-    assert "BSD-3-Clause" in result.stdout
+    assert "licence BSD-3-Clause" in result.stderr
     path = registry.cache_path(entry)
     assert path.is_file()
     assert models("path", "animevideo").stdout.strip() == str(path)

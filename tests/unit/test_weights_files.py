@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -183,7 +183,7 @@ def whole_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(end=st.floats(0, 0.999), suffix=st.sampled_from(["pth", "safetensors"]))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None)
 def test_truncated_checkpoint_is_an_error_of_ours(
     whole_checkpoint: Path, end: float, suffix: str
 ) -> None:
@@ -196,8 +196,9 @@ def test_truncated_checkpoint_is_an_error_of_ours(
         files.read_state(path)
 
 
+@example(at=1569, value=0)
 @given(at=st.integers(0, 1 << 30), value=st.integers(0, 255))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 def test_flipped_byte_never_crashes(whole_checkpoint: Path, at: int, value: int) -> None:
     data = bytearray(whole_checkpoint.read_bytes())
     data[at % len(data)] = value
@@ -229,6 +230,20 @@ def test_discriminator_is_no_generator(tmp_path: Path) -> None:
 def test_foreign_network_says_what_was_found(tmp_path: Path) -> None:
     torch.save({"layers.0.attn.qkv.weight": torch.zeros(3, 3)}, tmp_path / "m.pth")
     with pytest.raises(UnknownArchitecture, match=r"layers.0.attn.qkv.weight 3x3"):
+        files.load_model(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize("name", ["body.x.weight", "body.99999999.rdb1.conv1.weight", "body."])
+@pytest.mark.parametrize("state", [STATE, make_state(COMPACT)])
+def test_names_that_no_network_has(tmp_path: Path, state: dict[str, Tensor], name: str) -> None:
+    torch.save({**state, name: torch.zeros(1)}, tmp_path / "m.pth")
+    with pytest.raises(UnknownArchitecture, match="this package runs"):
+        files.load_model(tmp_path / "m.pth")
+
+
+def test_tensor_without_numbers(tmp_path: Path) -> None:
+    torch.save({"conv_first.weight": torch.zeros(1 << 40, 3, 0, 3)}, tmp_path / "m.pth")
+    with pytest.raises(CheckpointFormat, match="is empty"):
         files.load_model(tmp_path / "m.pth")
 
 
