@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from realesr_cli.errors import Cancelled, ImageWriteError, OutOfMemory, RealesrError
+from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings
+from realesr_cli.image.landing import remove_abandoned
 from realesr_cli.image.read import read_image
 from realesr_cli.image.record import Image
-from realesr_cli.image.write import WriteSettings, encode_image, write_image
+from realesr_cli.image.write import encode_image, write_image
 from realesr_cli.infer.jobs import Job
 from realesr_cli.infer.settings import UpscaleSettings
 
-Status = Literal["done", "skipped", "failed", "stopped"]
+Status = Literal["done", "skipped", "failed", "stopped", "planned"]
 
 _POLL_SECONDS = 0.05
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -43,7 +45,7 @@ class BatchSettings:
 
     upscale: UpscaleSettings = field(default_factory=UpscaleSettings)
     write: WriteSettings = field(default_factory=WriteSettings)
-    max_pixels: int | None = None
+    max_pixels: int | None = DEFAULT_MAX_PIXELS
     fail_fast: bool = False
     in_flight_bytes: int = 1 << 30
     """Finished pictures waiting to be written hold at most this much, one picture excepted."""
@@ -62,6 +64,8 @@ class Record:
     """Traceback of an error nobody foresaw."""
     data: bytes | None = None
     """The encoded picture where the job has no file as its target."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about how the picture was read."""
 
 
 def _nothing(*_: Any) -> None:
@@ -94,6 +98,7 @@ class _Item:
     cost: int = 0
     seconds: float = 0.0
     failure: Exception | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,19 +154,23 @@ class _Gate:
 
 def run(
     jobs: Sequence[Job],
-    upscale: Upscale,
-    settings: BatchSettings = BatchSettings(),
-    hooks: Hooks = Hooks(),
+    upscale: Upscale | None,
+    settings: BatchSettings | None = None,
+    hooks: Hooks | None = None,
 ) -> list[Record]:
     """Do the jobs in order and return one record each, in the same order.
+
+    `upscale` may be None where no job needs it (all are finished or refused).
 
     The next picture is read and the last one written while one is upscaled. A picture that fails
     is recorded and the rest goes on, unless `settings.fail_fast` or a full disk ends the run; jobs
     not finished then, or when `hooks.cancel` says so, are recorded as stopped. Nothing half-written
-    stays behind in any case.
+    stays behind in any case, and what a killed run left half-written is removed first.
     """
-    line = _Line(settings, hooks)
-    gate = _Gate(settings.in_flight_bytes)
+    for folder in {job.target.parent for job in jobs if job.target is not None}:
+        remove_abandoned(folder)
+    line = _Line(settings or BatchSettings(), hooks or Hooks())
+    gate = _Gate(line.settings.in_flight_bytes)
     records: list[Record] = []
     reader = line.guarded(lambda: _read_all(line, jobs))
     writer = line.guarded(lambda: _write_all(line, gate, records))
@@ -181,7 +190,7 @@ def run(
     for job in jobs[len(records) :]:
         record = Record(job, "stopped", error="not done: the run ended early")
         records.append(record)
-        hooks.finished(record)
+        line.hooks.finished(record)
     return records
 
 
@@ -200,7 +209,7 @@ def _read_all(line: _Line, jobs: Sequence[Job]) -> None:
         if line.stop.is_set():
             return
         item = _Item(job, failure=job.error)
-        if job.error is None and not job.finished:
+        if job.open:
             _timed(item, lambda item: _read(item, line.settings))
         if not _put(line.loaded, item, line.stop.is_set):
             return
@@ -212,9 +221,10 @@ def _read(item: _Item, settings: BatchSettings) -> None:
     subject = source.data if source.path is None else source.path
     assert subject is not None
     item.image = read_image(subject, max_pixels=settings.max_pixels)
+    item.notes = item.image.notes
 
 
-def _upscale_all(line: _Line, gate: _Gate, upscale: Upscale) -> None:
+def _upscale_all(line: _Line, gate: _Gate, upscale: Upscale | None) -> None:
     while not line.stopped():
         try:
             item = line.loaded.get(timeout=_POLL_SECONDS)
@@ -223,6 +233,7 @@ def _upscale_all(line: _Line, gate: _Gate, upscale: Upscale) -> None:
         if item is None:
             return
         if item.image is not None:
+            assert upscale is not None
             line.hooks.started(item.job)
             item.cost = item.job.output_bytes
             gate.enter(item.cost, line.stopped)
@@ -259,7 +270,8 @@ def _finish(item: _Item, settings: BatchSettings) -> Record:
     data: list[bytes] = []
     if item.failure is None:
         _timed(item, lambda item: _write(item, settings, data))
-    record = Record(item.job, "done", seconds=item.seconds, data=data[0] if data else None)
+    encoded = data[0] if data else None
+    record = Record(item.job, "done", item.seconds, data=encoded, notes=item.notes)
     return record if item.failure is None else _failed(record, item.failure)
 
 
@@ -289,6 +301,13 @@ def _timed(item: _Item, work: Callable[[_Item], None]) -> None:
     if item.failure is not None:
         item.image = None
     item.seconds += time.perf_counter() - start
+
+
+def planned(job: Job) -> Record:
+    """What is known of a job before it is done: that it failed, is there already, or is to do."""
+    if job.error is not None:
+        return _failed(Record(job, "failed"), job.error)
+    return Record(job, "skipped" if job.finished else "planned")
 
 
 def _out_of_memory(job: Job) -> OutOfMemory:

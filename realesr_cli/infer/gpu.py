@@ -99,7 +99,7 @@ def _cuda_state() -> tuple[bool, str | None]:
         if torch.version.cuda is None and torch.version.hip is None:
             return False, None
         try:
-            torch.cuda.init()  # type: ignore[no-untyped-call]
+            torch.cuda.init()
         except (RuntimeError, AssertionError) as error:
             return False, str(error).strip().splitlines()[0]
     return False, None

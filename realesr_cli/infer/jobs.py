@@ -6,7 +6,6 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from realesr_cli.errors import (
     RealesrError,
     UnsupportedImage,
 )
-from realesr_cli.image.formats import check_size
+from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, check_size
 from realesr_cli.image.probe import Header, probe, whole_size
 from realesr_cli.infer import naming
 from realesr_cli.infer.naming import Destination, known_format
@@ -25,7 +24,6 @@ from realesr_cli.infer.settings import UpscaleSettings, output_size
 from realesr_cli.infer.sources import Source
 
 _LISTED = 5
-_CHECKERS = 2
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,11 @@ class Job:
     """Whether a whole result of the right size is there already."""
     error: RealesrError | None = field(default=None, compare=False)
     """Why the picture cannot be done; the rest of the run goes on."""
+
+    @property
+    def open(self) -> bool:
+        """Whether the network has to make it still."""
+        return self.error is None and not self.finished
 
     @property
     def pixel_bytes(self) -> int:
@@ -64,7 +67,7 @@ class Rules:
     model: str
     scale: int
     settings: UpscaleSettings = field(default_factory=UpscaleSettings)
-    max_pixels: int | None = None
+    max_pixels: int | None = DEFAULT_MAX_PIXELS
     overwrite: bool = False
 
 
@@ -74,6 +77,11 @@ class Plan:
 
     jobs: tuple[Job, ...]
     left_out: tuple[Source, ...] = ()
+
+    @property
+    def to_do(self) -> tuple[Job, ...]:
+        """The jobs that need the network."""
+        return tuple(job for job in self.jobs if job.open)
 
 
 def make_plan(
@@ -100,7 +108,7 @@ def make_plan(
     _refuse_folders(jobs)
     if not rules.overwrite:
         jobs = _with_finished(jobs, left_out, report)
-    refuse_unwritable(job.target for job in jobs if not job.finished and job.error is None)
+    refuse_unwritable(job.target for job in jobs if job.open)
     return Plan(tuple(jobs), left_out)
 
 
@@ -114,7 +122,7 @@ def _measured(source: Source, wanted: Destination, rules: Rules) -> Job:
         return Job(source, error=error)
     scale = rules.settings.scale
     if scale is None:
-        scale = rules.scale if not resized(rules.settings) else width / header.width
+        scale = rules.scale if not sized(rules.settings) else width / header.width
     facts = naming.Facts(rules.model, scale, height, width, header, source)
     target = naming.target(wanted, facts)
     format = wanted.format or (None if target is None else known_format(target))
@@ -130,7 +138,7 @@ def _measured(source: Source, wanted: Destination, rules: Rules) -> Job:
     return job
 
 
-def resized(settings: UpscaleSettings) -> bool:
+def sized(settings: UpscaleSettings) -> bool:
     """Whether the size of the result is asked for in pixels rather than as a factor."""
     asked = (settings.width, settings.height, settings.fit, settings.max_side)
     return any(value is not None for value in asked)
@@ -280,13 +288,10 @@ def _with_finished(
     there = [j.target for j in jobs if j.error is None and j.target is not None]
     there = [t for t in there if t.is_file()]
     sizes: dict[Path, tuple[int, int] | None] = {}
-    with ThreadPoolExecutor(_CHECKERS) as pool:
-        for done, (path, size) in enumerate(
-            zip(there, pool.map(whole_size, there), strict=True), 1
-        ):
-            sizes[path] = size
-            if report is not None:
-                report(done, len(there))
+    for done, path in enumerate(there, 1):
+        sizes[path] = whole_size(path)
+        if report is not None:
+            report(done, len(there))
     return [_checked(job, sizes, originals) for job in jobs]
 
 

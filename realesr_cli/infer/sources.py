@@ -13,7 +13,6 @@ from realesr_cli.errors import ConfigError
 from realesr_cli.image.formats import is_picture
 
 STDIN = "-"
-PART_MARK = ".part"
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,9 @@ def find_sources(
 ) -> list[Source]:
     """The pictures named by the arguments, in the order given, folders sorted by name.
 
-    A folder yields its pictures (with `recursive`, those of its subfolders too); other files in it,
-    hidden ones and unfinished part files are passed over. `avoid` is a folder inside an input
-    folder that is not searched: the output folder. `stdin` holds the bytes for the argument `-`.
+    A folder yields its pictures (with `recursive`, those of its subfolders too); other files in it
+    and hidden ones (unfinished part files among them) are passed over. `avoid` is a folder inside
+    an input folder that is not searched: the output folder. `stdin` holds the bytes for `-`.
 
     Raises ConfigError for an argument that names nothing, or when nothing at all is left.
     """
@@ -95,7 +94,7 @@ def _in_glob(pattern: str, *, recursive: bool, avoid: Path | None) -> Iterator[S
         if path.is_dir():
             if recursive:
                 yield from _in_folder(path, recursive=True, avoid=avoid, root=root)
-        elif is_wanted(path):
+        elif is_picture(path):
             yield Source(path, below=path.parent.relative_to(root))
 
 
@@ -107,13 +106,8 @@ def _in_folder(
         kept = [f for f in folders if not f.startswith(".") and not _same(place / f, avoid)]
         folders[:] = sorted(kept) if recursive else []
         for name in sorted(files):
-            if is_wanted(place / name):
+            if is_picture(place / name):
                 yield Source(place / name, below=place.relative_to(root or folder))
-
-
-def is_wanted(path: Path) -> bool:
-    """Whether a file met while searching is a picture by its name, not hidden, not a part file."""
-    return not path.name.startswith(".") and PART_MARK not in path.name and is_picture(path)
 
 
 def _same(path: Path, other: Path | None) -> bool:

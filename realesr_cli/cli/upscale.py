@@ -1,0 +1,311 @@
+"""`realesr upscale`: what was asked, settled before any work, then done picture by picture."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from realesr_cli.cli.aliases import alias_options, aliased
+from realesr_cli.cli.interrupt import interruptible
+from realesr_cli.cli.options import (
+    json_option,
+    model_option,
+    offline_option,
+    quiet_option,
+    settings_from,
+    settings_options,
+    verbose_option,
+)
+from realesr_cli.cli.terminal import Progress
+from realesr_cli.errors import ConfigError
+from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings, canonical
+from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
+from realesr_cli.settings import check, from_plain, option
+
+if TYPE_CHECKING:
+    from realesr_cli.cli.console import Style
+    from realesr_cli.infer.jobs import Plan
+    from realesr_cli.weights.open import LocatedModel, OpenedModel
+
+_AUTO_SCALE = 4.0
+"""The factor of `--model auto` where none is given."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run over pictures goes, apart from how each is made and written."""
+
+    output: str | None = option(
+        None,
+        help="File, folder, template such as '{stem}_x{scale}{ext}', or - for stdout; beside "
+        "the input if not given.",
+    )
+    denoise: float | None = option(
+        None, help="1 cleans most, 0 keeps the grain (realesr-general-x4v3 only).", low=0, high=1
+    )
+    max_pixels: int = option(
+        DEFAULT_MAX_PIXELS,
+        help="Refuse inputs with more pixels than this (against decompression bombs).",
+        low=1,
+    )
+    recursive: bool = option(False, help="Search subfolders too; the output mirrors them.")
+    overwrite: bool = option(False, help="Make results again that are there already.")
+    dry_run: bool = option(False, help="Only tell what would be done, and at what cost.")
+    fail_fast: bool = option(False, help="Stop at the first picture that fails.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class FitType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """`WIDTHxHEIGHT`, as in 1920x1080."""
+
+    name = "WxH"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Text to (width, height); a usage error where it is not two numbers above 0."""
+        if isinstance(value, tuple):
+            return value
+        width, _, height = str(value).lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            self.fail(f"{value!r} is not WIDTHxHEIGHT, as in 1920x1080", param, ctx)
+        return int(width), int(height)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A call of the command, read and checked, and what it means for these inputs."""
+
+    upscale: UpscaleSettings
+    engine: EngineSettings
+    write: WriteSettings
+    run: RunSettings
+    model: str
+    offline: bool | None
+    style: Style
+    located: LocatedModel
+
+
+@click.command("upscale")
+@click.argument("inputs", nargs=-1)
+@settings_options(RunSettings, only={"output"}, short={"output": ("-o",)})
+@settings_options(UpscaleSettings, only={"scale", "width", "height"}, short={"scale": ("-s",)})
+@click.option("--fit", type=FitType(), help="Largest output within WxH that keeps proportions.")
+@settings_options(UpscaleSettings, only={"max_side"})
+@model_option
+@settings_options(
+    UpscaleSettings,
+    skip={"scale", "width", "height", "fit", "max_side"},
+    short={"tta": ("-x",)},
+)
+@settings_options(RunSettings, only={"denoise"})
+@settings_options(EngineSettings, short={"tile": ("-t",)})
+@settings_options(WriteSettings)
+@settings_options(RunSettings, skip={"output", "denoise"}, short={"recursive": ("-r",)})
+@offline_option
+@json_option
+@quiet_option
+@verbose_option
+@alias_options
+@click.pass_context
+def upscale_command(
+    ctx: click.Context,
+    inputs: tuple[str, ...],
+    fit: tuple[int, int] | None,
+    model: str,
+    offline: bool | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Enlarge and restore pictures.
+
+    INPUTS are files, folders, globs, or - for a picture on standard input. A result goes beside
+    its input as name_x4.png unless -o says otherwise; what is finished already is skipped, and no
+    input is ever overwritten.
+
+    \b
+    realesr upscale photo.jpg                       photo_x4.jpg beside it
+    realesr upscale photo.jpg -s 2 -o big.png
+    realesr upscale scans/ -o out/ --recursive
+    realesr upscale *.png -m anime -o '{stem}_{model}{ext}'
+    cat a.png | realesr upscale - -o - > b.png
+    """
+    from realesr_cli.cli.console import Style
+
+    style = Style(quiet=quiet, verbose=verbose, json=as_json)
+    request = _request(ctx, fit, model, offline, style)
+    arguments = (*inputs, *aliased(ctx).inputs)
+    if not arguments:
+        raise click.UsageError("no input given: name a picture, a folder, or - for stdin", ctx)
+    return _upscale(request, arguments, aliased(ctx).suffix)
+
+
+def _request(
+    ctx: click.Context,
+    fit: tuple[int, int] | None,
+    model: str,
+    offline: bool | None,
+    style: Style,
+) -> Request:
+    from realesr_cli.infer.jobs import sized
+    from realesr_cli.weights.open import AUTO, locate
+
+    other = aliased(ctx)
+    base = from_plain(UpscaleSettings, other.only("scale", "alpha"))
+    upscale = settings_from(ctx, UpscaleSettings, base)
+    if fit is not None:
+        upscale = replace(upscale, fit=fit)
+    engine = from_plain(EngineSettings, other.only("device", "precision", "overlap"))
+    write = settings_from(ctx, WriteSettings, WriteSettings(**other.only("format")))
+    run = from_plain(RunSettings, other.only("denoise"))
+    if model == AUTO and other.model is not None:
+        model = other.model
+    if model == AUTO and upscale.scale is None and not sized(upscale):
+        upscale = replace(upscale, scale=_AUTO_SCALE)
+    return Request(
+        upscale=upscale,
+        engine=settings_from(ctx, EngineSettings, engine),
+        write=write if write.format is None else replace(write, format=canonical(write.format)),
+        run=settings_from(ctx, RunSettings, run),
+        model=model,
+        offline=offline,
+        style=style,
+        located=locate(model, scale=upscale.scale),
+    )
+
+
+def _upscale(request: Request, arguments: Sequence[str], suffix: str | None) -> int:
+    opened = None
+    scale = None if request.located.entry is None else request.located.entry.scale
+    if scale is None:
+        opened = _open(request)
+        scale = opened.architecture.scale
+    plan = _plan(request, arguments, suffix, scale)
+    _tell_left_out(request, plan)
+    if request.run.dry_run:
+        return _preview(request, plan, opened)
+    return _run(request, plan, opened)
+
+
+def _open(request: Request) -> OpenedModel:
+    from realesr_cli.weights.open import open_model
+
+    with Progress(request.located.name, bytes=True, enabled=not request.style.quiet) as progress:
+        return open_model(
+            request.model,
+            scale=request.upscale.scale,
+            denoise=request.run.denoise,
+            offline=request.offline,
+            report=progress,
+        )
+
+
+def _plan(request: Request, arguments: Sequence[str], suffix: str | None, scale: int) -> Plan:
+    from realesr_cli.infer import jobs, naming
+    from realesr_cli.infer.sources import STDIN, find_sources
+
+    run = request.run
+    stdin = _stdin() if STDIN in arguments else None
+    if run.output == naming.STDOUT and request.style.json:
+        raise ConfigError("-o - writes the picture to stdout, where --json writes too: drop one")
+    avoid = naming.fixed_folder(run.output)
+    sources = find_sources(arguments, recursive=run.recursive, avoid=avoid, stdin=stdin)
+    wanted = naming.destination(
+        run.output,
+        len(sources),
+        from_folder=any(Path(a).is_dir() for a in arguments),
+        format=request.write.format,
+        suffix=suffix,
+        from_stdin=stdin is not None,
+    )
+    rules = jobs.Rules(
+        model=request.located.name,
+        scale=scale,
+        settings=request.upscale,
+        max_pixels=run.max_pixels,
+        overwrite=run.overwrite,
+    )
+    with Progress("checking results", unit="file", enabled=not request.style.quiet) as progress:
+        return jobs.make_plan(sources, wanted, rules, report=progress)
+
+
+def _stdin() -> bytes:
+    if sys.stdin.isatty():
+        raise ConfigError("- reads a picture from standard input, which is a terminal here")
+    return sys.stdin.buffer.read()
+
+
+def _tell_left_out(request: Request, plan: Plan) -> None:
+    if plan.left_out and not request.style.quiet:
+        count = len(plan.left_out)
+        names = ", ".join(s.name for s in plan.left_out[:3]) + (", ..." if count > 3 else "")
+        text = f"left out as results of an earlier run: {names} (name one alone to upscale it)"
+        click.echo(text, err=True)
+
+
+def _run(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
+    from realesr_cli.cli.console import Console, Used
+    from realesr_cli.infer import batch
+    from realesr_cli.infer.upscaler import Upscaler
+
+    upscaler, used = None, Used(model=request.located.name)
+    if plan.to_do:
+        opened = opened or _open(request)
+        upscaler = Upscaler(opened.net, request.engine)
+        used = Used.of(opened.name, upscaler.policy)
+        if request.style.verbose:
+            click.echo("\n".join(upscaler.policy.reasons), err=True)
+    console = Console(request.style, used, len(plan.jobs))
+    settings = batch.BatchSettings(
+        upscale=request.upscale,
+        write=request.write,
+        max_pixels=request.run.max_pixels,
+        fail_fast=request.run.fail_fast,
+    )
+    with interruptible() as interrupt:
+        hooks = batch.Hooks(console.started, console.tiles, console.finished, interrupt.asked)
+        records = batch.run(plan.jobs, upscaler, settings, hooks)
+    code = interrupt.exit_code if interrupt.asked() else batch.exit_code(records)
+    console.close(records, code)
+    return code
+
+
+def _preview(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
+    from realesr_cli.cli import preview
+    from realesr_cli.cli.console import Used
+    from realesr_cli.infer import batch
+    from realesr_cli.infer.upscaler import Upscaler
+    from realesr_cli.nets.arch import architecture_from_plain
+    from realesr_cli.weights.files import load_model
+
+    located = request.located
+    entry = located.entry
+    if opened is not None:
+        net = opened.net
+    elif located.path is not None:
+        net = load_model(located.path)
+    else:
+        # Costs depend on the shape of the network alone, so nothing is fetched.
+        assert entry is not None
+        assert entry.architecture is not None
+        net = architecture_from_plain(entry.architecture).build().eval()
+    upscaler = Upscaler(net, request.engine)
+    used = Used.of(located.name, upscaler.policy)
+    missing = located.path is None
+    size = entry.bytes if missing and entry is not None else None
+    model = preview.Model(used, upscaler.policy.reasons, missing, size)
+    if plan.to_do:
+        preview.calibrate(upscaler)
+    estimates = [
+        preview.estimate(upscaler, job, request.upscale) if job.open else None for job in plan.jobs
+    ]
+    preview.show(model, plan.jobs, estimates, request.style)
+    return batch.exit_code([batch.planned(job) for job in plan.jobs])
