@@ -118,7 +118,7 @@ def _read(data: bytes, limit: int | None) -> Image:
 def _decode_png(data: bytes, limit: int | None) -> _Decoded:
     header = png.read_header(data)
     check_pixels(header.height, header.width, limit)
-    if header.bits < 16:
+    if header.bits < 16 or header.colour_type == 0:
         return _decode_pillow(data, limit, sample_bits=header.bits)
     pixels, alpha, found, notes = png.read_deep(data, header)
     return _Decoded(pixels, alpha, found, "PNG", notes)

@@ -1,0 +1,527 @@
+"""Reading: every mode and kind, orientation, notes, limits, and what is wrong with bad files."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import image_samples as samples
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as pillow
+from PIL import ImageFile
+
+from realesr_cli.errors import (
+    ImageTooLarge,
+    MissingDependency,
+    UnreadableImage,
+    UnsupportedImage,
+)
+from realesr_cli.image import opencv
+from realesr_cli.image import pillow as pil
+from realesr_cli.image.read import from_array, from_pil, read_image
+
+GRADIENT = np.add.outer(np.arange(30) * 4, np.arange(40) * 3).astype(np.uint8)
+
+
+def _picture(mode: str) -> pillow.Image:
+    channels = {"L": 1, "1": 1, "P": 1, "LA": 2, "RGBA": 4, "CMYK": 4}.get(mode, 3)
+    array = np.stack([np.roll(GRADIENT, 7 * c, 1) for c in range(channels)], -1)
+    if mode in ("1", "P"):
+        return pillow.fromarray(array[..., 0]).convert(mode)
+    return pillow.frombytes(mode, (40, 30), array.tobytes())
+
+
+LOSSLESS = [
+    ("PNG", "1"),
+    ("PNG", "L"),
+    ("PNG", "LA"),
+    ("PNG", "RGB"),
+    ("PNG", "RGBA"),
+    ("BMP", "1"),
+    ("BMP", "L"),
+    ("BMP", "RGB"),
+    ("TIFF", "1"),
+    ("TIFF", "L"),
+    ("TIFF", "LA"),
+    ("TIFF", "RGB"),
+    ("TIFF", "RGBA"),
+    ("TGA", "L"),
+    ("TGA", "RGB"),
+    ("TGA", "RGBA"),
+    ("PPM", "L"),
+    ("PPM", "RGB"),
+    ("GIF", "L"),
+    ("PCX", "RGB"),
+    ("JPEG2000", "RGB"),
+    ("QOI", "RGB"),
+    ("SGI", "RGB"),
+]
+
+
+@pytest.mark.parametrize(("kind", "mode"), LOSSLESS)
+def test_lossless_kinds_give_the_pixels_that_were_written(kind: str, mode: str):
+    picture = _picture(mode)
+    image = read_image(samples.pillow_bytes(picture, kind))
+    expected = np.asarray(picture.convert("L") if mode == "1" else picture)
+    assert np.array_equal(np.asarray(image), expected)
+    assert image.bits == 8
+    assert image.gray == (mode in ("1", "L", "LA"))
+    assert image.has_alpha == (mode in ("LA", "RGBA"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_lossy_kinds_are_near(kind: str, mode: str):
+    picture = _picture(mode)
+    image = read_image(samples.pillow_bytes(picture, kind, quality=95))
+    expected = np.asarray(picture, np.int16).reshape(30, 40, -1)
+    assert image.format == kind
+    assert np.abs(image.pixels - expected).mean() < 4
+    if kind != "WEBP":  # which knows no gray
+        assert image.gray == (mode == "L")
+
+
+def test_a_palette_gives_its_colours_and_gray_palettes_give_gray():
+    colours = pillow.effect_noise((20, 10), 90).convert("RGB").quantize(16)
+    colours.putpalette(np.random.default_rng(1).integers(0, 256, 48, dtype=np.uint8).tobytes())
+    image = read_image(samples.pillow_bytes(colours, "PNG"))
+    assert np.array_equal(image.pixels, np.asarray(colours.convert("RGB")))
+    assert not image.gray
+    gray = pillow.effect_noise((20, 10), 90).quantize(16)
+    assert gray.mode == "P"
+    image = read_image(samples.pillow_bytes(gray, "PNG"))
+    assert image.gray
+    assert np.array_equal(image.pixels[..., 0], np.asarray(gray.convert("L")))
+
+
+@pytest.mark.parametrize("transparency", [2, bytes([255, 128, 0, 7])])
+def test_a_palette_with_transparency_gives_alpha(transparency: int | bytes):
+    indices = np.tile(np.arange(4, dtype=np.uint8), (5, 3))
+    picture = pillow.fromarray(indices, "L").convert("P")
+    picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
+    image = read_image(samples.pillow_bytes(picture, "PNG", transparency=transparency))
+    table = [255, 255, 0, 255] if transparency == 2 else list(transparency)
+    assert image.alpha is not None
+    assert np.array_equal(image.alpha, np.array(table, np.uint8)[indices])
+    assert np.array_equal(image.pixels[0, 0], [255, 0, 0])
+
+
+def test_a_transparent_colour_gives_alpha():
+    rgb = samples.noise(6, 5, 3)
+    image = read_image(
+        samples.pillow_bytes(pillow.fromarray(rgb), "PNG", transparency=tuple(rgb[2, 3].tolist()))
+    )
+    assert image.alpha is not None
+    assert image.alpha[2, 3] == 0
+    assert np.count_nonzero(image.alpha == 255) == 29
+    gray = GRADIENT[:6, :5]
+    image = read_image(samples.pillow_bytes(pillow.fromarray(gray), "PNG", transparency=8))
+    assert image.gray
+    assert image.alpha is not None
+    assert np.array_equal(image.alpha == 0, gray == 8)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_transparent_gray_below_eight_bits_is_found(bits: int):
+    values = np.arange(16) % 2**bits
+    packed = int("".join(f"{v:0{bits}b}" for v in values), 2).to_bytes(2 * bits, "big")
+    header = struct.pack(">IIBBBBB", 16, 1, bits, 0, 0, 0, 0)
+    chunks = [
+        (b"IHDR", header),
+        (b"tRNS", struct.pack(">H", 1)),
+        (b"IDAT", zlib.compress(b"\0" + packed)),
+        (b"IEND", b""),
+    ]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(samples.png_chunk(*c) for c in chunks)
+    image = read_image(data)
+    assert np.array_equal(image.pixels[0, :, 0], values * 255 // (2**bits - 1))
+    assert image.alpha is not None
+    assert np.array_equal(image.alpha[0] == 0, values == 1)
+
+
+def test_cmyk_becomes_srgb_and_says_so():
+    inks = pillow.new("CMYK", (8, 8), (255, 0, 0, 0))
+    for kind in ("JPEG", "TIFF"):
+        image = read_image(samples.pillow_bytes(inks, kind))
+        assert image.channels == 3
+        red, green, blue = image.pixels[4, 4]
+        assert red < 60 < green
+        assert blue > 60
+        assert any("CMYK" in note and "approximate" in note for note in image.notes)
+        assert image.icc is None
+
+
+def test_lab_becomes_srgb_and_says_so():
+    lab = pillow.merge("LAB", [pillow.new("L", (8, 8), v) for v in (136, 128, 128)])
+    image = read_image(samples.pillow_bytes(lab, "TIFF"))
+    # L* = 136 / 2.55 = 53.3 is the gray of sRGB 127.
+    assert np.abs(image.pixels.astype(int) - 127).max() <= 2
+    assert image.notes == ("LAB converted to sRGB",)
+
+
+def test_ycbcr_tiff_is_read_as_rgb():
+    picture = _picture("RGB")
+    image = read_image(samples.pillow_bytes(picture.convert("YCbCr"), "TIFF"))
+    assert np.abs(image.pixels.astype(int) - np.asarray(picture)).max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_of_several_frames_is_taken_with_a_word(kind: str):
+    frames = [pillow.new("L", (8, 6), v) for v in (250, 120, 10)]
+    data = samples.pillow_bytes(frames[0], kind, save_all=True, append_images=frames[1:])
+    image = read_image(data)
+    assert np.abs(image.pixels.astype(int) - 250).max() <= 2
+    what = "page" if kind == "TIFF" else "frame"
+    assert image.notes == (f"first {what} of 3 taken",)
+
+
+def _upright_picture() -> np.ndarray:
+    return samples.noise(6, 9, 3, seed=5) // 4 * 4
+
+
+def _stored(orientation: int) -> np.ndarray:
+    """What a camera stores so that the orientation makes the picture upright again.
+
+    Source: the table of Exif 2.32, 4.6.4 A: where row 0 and column 0 of the stored pixels belong.
+    """
+    upright = _upright_picture()
+    rows_are, columns_are = {
+        1: ("top", "left"),
+        2: ("top", "right"),
+        3: ("bottom", "right"),
+        4: ("bottom", "left"),
+        5: ("left", "top"),
+        6: ("right", "top"),
+        7: ("right", "bottom"),
+        8: ("left", "bottom"),
+    }[orientation]
+    height, width = upright.shape[:2]
+    edge = {"top": 0, "bottom": height - 1, "left": 0, "right": width - 1}
+    if rows_are in ("top", "bottom"):
+        ys = np.abs(edge[rows_are] - np.arange(height))[:, None]
+        xs = np.abs(edge[columns_are] - np.arange(width))[None]
+    else:
+        xs = np.abs(edge[rows_are] - np.arange(width))[:, None]
+        ys = np.abs(edge[columns_are] - np.arange(height))[None]
+    return np.ascontiguousarray(upright[ys, xs])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "PNG16", "TIFF16", "JPEG", "XMP"])
+def test_all_orientations_are_applied_and_reset(orientation: int, kind: str):
+    stored = _stored(orientation)
+    block = samples.exif_block(orientation=orientation)
+    wide = stored.astype(np.uint16) * 257
+    exif = b"Exif\0\0" + block
+    if kind == "PNG16":
+        data = samples.png_bytes(wide, 2, (b"eXIf", block))
+    elif kind == "TIFF16":
+        buffer = io.BytesIO()
+        tifffile.imwrite(
+            buffer, wide, photometric="rgb", extratags=[(274, 3, 1, orientation, True)]
+        )
+        data = buffer.getvalue()
+    elif kind == "XMP":
+        xmp = samples.XMP.replace(b'Orientation="1"', b'Orientation="%d"' % orientation)
+        data = samples.pillow_bytes(pillow.fromarray(stored), "WEBP", lossless=True, xmp=xmp)
+    else:
+        options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
+        picture = pillow.fromarray(stored)
+        data = samples.pillow_bytes(picture, kind, exif=exif, **options.get(kind, {}))
+    image = read_image(data)
+    pixels = image.pixels // 257 if image.bits == 16 else image.pixels
+    assert pixels.shape == (6, 9, 3)
+    tolerance = 3 if kind == "JPEG" else 0
+    assert np.abs(pixels.astype(int) - _upright_picture()).max() <= tolerance
+    if image.exif is not None:
+        tags = pillow.Exif()
+        tags.load(image.exif)
+        assert tags.get(274, 1) == 1
+    if image.xmp is not None:
+        assert b'Orientation="1"' in image.xmp
+
+
+def test_alpha_turns_with_the_colour():
+    rgba = np.dstack([_stored(6), _stored(6)[..., 0]])
+    block = b"Exif\0\0" + samples.exif_block(orientation=6)
+    image = read_image(samples.pillow_bytes(pillow.fromarray(rgba), "PNG", exif=block))
+    assert image.alpha is not None
+    assert np.array_equal(image.alpha, _upright_picture()[..., 0])
+
+
+@pytest.mark.parametrize("name", ["früh am Morgen.png", "写真 №1.png", "🌲.png", "a\u0301.png"])
+def test_any_unicode_name_is_read(tmp_path: Path, name: str):
+    path = tmp_path / name
+    path.write_bytes(samples.png_bytes(samples.noise(4, 5, 3, np.uint16), 2))
+    assert read_image(path).bits == 16
+    assert read_image(str(path)).width == 5
+
+
+def test_sources_may_be_paths_bytes_and_streams(tmp_path: Path):
+    data = samples.pillow_bytes(_picture("RGB"), "PNG")
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    with path.open("rb") as stream:
+        images = [read_image(s) for s in (path, str(path), data, io.BytesIO(data), stream)]
+    assert all(np.array_equal(i.pixels, images[0].pixels) for i in images)
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+
+def test_missing_empty_and_folders_are_named(tmp_path: Path):
+    (tmp_path / "empty.png").touch()
+    for name, reason in (("gone.png", "no such file"), ("empty.png", "empty"), ("", "folder")):
+        with pytest.raises(UnreadableImage, match=reason) as error:
+            read_image(tmp_path / name)
+        assert str(tmp_path) in str(error.value)
+    with pytest.raises(UnreadableImage, match="cannot be read"):
+        read_image("a\0b.png")
+
+
+def test_text_named_png_is_called_text(tmp_path: Path):
+    path = tmp_path / "notes.png"
+    path.write_text("Dear diary,\nits only about ümlauts today.\n" * 40, encoding="utf-8")
+    with pytest.raises(UnreadableImage, match="it holds text"):
+        read_image(path)
+
+
+def test_bytes_of_no_kind_are_refused():
+    with pytest.raises(UnreadableImage, match="no picture of a known kind"):
+        read_image(bytes(range(1, 200)))
+
+
+def _large(kind: str) -> bytes:
+    if kind == "PNG16":
+        return samples.png_bytes(samples.noise(60, 50, 3, np.uint16), 2)
+    if kind == "PPM16":
+        return b"P6 50 60 65535\n" + samples.noise(60, 50, 3, np.uint16).tobytes()
+    picture = pillow.fromarray(samples.noise(60, 50, 3))
+    options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
+    return samples.pillow_bytes(picture, kind, **options)
+
+
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "PNG16", "PPM16", "WEBP", "TIFF", "AVIF", "BMP", "GIF"]
+)
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
+def test_files_cut_off_are_errors(kind: str, part: float):
+    data = _large(kind)
+    with pytest.raises(UnreadableImage):
+        read_image(data[: int(len(data) * part)])
+
+
+def test_progressive_jpeg_cut_off_is_an_error():
+    data = samples.pillow_bytes(
+        pillow.fromarray(samples.noise(60, 50, 3)), "JPEG", progressive=True
+    )
+    with pytest.raises(UnreadableImage, match="truncated"):
+        read_image(data[: len(data) * 2 // 3])
+
+
+@pytest.mark.parametrize("missing", ["row", "end", "checksum", "stream", "header"])
+def test_damaged_deep_png_is_an_error_of_its_own(missing: str):
+    array = samples.noise(8, 9, 3, np.uint16)
+    data = samples.png_bytes(array, 2)
+    if missing == "row":
+        data = samples.png_bytes(array[:-1], 2)
+        data = data[:16] + struct.pack(">II", 9, 8) + data[24:]
+        data = data[:29] + struct.pack(">I", zlib.crc32(data[12:29])) + data[33:]
+        reason = "rows of pixels are missing"
+    elif missing == "end":
+        data, reason = data[:-12], "its end is missing"
+    elif missing == "checksum":
+        where = data.index(b"IDAT") + 30
+        data = data[:where] + bytes([data[where] ^ 1]) + data[where + 1 :]
+        reason = "IDAT chunk fails its checksum"
+    elif missing == "stream":
+        start = data.index(b"IDAT") - 4
+        broken = samples.png_chunk(b"IDAT", b"x\x9c" + b"\xff" * 20)
+        data = data[:start] + broken + samples.png_chunk(b"IEND", b"")
+        reason = "pixels are damaged"
+    else:
+        data, reason = data[:24] + bytes([16, 9]) + data[26:], "header is damaged"
+    with pytest.raises(UnreadableImage, match=reason):
+        read_image(data)
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript"),
+        (b"\xff\x0a\xfa\x1f\x01", "JPEG XL"),
+        (b"<!DOCTYPE html><html></html>", "web page"),
+        (b"PK\x03\x04rest", "archive"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
+    ],
+)
+def test_known_kinds_that_are_not_handled_are_named(start: bytes, reason: str):
+    with pytest.raises(UnsupportedImage, match=reason):
+        read_image(start + bytes(64))
+
+
+def test_postscript_never_reaches_ghostscript():
+    head = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
+    assert pil.open_quietly(io.BytesIO(head)) is None
+
+
+def _bomb(kind: str) -> bytes:
+    side = 40_000
+    if kind == "PNG":
+        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+        return b"\x89PNG\r\n\x1a\n" + b"".join(samples.png_chunk(*c) for c in chunks)
+    if kind == "WEBP":
+        return (
+            b"RIFF" + struct.pack("<I", 30) + b"WEBPVP8X" + struct.pack("<II", 10, 0)
+            + (16382).to_bytes(3, "little") + (16382).to_bytes(3, "little") + bytes(8)
+        )  # fmt: skip
+    if kind == "PPM16":
+        return b"P6 %d %d 65535\n" % (side, side)
+    picture = samples.pillow_bytes(pillow.new("RGB", (16, 16)), kind)
+    if kind == "GIF":
+        return picture[:6] + struct.pack("<HH", side, side) + picture[10:]
+    assert kind == "JPEG"
+    where = picture.index(b"\xff\xc0") + 5
+    return picture[:where] + struct.pack(">HH", side, side) + picture[where + 4 :]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "PPM16", "GIF", "JPEG"])
+def test_bombs_are_refused_from_their_header(kind: str):
+    with pytest.raises(ImageTooLarge, match="--max-pixels"):
+        read_image(_bomb(kind))
+
+
+def test_the_limit_is_ours_and_pillows_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pillow, "MAX_IMAGE_PIXELS", 100)
+    data = samples.pillow_bytes(pillow.new("L", (40, 30)), "PNG")
+    assert read_image(data).width == 40
+    assert pillow.MAX_IMAGE_PIXELS == 100
+    with pytest.raises(
+        ImageTooLarge, match="40 x 30 = 1,200 pixels are more than the limit of 1,1"
+    ):
+        read_image(data, max_pixels=1199)
+    assert read_image(data, max_pixels=1200).width == 40
+    assert read_image(data, max_pixels=None).width == 40
+
+
+def test_nothing_of_the_process_is_changed():
+    filters = list(warnings.filters)
+    read_image(samples.pillow_bytes(_picture("RGB"), "JPEG"))
+    assert warnings.filters == filters
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_pillows_warnings_become_notes():
+    broken = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(20)
+    data = samples.pillow_bytes(_picture("RGB"), "JPEG", exif=broken)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = read_image(data)
+    assert image.exif is None
+    assert any("EXIF" in note for note in image.notes)
+    assert image.pixels.shape == (30, 40, 3)
+
+
+def test_warnings_of_others_pass_through_while_pillow_is_listened_to():
+    with pytest.warns(UserWarning, match="of the host"), pil.listening() as heard:
+        warnings.warn("of the host", UserWarning, stacklevel=1)
+    assert heard.notes == []
+
+
+def test_missing_opencv_names_the_package(monkeypatch: pytest.MonkeyPatch):
+    def without(name: str) -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(opencv.importlib, "import_module", without)
+    eight = read_image(samples.pillow_bytes(_picture("RGBA"), "PNG"))
+    gray = read_image(samples.png_bytes(samples.noise(4, 4, 1, np.uint16), 0))
+    assert (eight.bits, gray.bits) == (8, 16)
+    with pytest.raises(MissingDependency, match=r"libgl1.*opencv-python-headless"):
+        read_image(samples.png_bytes(samples.noise(4, 4, 3, np.uint16), 2))
+
+
+# -- Pillow and arrays -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA"])
+def test_pictures_of_pillow_keep_their_pixels(mode: str):
+    picture = _picture(mode)
+    image = from_pil(picture)
+    expected = np.asarray(picture.convert("L") if mode == "1" else picture)
+    assert np.array_equal(np.asarray(image), expected)
+
+
+def test_deep_gray_of_pillow_keeps_its_depth():
+    deep = samples.noise(5, 4, 1, np.uint16)[..., 0]
+    image = from_pil(pillow.fromarray(deep))
+    assert np.array_equal(image.pixels[..., 0], deep)
+    floats = samples.noise(5, 4, 1, np.float32)[..., 0]
+    assert np.array_equal(from_pil(pillow.fromarray(floats)).pixels[..., 0], floats)
+
+
+def test_premultiplied_pictures_of_pillow_are_divided():
+    picture = pillow.new("RGBA", (4, 4), (200, 100, 50, 128))
+    image = from_pil(picture.convert("RGBa"))
+    assert np.abs(image.pixels.astype(int) - [200, 100, 50]).max() <= 1
+
+
+def test_the_orientation_of_a_picture_of_pillow_is_applied():
+    picture = pillow.fromarray(_stored(8))
+    picture.getexif()[274] = 8
+    assert np.array_equal(from_pil(picture).pixels, _upright_picture())
+    data = samples.pillow_bytes(picture, "TIFF", exif=picture.getexif())
+    image = from_pil(pillow.open(io.BytesIO(data)))
+    assert np.array_equal(image.pixels, _upright_picture())
+
+
+def test_integers_without_a_range_are_refused():
+    with pytest.raises(UnsupportedImage, match="no known range"):
+        from_pil(pillow.new("I", (4, 4), 70000))
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (5, 7, 4)])
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "f2", "f4", "f8"])
+def test_arrays_go_in_and_come_out(shape: tuple[int, ...], dtype: str):
+    channels = shape[2] if len(shape) == 3 else 1
+    array = samples.noise(5, 7, channels, np.dtype(dtype).newbyteorder("=")).reshape(shape)
+    image = from_array(array.astype(dtype))
+    assert image.channels == (1 if channels < 3 else 3)
+    assert image.has_alpha == (channels in (2, 4))
+    assert image.bits == {"u1": 8, "u2": 16}.get(dtype[-2:], 32)
+    back = np.asarray(image)
+    assert np.array_equal(back.reshape(shape), array.astype(back.dtype))
+    assert back.dtype.isnative
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((3, 5, 7), np.uint8), "move the first axis"),
+        (np.zeros((5,), np.uint8), "no picture"),
+        (np.zeros((0, 5, 3), np.uint8), "no picture"),
+        (np.zeros((5, 5, 3), np.int32), "no known range"),
+        (np.zeros((5, 5, 3), bool), "no known range"),
+        (np.full((5, 5, 3), np.nan), "NaN"),
+        (np.full((5, 5), np.inf, np.float32), "infinite"),
+        (np.full((5, 5), 255.0), "divide 0..255 by 255"),
+        (np.full((5, 5), -0.1), "must lie in 0..1"),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_refused_with_the_reason(array: np.ndarray, reason: str):
+    with pytest.raises(UnsupportedImage, match=reason):
+        from_array(array)
+
+
+def test_rounding_errors_of_floats_are_clipped():
+    image = from_array(np.array([[-1e-7, 1 + 1e-7]]))
+    assert image.pixels.min() == 0
+    assert image.pixels.max() == 1
