@@ -81,7 +81,9 @@ def standard_architecture(
 def init_dense_block(module: nn.Module) -> None:
     """Kaiming-normal weights (fan-in) x 0.1 and zero biases, so that deep stacks start stable."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
+        # A network without memory (meta) has nothing to fill, and torch would load its compiler
+        # to draw no numbers: a second or more of every start.
+        if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
             nn.init.kaiming_normal_(layer.weight, a=0, mode="fan_in")
             with torch.no_grad():
                 layer.weight.mul_(0.1)

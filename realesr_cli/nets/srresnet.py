@@ -52,6 +52,8 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(features, features, 3, 1, 1)
         self.conv2 = nn.Conv2d(features, features, 3, 1, 1)
         for conv in (self.conv1, self.conv2):
+            if conv.weight.is_meta:  # nothing to fill; see rrdbnet.init_dense_block
+                continue
             nn.init.kaiming_normal_(conv.weight)
             conv.weight.data.mul_(0.1)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]

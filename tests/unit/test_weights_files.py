@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from realesr_cli.errors import (
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.discriminators import UNetDiscriminator
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
+from realesr_cli.nets.srresnet import SRResNetArchitecture
 from realesr_cli.weights import files
 
 SMALL = RRDBArchitecture(scale=4, blocks=1, features=8, growth=4)
@@ -337,3 +340,17 @@ def test_interpolation_refuses_what_does_not_fit() -> None:
     for alpha in (-0.1, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="between 0 and 1"):
             files.interpolate(STATE, OTHER, alpha)
+
+
+def test_loading_does_not_start_the_compiler_of_torch(tmp_path: Path) -> None:
+    """Its import takes longer than all the rest of a start."""
+    for number, architecture in enumerate((SMALL, SRResNetArchitecture(blocks=1, features=4))):
+        files.save_pth(tmp_path / f"{number}.pth", {"params": architecture.build().state_dict()})
+    code = (
+        "import sys\n"
+        "from realesr_cli.weights.files import load_model\n"
+        "for path in sys.argv[1:]: load_model(path)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    paths = [str(path) for path in sorted(tmp_path.iterdir())]
+    subprocess.run([sys.executable, "-c", code, *paths], check=True, timeout=120)
