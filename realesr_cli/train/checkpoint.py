@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -161,6 +162,19 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def _public(plain: dict[str, Any]) -> dict[str, Any]:
+    """A configuration for others to read: nobody else needs the folders of this machine."""
+    shared = copy.deepcopy(plain)
+    for part in ("data", "validation"):
+        for key in ("gt", "lq"):
+            del shared[part][key]
+    for part in (shared["generator"], shared["discriminator"]):
+        part["init"] = Path(part["init"]).name
+    for stage in shared["stages"]:
+        stage["perceptual"]["weights"] = Path(stage["perceptual"]["weights"]).name
+    return shared
+
+
 def save_generator(out: Path, state: TrainState, config: TrainConfig) -> Path:
     """Write the averaged generator as the run's model, describing itself; `.pth` too if asked.
 
@@ -174,7 +188,7 @@ def save_generator(out: Path, state: TrainState, config: TrainConfig) -> Path:
         "step": state.progress.step,
         "hash": state_hash(weights),
         "scores": state.progress.best,
-        "training": to_plain(config),
+        "training": _public(to_plain(config)),
     }
     path = out / RUN_FILE
     save_safetensors(path, weights, model_metadata(config.architecture, extra))

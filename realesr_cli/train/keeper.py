@@ -106,7 +106,7 @@ class Keeper:
                 scores,
                 Scores(**progress.baseline),
                 self.bicubic,
-                verdict.best,
+                verdict.best and self.by != "last",
                 sheet,
             )
         )

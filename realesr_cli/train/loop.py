@@ -54,11 +54,19 @@ def train(
 ) -> Result:
     """Train all stages of a configuration in the folder `out`.
 
-    Raises what `open_session` raises; Cancelled when asked to stop (a checkpoint is saved first),
-    Diverged, WeightsWriteError when a checkpoint cannot be saved, and OutOfMemory that names the
-    largest batch that fits.
+    Raises what `open_session` and `train_session` raise.
     """
-    session = open_session(config, out, machine, caller, resume=resume)
+    return train_session(open_session(config, out, machine, caller, resume=resume))
+
+
+def train_session(session: Session) -> Result:
+    """Train a session from where it stands to the end of its last stage.
+
+    Raises Cancelled when asked to stop (a checkpoint is saved first), Diverged, WeightsWriteError
+    when a checkpoint cannot be saved, and OutOfMemory that names the largest batch that fits.
+    """
+    config, machine = session.config, session.machine
+    session.begin()
     try:
         return _train(session)
     except Exception as error:
@@ -68,7 +76,6 @@ def train(
     finally:
         session.crops.close()
     # Outside the handler, whose traceback would keep the failed step's tensors alive.
-    del session
     gc.collect()
     if machine.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -33,23 +33,56 @@ def recipe_names() -> list[str]:
     return sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
-def load_config(recipe: str, assignments: Sequence[str] = ()) -> TrainConfig:
+def recipe_about(name: str) -> str:
+    """The first line of a recipe's comment: what it is."""
+    file = resources.files("realesr_cli.train") / "recipes" / f"{name}.toml"
+    return file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+
+
+def load_config(
+    recipe: str, assignments: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> TrainConfig:
     """The configuration of a recipe, or of a TOML file, with `a.b=c` assignments on top.
 
     A stage's settings are reached by `stages.NAME.key=value`. Without a stage, `iterations`,
     `optimiser` and `schedule` go to every stage, and a loss (`pixel`, `perceptual`, `gan`) to the
-    stages that use it, or to the last one if none does. ConfigError for anything unknown.
+    stages that use it, or to the last one if none does. `values` are further settings by dotted
+    key, laid on before the assignments. ConfigError for anything unknown.
     """
-    data = recipe_data(recipe)
+    return changed(recipe_data(recipe), assignments, values)
+
+
+def changed(
+    data: Mapping[str, Any], assignments: Sequence[str], values: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """Plain data of a configuration with values and assignments on top; see `load_config`."""
+    plain: Plain = to_plain(data)
     # A preset first: other keys of `degradation` are laid on what it stands for.
     chosen = [text for text in assignments if text.replace(" ", "").startswith(_PRESET)]
     for text in chosen:
-        data = merge(data, parse_override(text))
-    data["degradation"] = to_plain(_degradation(data.get("degradation", {})))
+        plain = merge(plain, parse_override(text))
+    plain["degradation"] = to_plain(_degradation(plain.get("degradation", {})))
+    for key, value in (values or {}).items():
+        put(plain, key.split("."), value)
     for text in assignments:
         if text not in chosen:
-            assign(data, text)
-    return from_plain(TrainConfig, data)
+            assign(plain, text)
+    return from_plain(TrainConfig, plain)
+
+
+def per_stage(data: Mapping[str, Any], key: str, items: Sequence[Any]) -> dict[str, Any]:
+    """One value for every stage, or one for each, as values by dotted key for `changed`.
+
+    ConfigError where there are neither one nor as many as stages.
+    """
+    names = [stage.get("name", str(i)) for i, stage in enumerate(data.get("stages", []))]
+    if len(items) not in (1, len(names)):
+        raise ConfigError(
+            f"{key}: {len(items)} values for {len(names)} stages ({', '.join(names)}); give one, "
+            "or one for each"
+        )
+    each = list(items) * len(names) if len(items) == 1 else list(items)
+    return {f"stages.{name}.{key}": item for name, item in zip(names, each, strict=True)}
 
 
 _PRESET = "degradation.preset="
@@ -108,11 +141,16 @@ def assign(data: Plain, text: str) -> None:
     path = [key.strip() for key in text.partition("=")[0].split(".")]
     for key in path:
         value = value[key]
+    put(data, path, value)
+
+
+def put(data: Plain, path: Sequence[str], value: Any) -> None:
+    """Set the value at a path in plain data of a TrainConfig, in place."""
     if path[0] in _STAGE_KEYS:
         for stage in _stages_using(data, path[0]):
-            _put(stage, path, value, text)
+            _put(stage, path, value)
     else:
-        _put(data, path, value, text)
+        _put(data, path, value)
 
 
 def _stages_using(data: Plain, key: str) -> list[Plain]:
@@ -125,25 +163,25 @@ def _stages_using(data: Plain, key: str) -> list[Plain]:
     return using or stages[-1:]
 
 
-def _put(data: Any, path: Sequence[str], value: Any, text: str) -> None:
+def _put(data: Any, path: Sequence[str], value: Any) -> None:
     """Set the value at a path through tables and lists; list items by number or by `name`."""
     for depth, key in enumerate(path[:-1]):
         if isinstance(data, list):
-            data = data[_index(data, key, text)]
+            data = data[_index(data, key)]
             continue
         below = data.get(key)
         if below is None:
             below = data[key] = {}
         if not isinstance(below, (dict, list)):
-            raise ConfigError(f"--set {text}: {'.'.join(path[: depth + 1])} is no table")
+            raise ConfigError(f"{'.'.join(path)}: {'.'.join(path[: depth + 1])} is no table")
         data = below
     if isinstance(data, list):
-        data[_index(data, path[-1], text)] = value
+        data[_index(data, path[-1])] = value
     else:
         data[path[-1]] = value
 
 
-def _index(items: list[Any], key: str, text: str) -> int:
+def _index(items: list[Any], key: str) -> int:
     names = [item.get("name") if isinstance(item, Mapping) else None for item in items]
     if key in names:
         return names.index(key)
@@ -151,7 +189,7 @@ def _index(items: list[Any], key: str, text: str) -> int:
         return int(key)
     known = [str(name or i) for i, name in enumerate(names)]
     near = did_you_mean(key, known)
-    raise ConfigError(f"--set {text}: no {key!r} in the list{near} (there are {', '.join(known)})")
+    raise ConfigError(f"no {key!r} in the list{near} (there are {', '.join(known)})")
 
 
 def config_toml(config: TrainConfig) -> str:

@@ -82,6 +82,12 @@ class Session:
         """Steps of all stages before this one."""
         return sum(s.iterations for s in self.config.stages[:stage])
 
+    def begin(self) -> None:
+        """Make the folder and write down the configuration; the first file of a run."""
+        if self.caller.world.first:
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_whole(self.out / CONFIG_FILE, config_toml(self.config).encode())
+
     def pair(self, state: TrainState, batch: CropBatch) -> Pair:
         """Crops to a training batch on the device: degraded, cut, exchanged with the pool."""
         gt = self.machine.pictures(torch.from_numpy(batch.gt))
@@ -104,7 +110,7 @@ def open_session(
     """Check everything that could fail later, and load what the first step needs.
 
     Raises DatasetError, ConfigError, ModelUnavailable, CheckpointFormat, ResumeMismatch, and
-    TrainingError for a folder that holds a run already, before anything is computed.
+    TrainingError for a folder that holds a run already, before anything is computed or written.
     """
     resumed = resumable(config, out) if resume else None
     if not resume:
@@ -126,9 +132,8 @@ def open_session(
         config, out, machine, caller, pictures, crops, scenes, generator, perceptual, resumed
     )
     if caller.world.first:
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / CONFIG_FILE, config_toml(config).encode())
         _tell(session)
+    caller.world.wait()
     return session
 
 
