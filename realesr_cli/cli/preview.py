@@ -27,7 +27,7 @@ from realesr_cli.infer.jobs import Job
 from realesr_cli.infer.settings import UpscaleSettings
 from realesr_cli.infer.upscaler import Plan, Upscaler
 
-_CPU_SIDE, _GPU_SIDE = 192, 512
+_CPU_SIDE, _GPU_SIDE = 96, 512
 """Sides in pixels of the picture that is timed."""
 
 
@@ -44,6 +44,7 @@ class Model:
 def calibrate(upscaler: Upscaler) -> None:
     """Time a small picture of noise, so that plans know how long theirs will take."""
     side = _CPU_SIDE if upscaler.policy.device == "cpu" else _GPU_SIDE
+    side = min(side, 2 * upscaler.policy.tile or side)
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     upscaler(Image(noise))
 

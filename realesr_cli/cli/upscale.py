@@ -230,6 +230,7 @@ def _plan(request: Request, arguments: Sequence[str], suffix: str | None, scale:
         model=request.located.name,
         scale=scale,
         settings=request.upscale,
+        write=request.write,
         max_pixels=run.max_pixels,
         overwrite=run.overwrite,
     )

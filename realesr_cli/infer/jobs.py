@@ -16,7 +16,7 @@ from realesr_cli.errors import (
     RealesrError,
     UnsupportedImage,
 )
-from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, check_size
+from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings, check_size
 from realesr_cli.image.probe import Header, probe, whole_size
 from realesr_cli.infer import naming
 from realesr_cli.infer.naming import Destination, known_format
@@ -67,6 +67,7 @@ class Rules:
     model: str
     scale: int
     settings: UpscaleSettings = field(default_factory=UpscaleSettings)
+    write: WriteSettings = field(default_factory=WriteSettings)
     max_pixels: int | None = DEFAULT_MAX_PIXELS
     overwrite: bool = False
 
@@ -96,7 +97,8 @@ def make_plan(
     Only headers are read, and results that exist (`report(done, total)` follows these). A picture
     that cannot be read, or whose result is too large for its format, keeps the reason as its
     job's `error`. Raises ConfigError for what is wrong with the run as a whole: two inputs with one
-    output, an output that is an input or a folder, a folder that cannot be written to.
+    output, an output that is an input or a folder, a folder that cannot be written to, settings
+    of writing that a result's format contradicts.
     """
     kept = _without_results_by_name(sources, wanted)
     jobs = [_measured(source, wanted, rules) for source in kept]
@@ -135,7 +137,16 @@ def _measured(source: Source, wanted: Destination, rules: Rules) -> Job:
         check_size(format, height, width, bytes_per_pixel=job.pixel_bytes)
     except ImageError as error:
         return replace(job, error=error)
+    _check_write(job, rules)
     return job
+
+
+def _check_write(job: Job, rules: Rules) -> None:
+    """Raise ConfigError where the format of a result contradicts how results are to be written."""
+    try:
+        replace(rules.write, format=job.format)
+    except ConfigError as error:
+        raise ConfigError(f"{job.target or 'stdout'}: {error}") from None
 
 
 def sized(settings: UpscaleSettings) -> bool:

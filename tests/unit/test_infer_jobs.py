@@ -10,6 +10,7 @@ import pytest
 from PIL import Image as pillow
 
 from realesr_cli.errors import ConfigError, ImageTooLarge, UnreadableImage, UnsupportedImage
+from realesr_cli.image.formats import WriteSettings
 from realesr_cli.infer.jobs import Plan, Rules, make_plan, sized
 from realesr_cli.infer.naming import destination
 from realesr_cli.infer.settings import UpscaleSettings
@@ -102,6 +103,12 @@ def test_a_result_too_large_for_its_format_is_refused_before_any_work(here: Path
     for job, limit in zip(plan.jobs, ("65,535", "16,383"), strict=True):
         assert isinstance(job.error, ImageTooLarge)
         assert limit in str(job.error)
+
+
+def test_a_format_that_contradicts_the_settings_is_refused_before_any_work(here: Path):
+    _picture("a.jpg")
+    with pytest.raises(ConfigError, match=r"a_x4\.jpg: jpg cannot be written without loss"):
+        _plan("a.jpg", write=WriteSettings(lossless=True))
 
 
 def test_an_extension_that_cannot_be_written_is_refused(here: Path):
