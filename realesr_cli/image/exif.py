@@ -178,10 +178,10 @@ def place_parts(
     data, pointers = b"", []
     inner = dict(parts)
     interop = inner.pop(INTEROP_IFD, None)
-    if interop is not None and EXIF_IFD in inner:
+    if interop is not None:
         pointer = ifd.integers(order, INTEROP_IFD, ifd.LONG, position)
         data += ifd.build(interop, order, position)
-        inner[EXIF_IFD] = [*inner[EXIF_IFD], pointer]
+        inner[EXIF_IFD] = [*inner.get(EXIF_IFD, ()), pointer]
     for tag, entries in inner.items():
         pointers.append(ifd.integers(order, tag, ifd.LONG, position + len(data)))
         data += ifd.build(entries, order, position + len(data))
