@@ -122,7 +122,9 @@ def resized(exif: bytes, height: int, width: int) -> bytes:
             for tags, value in ((_WIDTHS, width), (_HEIGHTS, height)):
                 for tag in tags:
                     if tag in directory:
-                        _put(data, block, directory.entries[tag], ifd.LONG, value)
+                        entry = directory.entries[tag]
+                        short = entry.kind == ifd.SHORT and value < 65536
+                        _put(data, block, entry, ifd.SHORT if short else ifd.LONG, value)
     except ifd.Malformed:
         return exif
     return bytes(data)

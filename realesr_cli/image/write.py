@@ -225,8 +225,9 @@ def _options(ready: _Ready, format: str, settings: WriteSettings) -> dict[str, A
         options["exact"] = settings.lossless
     if format == "avif" and ready.pixels.shape[2] == 1:
         del options["subsampling"]
-    if metadata.dpi is not None and format in ("jpg", "bmp") and max(metadata.dpi) < 65536:
-        options["dpi"] = metadata.dpi
+    if format in ("jpg", "bmp"):
+        dpi = metadata.dpi
+        options["dpi"] = dpi if dpi is not None and max(dpi) < 65536 else (0, 0)  # not stated
     return {key: value for key, value in options.items() if value is not None}
 
 
