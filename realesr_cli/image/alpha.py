@@ -35,7 +35,9 @@ def bleed(pixels: Array, alpha: Array) -> Array:
     while levels:
         sums, weights = levels.pop()
         guess = _doubled(colour, *weights.shape)
-        colour = np.where(weights[..., None] > 0, _quotient(sums, weights), guess)
+        # Less than one opaque pixel's worth of colour gives way to what lies around it.
+        trust = np.minimum(weights, 1)[..., None]
+        colour = guess + (_quotient(sums, weights) - guess) * trust
     return _filled(pixels, hidden, colour)
 
 
