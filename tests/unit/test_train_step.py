@@ -1,0 +1,270 @@
+"""Updates: averages, schedules, accumulation, clipping, and steps that must not happen."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from realesr_cli.degrade.pairs import Pair
+from realesr_cli.train.config import ScheduleConfig, TrainConfig
+from realesr_cli.train.distributed import ALONE
+from realesr_cli.train.machine import Machine
+from realesr_cli.train.recipes import load_config
+from realesr_cli.train.schedule import learning_rate
+from realesr_cli.train.state import (
+    TrainState,
+    new_discriminator,
+    new_generator,
+    new_stage,
+    set_rates,
+    update_ema,
+)
+from realesr_cli.train.step import (
+    Setup,
+    generate,
+    generator_terms,
+    update_discriminator,
+    update_generator,
+)
+
+CPU = Machine(torch.device("cpu"))
+
+TINY = (
+    "generator.kind=compact", "generator.blocks=1", "generator.features=4", "data.patch=4",
+    "discriminator.features=2", "perceptual.weight=0", "data.batch=2",
+)  # fmt: skip
+
+
+def tiny(*more: str, recipe: str = "realesrgan-x4") -> TrainConfig:
+    return load_config(recipe, [*TINY, *more])
+
+
+def started(
+    config: TrainConfig, stage: int = 1, machine: Machine = CPU
+) -> tuple[TrainState, Setup]:
+    state = new_stage(config, machine, stage=stage, generator=new_generator(config))
+    setup = Setup(
+        stage=config.stages[stage],
+        machine=machine,
+        world=ALONE,
+        generator=state.generator,
+        discriminator=state.discriminator,
+        perceptual=None,
+        ema_decay=config.ema.decay,
+    )
+    return state, setup
+
+
+def pair(batch: int = 2, seed: int = 0) -> Pair:
+    rng = torch.Generator().manual_seed(seed)
+    lq = torch.rand(batch, 3, 4, 4, generator=rng)
+    gt, sharp = (torch.rand(batch, 3, 16, 16, generator=rng) for _ in range(2))
+    return Pair(lq, gt, sharp)
+
+
+def weights(net: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in net.parameters()]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def rates(schedule: ScheduleConfig, base: float, *steps: int) -> list[float]:
+    return [learning_rate(schedule, base, step=step, iterations=1000) for step in steps]
+
+
+def test_multistep_halves_after_each_milestone() -> None:
+    schedule = load_config("esrgan-x4").stages[1].schedule
+    found = rates(schedule, 1e-4, 0, 49_999, 50_000, 100_000, 299_999, 300_000, 399_999)
+    assert found == pytest.approx([1e-4, 1e-4, 5e-5, 2.5e-5, 1.25e-5, 6.25e-6, 6.25e-6])
+
+
+def test_cosine_falls_and_starts_again() -> None:
+    schedule = ScheduleConfig("cosine", period=250_000, lowest=1e-7)
+    found = rates(schedule, 2e-4, 0, 62_500, 125_000, 250_000)
+    assert found == pytest.approx([2e-4, 1.7072532e-4, 1.0005e-4, 2e-4], rel=1e-7)
+    whole_stage = ScheduleConfig("cosine", lowest=0)
+    assert rates(whole_stage, 1.0, 500) == pytest.approx([0.5])
+
+
+def test_warmup_rises_from_nothing() -> None:
+    schedule = ScheduleConfig("constant", warmup=4)
+    assert rates(schedule, 1.0, 0, 1, 3, 4, 50) == [0.25, 0.5, 1.0, 1.0, 1.0]
+
+
+def test_both_networks_get_their_rates() -> None:
+    config = tiny("optimiser.discriminator_lr=3e-4", "schedule.kind=constant")
+    state, setup = started(config)
+    assert set_rates(state, setup.stage, 0) == {"lr": 1e-4, "d_lr": 3e-4}
+    assert state.optimiser.param_groups[0]["lr"] == 1e-4
+    assert state.d_optimiser is not None
+    assert state.d_optimiser.param_groups[0]["lr"] == 3e-4
+
+
+@pytest.mark.parametrize(("steps", "wanted"), [(1, 0.001), (693, 0.5000998), (5000, 0.9932789)])
+def test_the_average_of_a_unit_step(steps: int, wanted: float) -> None:
+    averaged, net = nn.Linear(1, 1, bias=False).double(), nn.Linear(1, 1, bias=False).double()
+    nn.init.zeros_(averaged.weight)
+    nn.init.ones_(net.weight)
+    for _ in range(steps):
+        update_ema(averaged, net, 0.999)
+    assert float(averaged.weight.detach()) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_without_averaging_the_average_is_the_network() -> None:
+    averaged, net = nn.Linear(3, 3), nn.Linear(3, 3)
+    update_ema(averaged, net, 0.0)
+    assert same(weights(averaged), weights(net))
+
+
+def test_random_starts_depend_on_seed_and_stage_alone() -> None:
+    a, b = tiny(), tiny("seed=1")
+    torch.manual_seed(123)
+    before = torch.random.get_rng_state()
+    assert same(weights(new_generator(a)), weights(new_generator(a)))
+    assert not same(weights(new_generator(a)), weights(new_generator(b)))
+    assert same(weights(new_discriminator(a, 1)), weights(new_discriminator(a, 1)))
+    assert not same(weights(new_discriminator(a, 1)), weights(new_discriminator(a, 0)))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch() -> None:
+    config = tiny()
+    parts = [pair(2, seed) for seed in (1, 2, 3)]
+    joined = Pair(*(torch.cat([getattr(p, n) for p in parts]) for n in ("lq", "gt", "gt_usm")))
+    outcomes = []
+    for batches in (parts, [joined]):
+        state, setup = started(config)
+        # In evaluation the spectral norm stands still, however many forward passes there are.
+        assert state.discriminator is not None
+        state.discriminator.eval()
+        outcome = update_generator(state, setup, batches)
+        judged = update_discriminator(state, setup, batches, outcome.fakes)
+        gradient_step = weights(state.generator) + weights(state.discriminator)
+        outcomes.append((outcome.losses | judged.losses, gradient_step))
+    (losses_a, weights_a), (losses_b, weights_b) = outcomes
+    assert losses_a == pytest.approx(losses_b, rel=1e-4)
+    for a, b in zip(weights_a, weights_b, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-6)
+
+
+def test_an_update_moves_the_generator_its_average_and_the_discriminator() -> None:
+    state, setup = started(tiny())
+    assert state.discriminator is not None
+    before = [weights(net) for net in (state.generator, state.ema, state.discriminator)]
+    outcome = update_generator(state, setup, [pair()])
+    assert not outcome.skipped
+    assert set(outcome.losses) == {"pixel", "gan", "generator", "norm"}
+    assert not same(before[0], weights(state.generator))
+    assert not same(before[1], weights(state.ema))
+    assert same(before[2], weights(state.discriminator))
+    assert all(p.grad is None for p in state.discriminator.parameters())
+    update_discriminator(state, setup, [pair()], outcome.fakes)
+    assert not same(before[2], weights(state.discriminator))
+
+
+def test_the_discriminator_sees_fakes_made_before_the_update() -> None:
+    state, setup = started(tiny())
+    batch = pair()
+    before = generate(setup, [batch])[0]
+    outcome = update_generator(state, setup, [batch])
+    assert torch.equal(outcome.fakes[0], before)
+    assert not outcome.fakes[0].requires_grad
+    assert not torch.equal(generate(setup, [batch])[0], before)
+
+
+def test_each_loss_compares_with_the_ground_truth_it_asks_for() -> None:
+    batch = pair()
+    for sharpened in (True, False):
+        state, setup = started(tiny(f"pixel.sharpened={str(sharpened).lower()}"), stage=0)
+        fake = torch.zeros_like(batch.gt)
+        terms = generator_terms(setup, None, fake, batch)
+        real = batch.gt_usm if sharpened else batch.gt
+        assert float(terms["pixel"]) == pytest.approx(float(real.mean()))
+        assert state.discriminator is None
+
+
+def test_only_the_generators_term_has_the_adversarial_weight() -> None:
+    results = []
+    for weight in (0.1, 0.2):
+        state, setup = started(tiny(f"gan.weight={weight}"))
+        outcome = update_generator(state, setup, [pair()])
+        judged = update_discriminator(state, setup, [pair()], outcome.fakes)
+        results.append((outcome.losses["gan"], judged.losses["discriminator"]))
+    assert results[1][0] == pytest.approx(2 * results[0][0])
+    assert results[1][1] == pytest.approx(results[0][1], rel=1e-5)
+
+
+def broken(number: float) -> Pair:
+    batch = pair()
+    return dataclasses.replace(batch, gt_usm=torch.full_like(batch.gt, number))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_changes_nothing(number: float) -> None:
+    state, setup = started(tiny())
+    update_generator(state, setup, [pair()])
+    before = [weights(state.generator), weights(state.ema)]
+    moments = copy.deepcopy(state.optimiser.state_dict()["state"])
+    outcome = update_generator(state, setup, [pair(), broken(number)])
+    assert outcome.skipped
+    assert same(before[0], weights(state.generator))
+    assert same(before[1], weights(state.ema))
+    after = state.optimiser.state_dict()["state"]
+    assert all(torch.equal(after[k]["exp_avg"], moments[k]["exp_avg"]) for k in moments)
+    assert all(p.grad is None for p in state.generator.parameters())
+
+
+def test_a_broken_discriminator_step_changes_nothing_either() -> None:
+    state, setup = started(tiny())
+    assert state.discriminator is not None
+    before = weights(state.discriminator)
+    nan = (torch.full((2, 3, 16, 16), math.nan),)
+    assert update_discriminator(state, setup, [pair()], nan).skipped
+    assert same(before, weights(state.discriminator))
+
+
+def test_a_stage_without_discriminator_has_no_discriminator_step() -> None:
+    state, setup = started(tiny(), stage=0)
+    with pytest.raises(ValueError, match="no discriminator"):
+        update_discriminator(state, setup, [pair()], ())
+
+
+def test_gradients_are_clipped_to_their_norm() -> None:
+    for clip in (0.0, 1e-3):
+        config = tiny(f"optimiser.clip={clip}")
+        state, setup = started(config, stage=0)
+        state.optimiser = torch.optim.SGD(state.generator.parameters(), lr=1.0)
+        before = weights(state.generator)
+        norm = update_generator(state, setup, [pair()]).losses["norm"]
+        moved = [a - b for a, b in zip(before, weights(state.generator), strict=True)]
+        length = math.sqrt(sum(float((m**2).sum()) for m in moved))
+        assert length == pytest.approx(clip or norm, rel=1e-3)
+        assert norm > 1e-3
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_mixed_precision_keeps_single_precision_weights_and_losses(precision: str) -> None:
+    state, setup = started(tiny(), machine=Machine(torch.device("cpu"), precision))
+    outcome = update_generator(state, setup, [pair()])
+    judged = update_discriminator(state, setup, [pair()], outcome.fakes)
+    assert not outcome.skipped
+    assert not judged.skipped
+    assert all(p.dtype == torch.float32 for p in state.generator.parameters())
+    assert outcome.fakes[0].dtype == torch.float32
+    exact, setup_exact = started(tiny())
+    wanted = update_generator(exact, setup_exact, [pair()]).losses
+    assert outcome.losses == pytest.approx(wanted, rel=0.05)
+
+
+def test_training_lowers_the_loss() -> None:
+    state, setup = started(tiny("optimiser.lr=3e-3"), stage=0)
+    set_rates(state, setup.stage, 0)
+    losses = [update_generator(state, setup, [pair()]).losses["pixel"] for _ in range(60)]
+    assert losses[-1] < 0.8 * losses[0]
