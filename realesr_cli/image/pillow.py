@@ -23,6 +23,9 @@ from realesr_cli.image.exif import Metadata, without_prefix
 _RUNS_PROGRAMS = ("EPS",)
 """Pillow hands these to Ghostscript, which a picture from anywhere shall not reach."""
 
+QUIET_DECODERS = frozenset(("AVIF", "BMP", "JPEG", "MPO", "PNG", "PPM", "WEBP"))
+"""Formats whose decoders give no warnings once they are open, so that threads decode at a time."""
+
 _lock = threading.RLock()
 _here = os.path.dirname(PIL.__file__)
 

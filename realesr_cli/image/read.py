@@ -49,7 +49,7 @@ def from_pil(image: pillow.Image) -> Image:
         found = pil.metadata(image)
         if found.exif is None:
             found = dataclasses.replace(found, exif=_exif_of_tags(image))
-        planes = pil.planes(image, found.icc)
+    planes = pil.planes(image, found.icc)
     found = dataclasses.replace(found, icc=planes.icc)
     notes = (*planes.notes, *heard.notes)
     return _upright(_Decoded(planes.pixels, planes.alpha, found, image.format, notes))
@@ -157,9 +157,11 @@ def _decode_pillow(data: bytes, limit: int | None, *, sample_bits: int = 8) -> _
             raise UnreadableImage(not_recognised(data))
         check_pixels(image.height, image.width, limit)
         frames = () if image.format == "TIFF" else _frames_note(image)
-        pil.load(image)
-        found = pil.metadata(image)
-        planes = pil.planes(image, found.icc, sample_bits=sample_bits)
+        if image.format not in pil.QUIET_DECODERS:
+            pil.load(image)
+    pil.load(image)
+    found = pil.metadata(image)
+    planes = pil.planes(image, found.icc, sample_bits=sample_bits)
     notes = [*frames, *planes.notes, *heard.notes]
     lost = sniff.lost_bits(data)
     if lost > 8 and planes.pixels.dtype == np.uint8:

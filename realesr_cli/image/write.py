@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from dataclasses import dataclass
@@ -199,8 +200,8 @@ def _encoded_by_pillow(ready: _Ready, format: str, settings: WriteSettings) -> m
     buffer = BytesIO()
     try:
         # The encoder writes to memory first: told of a file it would write around Python, and
-        # the reason of a failure (a full disk) would be lost.
-        with pil.listening():
+        # the reason of a failure (a full disk) would be lost. For AVIF Pillow parses the EXIF.
+        with pil.listening() if format == "avif" else contextlib.nullcontext():
             picture.save(buffer, name, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise ImageWriteError(f"the {format} encoder refuses the picture: {error}") from error
