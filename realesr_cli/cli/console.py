@@ -46,17 +46,15 @@ class Used:
 class Console:
     """The voice of one run; `started`, `tiles` and `finished` are the hooks of the batch."""
 
-    def __init__(self, style: Style, used: Used, total: int) -> None:
+    def __init__(self, style: Style, used: Used, jobs: Sequence[Job]) -> None:
         self.style = style
         self.used = used
-        self._total = total
-        self._done = 0
-        bars = not style.quiet
-        self._bar = Progress(unit="tile", enabled=bars)
+        self._places = {id(job): f"[{i}/{len(jobs)}]" for i, job in enumerate(jobs, 1)}
+        self._bar = Progress(unit="tile", enabled=not style.quiet)
 
     def started(self, job: Job) -> None:
         """A picture is being upscaled from now on."""
-        self._bar.relabel(f"[{self._done + 1}/{self._total}] {job.source.name}")
+        self._bar.relabel(f"{self._places[id(job)]} {job.source.name}")
 
     def tiles(self, done: int, total: int) -> None:
         """Some tiles of the current picture are done."""
@@ -64,7 +62,6 @@ class Console:
 
     def finished(self, record: Record) -> None:
         """A picture is over, one way or the other."""
-        self._done += 1
         if record.data is not None:
             sys.stdout.buffer.write(record.data)
             sys.stdout.buffer.flush()

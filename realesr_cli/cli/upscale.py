@@ -214,9 +214,8 @@ def _plan(request: Request, arguments: Sequence[str], suffix: str | None, scale:
 
     run = request.run
     stdin = _stdin() if STDIN in arguments else None
-    if run.output == naming.STDOUT and request.style.json:
-        raise ConfigError("-o - writes the picture to stdout, where --json writes too: drop one")
     avoid = naming.fixed_folder(run.output)
+    _tell_avoided(request, arguments, avoid)
     sources = find_sources(arguments, recursive=run.recursive, avoid=avoid, stdin=stdin)
     wanted = naming.destination(
         run.output,
@@ -226,6 +225,8 @@ def _plan(request: Request, arguments: Sequence[str], suffix: str | None, scale:
         suffix=suffix,
         from_stdin=stdin is not None,
     )
+    if wanted.kind == "stdout":
+        _check_stdout(request)
     rules = jobs.Rules(
         model=request.located.name,
         scale=scale,
@@ -242,6 +243,27 @@ def _stdin() -> bytes:
     if sys.stdin.isatty():
         raise ConfigError("- reads a picture from standard input, which is a terminal here")
     return sys.stdin.buffer.read()
+
+
+def _check_stdout(request: Request) -> None:
+    """ConfigError where a picture on standard output would be of no use."""
+    if request.run.dry_run:
+        return
+    if request.style.json:
+        raise ConfigError(
+            "the picture goes to stdout, where --json writes too: name a file with -o"
+        )
+    if sys.stdout.isatty():
+        raise ConfigError("the picture goes to stdout, which is a terminal: name a file with -o")
+
+
+def _tell_avoided(request: Request, arguments: Sequence[str], avoid: Path | None) -> None:
+    """Say that the output folder is not searched, where it lies in a folder that is."""
+    if avoid is None or not avoid.is_dir() or not request.run.recursive or request.style.quiet:
+        return
+    place = avoid.resolve()
+    if any(Path(a).resolve() in place.parents for a in arguments if Path(a).is_dir()):
+        click.echo(f"{avoid} is the output folder: it is not searched for inputs", err=True)
 
 
 def _tell_left_out(request: Request, plan: Plan) -> None:
@@ -264,7 +286,7 @@ def _run(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
         used = Used.of(opened.name, upscaler.policy)
         if request.style.verbose:
             click.echo("\n".join(upscaler.policy.reasons), err=True)
-    console = Console(request.style, used, len(plan.jobs))
+    console = Console(request.style, used, plan.jobs)
     settings = batch.BatchSettings(
         upscale=request.upscale,
         write=request.write,

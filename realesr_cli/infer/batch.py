@@ -18,6 +18,7 @@ from realesr_cli.image.read import read_image
 from realesr_cli.image.record import Image
 from realesr_cli.image.write import encode_image, write_image
 from realesr_cli.infer.jobs import Job
+from realesr_cli.infer.policy import memory_available
 from realesr_cli.infer.settings import UpscaleSettings
 
 Status = Literal["done", "skipped", "failed", "stopped", "planned"]
@@ -246,6 +247,9 @@ def _upscale_all(line: _Line, gate: _Gate, upscale: Upscale | None) -> None:
 def _upscale(item: _Item, line: _Line, upscale: Upscale) -> None:
     image, item.image = item.image, None
     assert image is not None
+    # Systems that promise more memory than there is kill the process instead of raising.
+    if item.job.output_bytes > memory_available():
+        raise _out_of_memory(item.job)
     item.image = upscale(image, line.settings.upscale, report=line.hooks.tiles, cancel=line.stopped)
 
 

@@ -87,6 +87,15 @@ def test_a_folder_is_mirrored_and_other_files_are_passed_over(shell: Shell):
     assert "2 done" in outcome.err
 
 
+def test_the_output_folder_inside_the_input_is_not_searched(shell: Shell):
+    picture("in/a.png")
+    shell("in", "-o", "in/out", "-r")
+    outcome = shell("in", "-o", "in/out", "-r")
+    assert "in/out is the output folder" in outcome.err
+    assert "1 skipped" in outcome.err or "is there already" in outcome.err
+    assert os.listdir("in/out") == ["a_x4.png"]
+
+
 def test_names_of_any_script_and_shape(shell: Shell):
     names = ["写真 1.png", "été.PNG", "😀.png", "a[1].png", "-dash.png", "100% {x}.png"]
     for name in names:

@@ -67,6 +67,14 @@ def test_calls_that_cannot_be_meant(shell: Shell, arguments: list[str], message:
     assert Path("a.png").read_bytes() == bytes_before
 
 
+def test_pictures_and_json_do_not_share_standard_output(shell: Shell):
+    data = picture("a.png").read_bytes()
+    outcome = shell("-", "--json", stdin=data)
+    assert (outcome.code, outcome.out) == (2, b"")
+    assert "name a file with -o" in outcome.err
+    assert shell("-", "--json", "-o", "b.png", stdin=data).code == 0
+
+
 def _bomb() -> bytes:
     """A PNG whose header promises 60,000 x 60,000 pixels."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from realesr_cli.cli import preview
 from realesr_cli.cli.console import (
+    Console,
     Style,
     Used,
     record_line,
@@ -131,3 +132,14 @@ def test_a_terminal_is_no_standard_input(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stdin", Terminal())
     with pytest.raises(ConfigError, match="terminal"):
         _stdin()
+
+
+def test_the_bar_names_the_picture_in_work_and_its_place(monkeypatch: pytest.MonkeyPatch):
+    other = Job(Source(Path("c.png")), Path("d.png"), "png", HEADER, 12, 8)
+    console = Console(Style(), Used("m"), [JOB, other])
+    labels: list[str] = []
+    monkeypatch.setattr(console._bar, "relabel", labels.append)
+    console.started(other)
+    console.finished(Record(JOB, "skipped"))
+    console.started(other)
+    assert labels == ["[2/2] c.png", "[2/2] c.png"]
