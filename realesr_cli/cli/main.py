@@ -32,6 +32,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "realesr_cli.cli.doctor:doctor_command",
         "Tell what is installed, what will be used, and what to mend.",
     ),
+    "train": (
+        "realesr_cli.cli.train:train_command",
+        "Train a network on folders of pictures.",
+    ),
     "degrade": (
         "realesr_cli.cli.degrade:degrade_command",
         "Make a photo worse as training does.",

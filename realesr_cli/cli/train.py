@@ -67,6 +67,7 @@ class Request:
     data: tuple[Path, ...] = ()
     lq: tuple[Path, ...] = ()
     resume: bool = False
+    accept_changes: bool = False
     assignments: tuple[str, ...] = ()
 
 
@@ -81,6 +82,9 @@ def _folders(name: str, help: str) -> Decorator:
 @_folders("--lq", "Paired training: the low-quality folder of each --data.")
 @settings_options(Flags, short={"out": ("-o",)})
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option(
+    "--accept-changes", is_flag=True, help="Resume although settings differ from the run's."
+)
 @set_option
 @click.option("--print-config", is_flag=True, help="Print the whole configuration and stop.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and its cost and stop.")
@@ -92,6 +96,7 @@ def train_command(
     data: tuple[Path, ...],
     lq: tuple[Path, ...],
     resume: bool,
+    accept_changes: bool,
     assignments: tuple[str, ...],
     print_config: bool,
     dry_run: bool,
@@ -113,7 +118,7 @@ def train_command(
     if list_only:
         _list_recipes()
         return 0
-    request = Request(settings_from(ctx, Flags), data, lq, resume, assignments)
+    request = Request(settings_from(ctx, Flags), data, lq, resume, accept_changes, assignments)
     config = configure(request)
     if print_config:
         from realesr_cli.train.recipes import config_toml
@@ -187,7 +192,13 @@ def _run(request: Request, config: TrainConfig, *, dry_run: bool, quiet: bool) -
             config = fitted(config, machine)
         out = Path(world.share(request.flags.out or str(_free_folder(config.recipe))))
         console = TrainConsole(quiet=quiet or not world.first)
-        caller = Caller(console, interrupt.asked, world, Progress("fetching", bytes=True))
+        caller = Caller(
+            console,
+            interrupt.asked,
+            world,
+            accept_changes=request.accept_changes,
+            download=Progress("fetching", bytes=True),
+        )
         try:
             session = open_session(config, out, machine, caller, resume=request.resume)
             if not console.quiet:

@@ -138,13 +138,13 @@ def _instead(path: Path) -> str:
 def restore(state: TrainState, progress: Progress, parts: Mapping[str, Any], path: Path) -> None:
     """Put a checkpoint into a state of the same make; CheckpointFormat where they differ."""
     held = {part for part in _PARTS if getattr(state, part) is not None}
-    if held != set(parts):
-        odd = ", ".join(sorted(held ^ set(parts)))
-        raise CheckpointFormat(
-            f"{path}: does not fit this run, the two differ in {odd} (another precision?)"
-        )
+    # A scaler comes and goes with the precision, and a new one finds its scale again.
+    odd = (held ^ set(parts)) - {"scaler", "d_scaler"}
+    if odd:
+        listed = ", ".join(sorted(odd))
+        raise CheckpointFormat(f"{path}: does not fit this run, the two differ in {listed}")
     try:
-        for part in held:
+        for part in held & set(parts):
             holder = getattr(state, part)
             (holder.load if part == "pool" else holder.load_state_dict)(parts[part])
     except (RuntimeError, ValueError, KeyError) as error:

@@ -58,7 +58,9 @@ class Keeper:
         last = step == self.stage.iterations
         every = config.validation.every
         scoring = bool(self.session.scenes) and (last or step % every == 0) and not stopping
-        saving = last or stopping or step % config.checkpoints.every == 0
+        # Not amid steps that fail: the newest checkpoint shall be one to go back to.
+        due = step % config.checkpoints.every == 0 and not self.state.progress.skipped
+        saving = last or stopping or due
         world = self.session.caller.world
         worse = best = False
         if world.first:
@@ -79,7 +81,8 @@ class Keeper:
         good = f"the last good checkpoint is {found[-1]}" if found else "nothing was saved yet"
         raise Diverged(
             f"the loss was not finite for {SKIPS_ALLOWED} steps in a row; {good}. Lower "
-            "optimiser.lr, set optimiser.clip, or take --precision fp32, and go on with --resume"
+            "optimiser.lr, set optimiser.clip or take --precision fp32, and go on with --resume "
+            "--accept-changes"
         )
 
     @property

@@ -14,7 +14,7 @@ from torch import nn
 from realesr_cli.degrade.pairs import Pair, PairPlan, make_pairs
 from realesr_cli.errors import ConfigError, ResumeMismatch, TrainingError
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
-from realesr_cli.train.config import PerceptualConfig, StageConfig, TrainConfig
+from realesr_cli.train.config import PerceptualConfig, TrainConfig
 from realesr_cli.train.data import CropBatch, Crops
 from realesr_cli.train.distributed import ALONE, World
 from realesr_cli.train.events import Listener, Note, nobody
@@ -34,8 +34,12 @@ from realesr_cli.weights.store import write_whole
 
 CONFIG_FILE = "config.toml"
 
-HARMLESS = ("validation.", "checkpoints.", "runtime.", "data.workers", "data.prefetch")
-"""Settings that a resumed run may change: they do not alter what is learned."""
+HARMLESS = (
+    "checkpoints.", "runtime.device", "runtime.log_every", "runtime.tensorboard",
+    "data.workers", "data.prefetch", "validation.sheet", "validation.best",
+    "validation.stop_if_worse", "validation.tolerance",
+)  # fmt: skip
+"""Settings that a resumed run may change: they alter neither what is learned nor its scores."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Caller:
     listener: Listener = nobody
     stop: Callable[[], bool] = lambda: False
     world: World = ALONE
+    accept_changes: bool = False
+    """Resume although settings differ from those the run was made with."""
     download: Callable[[int, int], None] | None = None
 
 
@@ -112,7 +118,7 @@ def open_session(
     Raises DatasetError, ConfigError, ModelUnavailable, CheckpointFormat, ResumeMismatch, and
     TrainingError for a folder that holds a run already, before anything is computed or written.
     """
-    resumed = resumable(config, out) if resume else None
+    resumed = resumable(config, out, caller) if resume else None
     if not resume:
         _refuse_used(out)
     pictures = gather(config.data, config.validation, scale=config.scale)
@@ -137,34 +143,37 @@ def open_session(
     return session
 
 
-def resumable(config: TrainConfig, out: Path) -> Resumed:
+def resumable(config: TrainConfig, out: Path, caller: Caller) -> Resumed:
     """The newest checkpoint of a run, if it was made with this configuration.
 
     Raises TrainingError where there is none, CheckpointFormat where it is damaged, and
-    ResumeMismatch that lists what differs.
+    ResumeMismatch that lists what differs, unless the caller accepts that.
     """
     found = checkpoints(out)
     if not found:
         raise TrainingError(f"{out}: no checkpoint to resume from; leave out --resume to start")
     path = found[-1]
     old, progress, parts = read_checkpoint(path)
-    changed = [
-        line
-        for line in differences(old, config)
-        if not line.startswith(HARMLESS) and not _longer(line, config.stages[-1])
-    ]
-    if changed:
+    changed = [line for line in differences(old, config) if not _harmless(line, old, config)]
+    if changed and not caller.accept_changes:
         raise ResumeMismatch(
             f"{out}: the run was made with other settings: {'; '.join(changed)}. Resume it with "
-            "its own (--resume --out alone takes them), or start a new run with --init on this one"
+            "its own (--resume --out alone takes them), or say --accept-changes"
         )
+    if changed and caller.world.first:
+        caller.listener(Note(f"resumed with other settings: {'; '.join(changed)}"))
     return Resumed(path, progress, parts)
 
 
-def _longer(line: str, last: StageConfig) -> bool:
-    """Whether a difference is the length of the last stage, which a resumed run may change."""
+def _harmless(line: str, old: TrainConfig, new: TrainConfig) -> bool:
+    """Whether a difference may be, among them a longer last stage and rarer validations."""
+    last = new.stages[-1]
     depends = last.schedule.kind == "cosine" and not last.schedule.period
-    return line.startswith(f"stages.{last.name}.iterations:") and not depends
+    longer = line.startswith(f"stages.{last.name}.iterations:") and not depends
+    # With 0 no picture is held out, so switching validation on or off changes what is trained on.
+    validates = bool(old.validation.every and new.validation.every)
+    rarer = line.startswith("validation.every:") and validates
+    return longer or rarer or line.startswith(HARMLESS)
 
 
 def _refuse_used(out: Path) -> None:

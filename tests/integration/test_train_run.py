@@ -1,0 +1,379 @@
+"""Whole runs: both stages, exact resume, guards that stop, and every way a run cannot start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_training import CPU, Memory, make_pictures, run, tiny_config
+
+from realesr_cli.errors import (
+    Cancelled,
+    CheckpointFormat,
+    ConfigError,
+    DatasetError,
+    Diverged,
+    ModelUnavailable,
+    OutOfMemory,
+    ResumeMismatch,
+    TrainingError,
+    WeightsWriteError,
+)
+from realesr_cli.train import keeper, loop
+from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
+from realesr_cli.train.events import StageBegun
+from realesr_cli.train.loop import train_session
+from realesr_cli.train.session import Caller, open_session
+from realesr_cli.train.step import Outcome
+from realesr_cli.weights.files import read_state
+from realesr_cli.weights.open import open_model
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+def final_parts(out: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the newest checkpoint by dotted name."""
+    _, progress, parts = read_checkpoint(checkpoints(out)[-1])
+    flat: dict[str, torch.Tensor] = {"step": torch.tensor(progress.step)}
+
+    def walk(value: object, name: str) -> None:
+        if isinstance(value, torch.Tensor):
+            flat[name] = value
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                walk(item, f"{name}.{key}")
+
+    walk(parts, "")
+    return flat
+
+
+def assert_same_end(a: Path, b: Path) -> None:
+    one, other = final_parts(a), final_parts(b)
+    assert one.keys() == other.keys()
+    assert len(one) > 50
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert different == []
+
+
+def test_both_stages_run_and_the_second_starts_from_the_first_ones_average(
+    data: Path, tmp_path: Path
+) -> None:
+    memory = Memory()
+    config = tiny_config(data, "validation.split=0.2", "ema.decay=0.5", "optimiser.lr=0.02")
+    result = run(config, tmp_path / "run", memory)
+    stages = [e for e in memory.events if isinstance(e, StageBegun)]
+    assert [(s.stage, s.number, s.stages, s.iterations) for s in stages] == [
+        ("psnr", 1, 2, 4),
+        ("gan", 2, 2, 4),
+    ]
+    assert [s.total for s in memory.steps] == list(range(1, 9))
+    assert result.steps == 8
+    assert set(memory.steps[-1].seconds) == {"data", "degradation", "generator", "discriminator"}
+    assert set(memory.steps[0].seconds) == {"data", "degradation", "generator"}
+    # Scores: start and end of each stage; the second starts where the first one's average ended.
+    assert [(s.stage, s.step) for s in memory.scores] == [
+        ("psnr", 0), ("psnr", 4), ("gan", 0), ("gan", 4),
+    ]  # fmt: skip
+    assert memory.scores[1].scores == memory.scores[2].scores == memory.scores[3].baseline
+    assert memory.scores[0].scores != memory.scores[1].scores
+    assert all(s.sheet.is_file() for s in memory.scores)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    kinds = [json.loads(line)["kind"] for line in lines]
+    assert (kinds.count("step"), kinds.count("validation")) == (8, 4)
+
+
+def test_the_folder_of_a_run_is_a_model(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(tiny_config(data), out)
+    opened = open_model(str(out))
+    assert opened.architecture == tiny_config(data).architecture
+    assert opened.net(torch.rand(1, 3, 5, 6)).shape == (1, 3, 20, 24)
+    _, told = read_state(out / "generator.safetensors")
+    assert (told["recipe"], told["stage"], told["step"]) == ("realesrgan-x4", "gan", 4)
+
+
+@pytest.mark.parametrize("stop_after", [2, 4, 5])
+def test_stopping_and_resuming_ends_in_the_same_bits(
+    data: Path, tmp_path: Path, stop_after: int
+) -> None:
+    """Within the first stage, at the boundary, and within the second."""
+    config = tiny_config(data, "degradation.pool=4", "data.accumulate=2", "data.rotate=true")
+    whole = Memory()
+    run(config, tmp_path / "whole", whole)
+    first, second = Memory(stop_after=stop_after), Memory()
+    if stop_after == 4:
+        # Stopped by the end of the stage itself: only its last checkpoint is there.
+        run(config, tmp_path / "parts")
+        for path in checkpoints(tmp_path / "parts"):
+            if path.name.startswith("2-"):
+                path.unlink()
+    else:
+        with pytest.raises(Cancelled, match="--resume"):
+            run(config, tmp_path / "parts", first)
+    run(config, tmp_path / "parts", second, resume=True)
+    assert [s.total for s in second.steps] == list(range(stop_after + 1, 9))
+    assert [s.losses for s in second.steps] == [s.losses for s in whole.steps[stop_after:]]
+    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+    logs = [(tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in ("whole", "parts")]
+    steps = [
+        [json.loads(line)["total"] for line in log if '"kind": "step"' in line] for log in logs
+    ]
+    assert steps[0] == steps[1] == list(range(1, 9))
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(data: Path, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    memory = Memory()
+
+    def kill() -> None:
+        if len(memory.steps) == 7:
+            raise Killed
+
+    config = tiny_config(data, "checkpoints.every=3")
+    with pytest.raises(Killed):
+        run(config, tmp_path / "killed", memory, after_step=kill)
+    run(config, tmp_path / "killed", resume=True)
+    run(config, tmp_path / "whole")
+    assert_same_end(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_finished_run_has_nothing_to_resume(data: Path, tmp_path: Path) -> None:
+    config = tiny_config(data)
+    run(config, tmp_path / "run")
+    memory = Memory()
+    run(config, tmp_path / "run", memory, resume=True)
+    assert memory.steps == []
+
+
+def test_the_last_stage_may_be_made_longer(data: Path, tmp_path: Path) -> None:
+    run(tiny_config(data), tmp_path / "run")
+    memory = Memory()
+    longer = tiny_config(data, "stages.gan.iterations=6", "checkpoints.keep=1")
+    run(longer, tmp_path / "run", memory, resume=True)
+    assert [s.total for s in memory.steps] == [9, 10]
+
+
+def test_paired_pictures_are_trained_on(data: Path, tmp_path: Path) -> None:
+    lq = tmp_path / "lq"
+    lq.mkdir()
+    for path in data.iterdir():
+        Image.open(path).resize((22, 18), Image.Resampling.BOX).save(lq / f"{path.stem}x4.png")
+    config = tiny_config(data, f"data.lq=['{lq}']", "data.lq_suffix=x4", "iterations=2")
+    memory = Memory()
+    run(config, tmp_path / "run", memory)
+    assert len(memory.steps) == 4
+    assert all(np.isfinite(s.losses["pixel"]) for s in memory.steps)
+
+
+def test_the_discriminator_may_be_warmed_up_alone(data: Path, tmp_path: Path) -> None:
+    memory = Memory()
+    run(tiny_config(data, "gan.warmup=2"), tmp_path / "run", memory)
+    gan = [s for s in memory.steps if s.stage == "gan"]
+    assert ["generator" in s.losses for s in gan] == [False, False, True, True]
+    assert all("discriminator" in s.losses for s in gan)
+
+
+def test_a_start_is_scored_before_the_first_step(data: Path, tmp_path: Path) -> None:
+    run(tiny_config(data), tmp_path / "first")
+    start = tmp_path / "first" / "generator.safetensors"
+    memory = Memory()
+    config = tiny_config(data, f"generator.init='{start}'", recipe="realesrnet-x4")
+    run(config, tmp_path / "second", memory)
+    assert memory.scores[0].step == 0
+    assert memory.events.index(memory.scores[0]) < memory.events.index(memory.steps[0])
+    assert all(s.baseline == memory.scores[0].scores for s in memory.scores)
+
+
+def test_a_run_that_only_gets_worse_stops_and_keeps_its_start(data: Path, tmp_path: Path) -> None:
+    # An untrained compact network enlarges like nearest neighbour: a start that can be spoilt.
+    sets = ("generator.kind=compact", "iterations=1", "optimiser.lr=1e-9")
+    run(tiny_config(data, *sets, recipe="realesrnet-x4"), tmp_path / "good")
+    start = tmp_path / "good" / "generator.safetensors"
+    sabotaged = tiny_config(
+        data, "generator.kind=compact", f"generator.init='{start}'", "optimiser.lr=0.1",
+        "ema.decay=0.0", "iterations=50", "validation.every=1", "validation.stop_if_worse=3",
+        recipe="realesrnet-x4",
+    )  # fmt: skip
+    memory = Memory()
+    with pytest.raises(Diverged, match=r"3 validations in a row.*of step 0, are kept"):
+        run(sabotaged, tmp_path / "bad", memory)
+    assert len(memory.steps) < 10
+    assert any("below the start" in note for note in memory.notes)
+    a = read_state(start)[0]
+    b = read_state(tmp_path / "bad" / "generator.safetensors")[0]
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_ten_steps_without_a_finite_loss_end_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = loop.update_generator
+    memory = Memory()
+
+    def sometimes(state: object, setup: object, batches: object) -> Outcome:
+        if len(memory.steps) >= 4:
+            return Outcome({"generator": float("nan"), "norm": float("nan")}, skipped=True)
+        return usual(state, setup, batches)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "update_generator", sometimes)
+    config = tiny_config(data, "iterations=40", "checkpoints.every=3", recipe="realesrnet-x4")
+    with pytest.raises(Diverged, match=r"10 steps in a row.*1-psnr-000000003\.pt"):
+        run(config, tmp_path / "run", memory)
+    assert [s.skipped for s in memory.steps] == [False] * 4 + [True] * 10
+    assert [p.name for p in checkpoints(tmp_path / "run")] == ["1-psnr-000000003.pt"]
+
+
+def test_one_bad_step_is_skipped_and_forgotten(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = loop.update_generator
+    memory = Memory()
+
+    def once(state: object, setup: object, batches: object) -> Outcome:
+        if len(memory.steps) == 1:
+            return Outcome({"generator": float("nan"), "norm": float("nan")}, skipped=True)
+        return usual(state, setup, batches)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "update_generator", once)
+    run(tiny_config(data, recipe="realesrnet-x4"), tmp_path / "run", memory)
+    assert [s.skipped for s in memory.steps] == [False, True, False, False]
+    assert "skipped" in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_a_full_disk_ends_the_run_with_the_previous_checkpoint_whole(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, memory = torch.save, Memory()
+
+    def full(held: object, file: object) -> None:
+        if len(memory.steps) > 2:
+            raise OSError(28, "No space left on device")
+        usual(held, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    config = tiny_config(data)
+    with pytest.raises(WeightsWriteError, match=r"1-psnr-000000002\.pt is kept"):
+        run(config, tmp_path / "run", memory)
+    monkeypatch.setattr(torch, "save", usual)
+    run(config, tmp_path / "run", resume=True)
+    run(config, tmp_path / "whole")
+    assert_same_end(tmp_path / "whole", tmp_path / "run")
+
+
+def test_running_out_of_memory_names_what_fits(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*args: object) -> Outcome:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(loop, "update_generator", out_of_memory)
+    with pytest.raises(OutOfMemory, match=r"Tried to allocate.*--batch-size 1 --set data\.accum"):
+        run(tiny_config(data), tmp_path / "run")
+
+
+def test_settings_changed_on_resume_are_listed(data: Path, tmp_path: Path) -> None:
+    run(tiny_config(data), tmp_path / "run")
+    other = tiny_config(data, "seed=3", "data.batch=4", "validation.every=2")
+    with pytest.raises(ResumeMismatch, match=r"data\.batch: 2 -> 4; seed: 0 -> 3\."):
+        run(other, tmp_path / "run", resume=True)
+    unlike = tiny_config(data, "validation.split=0.5", "validation.every=0")
+    with pytest.raises(ResumeMismatch, match=r"validation\.every: 4 -> 0; validation\.split"):
+        run(unlike, tmp_path / "run", resume=True)
+
+
+def test_changed_settings_may_be_accepted(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(Cancelled):
+        run(tiny_config(data), tmp_path / "run", Memory(stop_after=2))
+    memory = Memory()
+    session = open_session(
+        tiny_config(data, "optimiser.lr=1e-5"),
+        tmp_path / "run",
+        CPU,
+        Caller(memory, accept_changes=True),
+        resume=True,
+    )
+    train_session(session)
+    assert memory.steps[0].losses["lr"] == 1e-5
+    assert any("stages.gan.optimiser.lr: 0.0001 -> 1e-05" in note for note in memory.notes)
+
+
+def test_a_damaged_checkpoint_is_not_resumed_from(data: Path, tmp_path: Path) -> None:
+    config = tiny_config(data)
+    run(config, tmp_path / "run")
+    last = checkpoints(tmp_path / "run")[-1]
+    last.write_bytes(last.read_bytes()[:-500])
+    with pytest.raises(CheckpointFormat, match=r"Delete it to resume from an older one"):
+        run(config, tmp_path / "run", resume=True)
+    last.unlink()
+    run(config, tmp_path / "run", resume=True)
+
+
+def test_a_run_is_not_started_over_another_nor_resumed_from_nothing(
+    data: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(data)
+    with pytest.raises(TrainingError, match="no checkpoint to resume from"):
+        run(config, tmp_path / "run", resume=True)
+    run(config, tmp_path / "run")
+    with pytest.raises(TrainingError, match="holds a run already"):
+        run(config, tmp_path / "run")
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(ConfigError, match="a file, not a folder"):
+        run(config, file)
+
+
+def test_nothing_is_written_by_a_run_that_cannot_start(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REALESR_OFFLINE", "1")
+    out = tmp_path / "run"
+    with pytest.raises(ModelUnavailable, match=r"perceptual\.weight=0"):
+        run(tiny_config(data, "perceptual.weight=1", "stages.gan.perceptual.weight=1"), out)
+    with pytest.raises(DatasetError, match="is the training folder"):
+        run(tiny_config(data, f"validation.gt='{data}'"), out)
+    with pytest.raises(DatasetError, match="does not exist"):
+        run(tiny_config(tmp_path / "none"), out)
+    assert not out.exists()
+
+
+def test_files_left_out_and_missing_validation_are_told(tmp_path: Path) -> None:
+    pictures = make_pictures(tmp_path / "few", 3)
+    (pictures / "broken.png").write_bytes(b"no picture")
+    memory = Memory()
+    run(tiny_config(pictures, "iterations=1"), tmp_path / "run", memory)
+    assert any("broken.png" in note for note in memory.notes)
+    assert any("no validation" in note for note in memory.notes)
+    assert memory.scores == []
+    assert (tmp_path / "run" / "generator.safetensors").is_file()
+
+
+def test_scores_decide_what_the_run_leaves_behind(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is that of the best validation, the newest only where nothing is scored."""
+    usual = keeper.score
+    psnr = iter([9.0, 1.0, 8.0, 30.0, 7.0, 6.0])
+
+    def planned(scenes: object, outputs: object, scale: int):
+        found = usual(scenes, outputs, scale)  # type: ignore[arg-type]
+        return type(found)(next(psnr), found.ssim, found.colour)
+
+    monkeypatch.setattr(keeper, "score", planned)
+    config = tiny_config(data, "validation.every=1", "checkpoints.keep=1", recipe="realesrnet-x4")
+    result = run(config, tmp_path / "run")
+    assert result.best["psnr"] == 30.0
+    _, told = read_state(tmp_path / "run" / "generator.safetensors")
+    assert told["step"] == 2
+    names = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["1-psnr-000000004.pt", "best.pt"]
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt")[1].step == 2
