@@ -150,7 +150,7 @@ def _parametric_curve(tag: bytes) -> Curve | None:
     b = rest[1]
     if kind in (1, 2):
         level = rest[2] if kind == 2 else 0.0
-        return Parametric(g, a, b, 0.0, max(0.0, -b / a), level, level)
+        return Parametric(g, a, b, e=level, f=level)
     c, d = rest[2], rest[3]
     e, f = (rest[4], rest[5]) if kind == 4 else (0.0, 0.0)
     return Parametric(g, a, b, c, d, e, f) if c >= 0 else None

@@ -124,6 +124,12 @@ def test_white_is_zero_is_turned_over(dtype: Any):
     assert np.array_equal(image.pixels, (top - array).astype(dtype))
 
 
+def test_white_is_zero_is_turned_over_through_pillow_too():
+    array = samples.noise(5, 6, 1, np.uint16)
+    data = cv2.imencode(".tiff", array, [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes()
+    assert np.array_equal(read_image(_patched(data, 262, 0)).pixels, 65535 - array)
+
+
 def test_premultiplied_colour_is_divided():
     array = np.zeros((1, 3, 4), np.uint16)
     array[0, 0] = 10000, 20000, 5000, 20000
@@ -190,7 +196,8 @@ def test_a_deflated_strip_that_is_damaged_or_short_is_an_error():
 def _patched(data: bytes, tag: int, value: int) -> bytes:
     page = tifffile.TiffFile(io.BytesIO(data)).pages[0]
     where = page.tags[tag].valueoffset
-    return data[:where] + value.to_bytes(2, "little") + data[where + 2 :]
+    order = "little" if page.parent.byteorder == "<" else "big"
+    return data[:where] + value.to_bytes(2, order) + data[where + 2 :]
 
 
 def test_deep_kinds_nobody_here_decodes_are_refused_with_the_way_out():
@@ -284,6 +291,9 @@ def test_metadata_is_read_by_tifffile_and_pillow(order: str):
     )
     data = encode_image(image, "tiff")
     page = tifffile.TiffFile(io.BytesIO(data)).pages[0]
+    assert page.parent.byteorder == order
+    assert np.array_equal(page.asarray(), image.pixels)
+    assert np.array_equal(read_image(data).pixels, image.pixels)
     assert page.tags[34675].value == samples.ADOBE
     assert b'tiff:ImageWidth="16"' in bytes(page.tags[700].value)
     assert page.tags["Make"].value == "A maker of cameras"

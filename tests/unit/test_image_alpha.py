@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from realesr_cli.image import alpha as alpha_module
 from realesr_cli.image.alpha import bleed, constant_alpha
 
 TOP = {np.uint8: 255, np.uint16: 65535, np.float32: 1}
@@ -79,16 +80,14 @@ def test_pixels_that_hardly_show_count_little():
     assert found[9, 5, 0] > 190
 
 
-def test_bands_of_a_large_picture_join():
-    # Taller than one band of rows, so that bands meet; a plane is continued without a step.
-    height, width = 900, 240
-    pixels = np.zeros((height, width, 3), np.uint16)
-    alpha = np.zeros((height, width), np.uint16)
-    ramp = (np.arange(height) * 60)[:, None].astype(np.uint16)
-    pixels[:, ::40] = ramp[..., None]
-    alpha[:, ::40] = 65535
-    found = bleed(pixels, alpha).astype(int)
-    assert np.abs(np.diff(found[40:-40, 1:, 0], axis=0)).max() < 800
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_bands_join_as_if_there_were_none(step: int, monkeypatch: pytest.MonkeyPatch):
+    pixels = samples.noise(37, 23, 3, np.uint16)
+    alpha = samples.noise(37, 23, 1, np.uint16)[..., 0]
+    alpha[samples.noise(37, 23, 1)[..., 0] < 200] = 0
+    whole = bleed(pixels, alpha)
+    monkeypatch.setattr(alpha_module, "band_height", lambda *_: step)
+    assert np.array_equal(bleed(pixels, alpha), whole)
 
 
 def test_pictures_without_hidden_pixels_are_returned_as_they_are():

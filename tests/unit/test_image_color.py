@@ -147,6 +147,8 @@ def test_only_srgb_is_srgb():
         assert not is_srgb(other)
     same_columns = samples.rgb_profile(samples.curve_tag(563), samples.SRGB_COLUMNS)
     assert not is_srgb(same_columns)
+    same_curve = samples.rgb_profile(NEAR["sRGB"], samples.ADOBE_COLUMNS)
+    assert not is_srgb(same_curve)
     assert is_srgb(samples.gray_profile(NEAR["sRGB"]))
 
 

@@ -50,6 +50,14 @@ def test_bytes_nobody_names_stay():
     assert exif.upright(block).endswith(b"the maker's own")
 
 
+def test_a_thumbnail_before_other_bytes_is_blanked():
+    block = exif_block(thumbnail=b"THUMBNAIL" * 9) + b"the maker's own"
+    upright = exif.upright(block)
+    assert b"THUMB" not in upright
+    assert upright.endswith(b"the maker's own")
+    assert len(upright) == len(block)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_sizes_that_are_stated_are_brought_up_to_date(order: str):
     block = exif_block(order, orientation=1)

@@ -111,6 +111,14 @@ def test_text_is_told_from_bytes():
     assert not sniff.looks_like_text(b"abc\xff\xfe\xfdabcdefgh")
 
 
+def test_an_avif_under_the_general_brand_is_no_heic():
+    data = samples.pillow_bytes(pillow.new("RGB", (16, 16)), "AVIF")
+    general = data[:8] + b"mif1" + data[12:]
+    assert sniff.unsupported(data) is None
+    assert sniff.unsupported(general) is None
+    assert "HEIC" in str(sniff.unsupported(general.replace(b"avif", b"heic")))
+
+
 # -- damage ------------------------------------------------------------------------------------
 
 

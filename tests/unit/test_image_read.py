@@ -21,8 +21,9 @@ from realesr_cli.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
-from realesr_cli.image import opencv
+from realesr_cli.image import ifd, opencv
 from realesr_cli.image import pillow as pil
+from realesr_cli.image.probe import probe
 from realesr_cli.image.read import from_array, from_pil, read_image
 
 GRADIENT = np.add.outer(np.arange(30) * 4, np.arange(40) * 3).astype(np.uint8)
@@ -375,8 +376,8 @@ def test_postscript_never_reaches_ghostscript():
 
 def _bomb(kind: str) -> bytes:
     side = 40_000
-    if kind == "PNG":
-        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    if kind in ("PNG", "PNG16"):
+        header = struct.pack(">IIBBBBB", side, side, 16 if kind == "PNG16" else 8, 2, 0, 0, 0)
         chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
         return b"\x89PNG\r\n\x1a\n" + b"".join(samples.png_chunk(*c) for c in chunks)
     if kind == "WEBP":
@@ -394,10 +395,17 @@ def _bomb(kind: str) -> bytes:
     return picture[:where] + struct.pack(">HH", side, side) + picture[where + 4 :]
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "PPM16", "GIF", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "PNG16", "WEBP", "PPM16", "GIF", "JPEG"])
 def test_bombs_are_refused_from_their_header(kind: str):
     with pytest.raises(ImageTooLarge, match="--max-pixels"):
         read_image(_bomb(kind))
+
+
+def test_a_webp_bomb_is_not_even_opened(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pil, "open_quietly", None)  # opening takes memory for the whole frame
+    for function in (read_image, probe):
+        with pytest.raises(ImageTooLarge, match="--max-pixels"):
+            function(_bomb("WEBP"))
 
 
 def test_the_limit_is_ours_and_pillows_is_left_alone(monkeypatch: pytest.MonkeyPatch):
@@ -431,6 +439,20 @@ def test_pillows_warnings_become_notes():
     assert image.pixels.shape == (30, 40, 3)
 
 
+def test_warnings_while_decoding_become_notes_too():
+    array = samples.noise(4, 5, 3)
+    entries = {256: 5, 257: 4, 259: 1, 262: 2, 277: 3, 278: 4, 279: 60, 273: 8, 34665: 9_999}
+    made = [ifd.integers("<", tag, ifd.LONG, value) for tag, value in entries.items()]
+    made.append(ifd.integers("<", 258, ifd.SHORT, 8, 8, 8))
+    data = b"II*\0" + struct.pack("<I", 68) + array.tobytes() + ifd.build(made, "<", 68)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = read_image(data)
+    assert np.array_equal(image.pixels, array)
+    assert image.exif is None
+    assert any("EXIF" in note for note in image.notes)
+
+
 def test_warnings_of_others_pass_through_while_pillow_is_listened_to():
     with pytest.warns(UserWarning, match="of the host"), pil.listening() as heard:
         warnings.warn("of the host", UserWarning, stacklevel=1)
@@ -447,6 +469,34 @@ def test_missing_opencv_names_the_package(monkeypatch: pytest.MonkeyPatch):
     assert (eight.bits, gray.bits) == (8, 16)
     with pytest.raises(MissingDependency, match=r"libgl1.*opencv-python-headless"):
         read_image(samples.png_bytes(samples.noise(4, 4, 3, np.uint16), 2))
+
+
+@pytest.mark.parametrize("dpi", [(0, 0), (1, 1), (300, 0), None, "x", (float("nan"), 72), (72,)])
+def test_a_resolution_that_says_nothing_is_none(dpi: object):
+    picture = _picture("L")
+    picture.info["dpi"] = dpi
+    assert from_pil(picture).dpi is None
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PNG16", "TIFF", "TIFF16"])
+def test_the_resolution_turns_with_the_pixels(kind: str):
+    stored = _stored(6)
+    exif = b"Exif\0\0" + samples.exif_block(orientation=6)
+    if kind == "PNG16":
+        physical = struct.pack(">IIB", 11811, 5906, 1)
+        chunks = [(b"pHYs", physical), (b"eXIf", exif[6:])]
+        data = samples.png_bytes(stored.astype(np.uint16), 2, *chunks)
+    elif kind == "TIFF16":
+        buffer = io.BytesIO()
+        options = {"resolution": (300, 150), "resolutionunit": 2}
+        turned = [(274, 3, 1, 6, True)]
+        tifffile.imwrite(
+            buffer, stored.astype(np.uint16), photometric="rgb", extratags=turned, **options
+        )
+        data = buffer.getvalue()
+    else:
+        data = samples.pillow_bytes(pillow.fromarray(stored), kind, exif=exif, dpi=(300, 150))
+    assert read_image(data).dpi == pytest.approx((150, 300), abs=0.02)
 
 
 # -- Pillow and arrays -------------------------------------------------------------------------

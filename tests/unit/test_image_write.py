@@ -77,6 +77,25 @@ def test_alpha_is_laid_over_white_elsewhere_with_a_warning(format: str, dtype: A
     assert np.abs(found.pixels - expected).max() <= (4 if format == "jpg" else 1)
 
 
+def test_white_shines_through_exactly():
+    colour, cover = np.meshgrid(np.arange(256), np.arange(256))
+    image = Image(colour.astype(np.uint8)[..., None], cover.astype(np.uint8))
+    with pytest.warns(RealesrWarning):
+        found = read_image(encode_image(image, "bmp")).pixels[..., 0]
+    expected = (colour * cover + 255.0 * (255 - cover)) / 255
+    assert np.array_equal(found, np.floor(expected + 0.5))
+    floats = Image(np.full((1, 1, 1), 0.25, np.float32), np.full((1, 1), 0.5, np.float32))
+    with pytest.warns(RealesrWarning):
+        assert read_image(encode_image(floats, "bmp")).pixels[0, 0, 0] == 159  # 0.625
+
+
+def test_exif_that_pillow_complains_of_is_written_to_avif():
+    broken = bytearray(samples.exif_block(orientation=1))
+    broken[10 + 8 : 10 + 12] = b"\xff\xff\0\0"  # the maker's name lies outside
+    data = encode_image(Image(SMOOTH, exif=bytes(broken)), "avif")
+    assert read_image(data).pixels.shape == SMOOTH.shape
+
+
 @pytest.mark.parametrize("format", ["jpg", "webp", "avif", "bmp"])
 def test_depth_that_a_format_cannot_hold_is_rounded_with_a_warning(format: str):
     image = _smooth(3, dtype=np.uint16)
