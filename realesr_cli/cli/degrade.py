@@ -20,7 +20,7 @@ from realesr_cli.cli.options import (
     settings_from,
     settings_options,
 )
-from realesr_cli.errors import ConfigError, ImageWriteError, RealesrWarning
+from realesr_cli.errors import ConfigError, RealesrWarning
 from realesr_cli.settings import check, merge, option, parse_override, read_toml
 
 if TYPE_CHECKING:
@@ -265,12 +265,10 @@ def _load(path: Path, count: int) -> tuple[Recipe, ...]:
 
 def _save(path: Path, recipes: Sequence[Recipe]) -> None:
     from realesr_cli.degrade.recipe import recipes_to_json
-    from realesr_cli.weights.store import write_whole
+    from realesr_cli.image.landing import landing
 
-    try:
-        write_whole(path, recipes_to_json(recipes).encode())
-    except OSError as error:
-        raise ImageWriteError(f"{path}: {error.strerror or error}") from error
+    with landing(path) as file:
+        file.write(recipes_to_json(recipes).encode())
 
 
 def _tell(told: dict[str, Any]) -> None:

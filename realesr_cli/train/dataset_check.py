@@ -11,8 +11,8 @@ from pathlib import Path
 
 from realesr_cli.errors import ConfigError, ImageError
 from realesr_cli.image.read import read_image
-from realesr_cli.settings import check, option
 from realesr_cli.train import dataset_measures as measures
+from realesr_cli.train.dataset_settings import CheckSettings
 from realesr_cli.train.pictures import find_files
 
 Report = Callable[[int, int], None]
@@ -30,34 +30,6 @@ ADVICE: dict[str, str] = {
     "leak": "validation pictures that are trained on score too well: remove them from one side",
 }
 """Every kind of fault, and what to do about it."""
-
-
-@dataclass(frozen=True)
-class CheckSettings:
-    """What a dataset is held against."""
-
-    scale: int = option(4, help="Ground truth over low quality, for pairs.", low=1, high=16)
-    lq_prefix: str = option("", help="What low-quality names have before the others' names.")
-    lq_suffix: str = option("", help="What they have after it, as in x4.")
-    smallest: int = option(
-        256, help="Least side of a ground truth in pixels: the training crop.", low=1
-    )
-    blockiness: float = option(
-        1.5,
-        help="Steps at borders of JPEG blocks, of 255, from which a picture counts as blocky; "
-        "1.2 is about JPEG quality 50, 1.7 about 30.",
-        above=0,
-    )
-    distance: int = option(
-        6, help="Bits of 64 in which perceptual hashes of near-duplicates differ.", low=0, high=20
-    )
-    likeness: float = option(
-        0.7, help="Least correlation of the two pictures of a pair.", low=-1, high=1
-    )
-    workers: int = option(4, help="Pictures decoded at the same time.", low=1, high=64)
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 @dataclass(frozen=True)

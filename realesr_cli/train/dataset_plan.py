@@ -8,43 +8,10 @@ from pathlib import Path
 
 from realesr_cli.errors import ConfigError, DatasetError, ImageError
 from realesr_cli.image.probe import probe
-from realesr_cli.settings import check, option
+from realesr_cli.train.dataset_settings import PrepareSettings
 from realesr_cli.train.pictures import find_files, pair_by_name
 
 Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class PrepareSettings:
-    """How pictures are made ready."""
-
-    scales: tuple[float, ...] = option(
-        (0.75, 0.5, 1 / 3), help="Smaller versions by these factors.", above=0, high=1
-    )
-    shortest: int = option(
-        400, help="One more version with this shortest edge in pixels; 0: none.", low=0
-    )
-    original: bool = option(True, help="Take the picture itself as well.")
-    side: int = option(400, help="Squares of this side in pixels; 0: whole pictures.", low=0)
-    step: int = option(200, help="Pixels from one square to the next.", low=1)
-    rest: int = option(
-        0, help="Pixels that may be left at the right and bottom without another square.", low=0
-    )
-    scale: int = option(4, help="Ground truth over low quality, for pairs.", low=1, high=16)
-    lq_prefix: str = option("", help="What low-quality names have before the others' names.")
-    lq_suffix: str = option("", help="What they have after it, as in x4.")
-    compress_level: int = option(3, help="Effort of PNG compression.", low=0, high=9)
-    workers: int = option(4, help="Pictures worked on at the same time.", low=1, high=64)
-
-    def __post_init__(self) -> None:
-        check(self)
-        if not self.original and not self.scales and not self.shortest:
-            raise ConfigError("scales, shortest and original are all off: nothing would be made")
-        if 0 < self.side < self.step:
-            raise ConfigError(
-                f"step = {self.step} is larger than the squares of {self.side}: pixels between "
-                "them would be lost"
-            )
 
 
 @dataclass(frozen=True)
@@ -155,7 +122,7 @@ def pieces(source: Source, size: Size, out: Path, settings: PrepareSettings) -> 
     return made
 
 
-def plan(sources: Sequence[Source], settings: PrepareSettings) -> int:
+def count(sources: Sequence[Source], settings: PrepareSettings) -> int:
     """How many ground-truth files would be made, by the headers alone; unreadable ones count 0."""
     total = 0
     for source in sources:

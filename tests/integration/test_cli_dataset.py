@@ -1,0 +1,111 @@
+"""`realesr dataset check` and `prepare` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from realesr_cli.cli.dataset import dataset_group
+from realesr_cli.errors import ConfigError, RealesrError
+
+
+def run(*args: object) -> Result:
+    runner = CliRunner()
+    result = runner.invoke(dataset_group, [str(arg) for arg in args], standalone_mode=False)
+    if result.exception and not isinstance(result.exception, (RealesrError, SystemExit)):
+        raise result.exception
+    return result
+
+
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.copy()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        small = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        small.resize((300, 280), Image.Resampling.BICUBIC).save(tmp_path / "in" / f"{name}.png")
+    return tmp_path
+
+
+def test_check_without_faults(folder: Path) -> None:
+    result = run("check", folder / "in")
+    assert result.return_value == 0
+    assert "3 pictures looked at, no faults" in result.output
+
+
+def test_check_with_faults(folder: Path) -> None:
+    for number in range(12):
+        (folder / "in" / f"bad{number:02}.png").write_text("no picture")
+    result = run("check", folder / "in")
+    assert result.return_value == 1
+    assert "unreadable: 12 (remove these files" in result.output
+    assert "bad09.png" in result.output
+    assert "bad10.png" not in result.output
+    assert "and 2 more; --verbose lists all" in result.output
+    assert "bad11.png" in run("check", folder / "in", "--verbose").output
+
+
+def test_check_json(folder: Path) -> None:
+    result = run("check", folder / "in", "--val", folder / "in", "--smallest", 290, "--json")
+    told = json.loads(result.output)
+    assert result.return_value == 1
+    assert told["pictures"] == 3
+    assert told["counts"] == {"small": 3, "leak": 3}
+    assert set(told["faults"][0]) == {"kind", "path", "other", "text"}
+
+
+def test_prepare(folder: Path) -> None:
+    out = folder / "out"
+    args = ("prepare", folder / "in", "-o", out, "--side", 200, "--step", 100, "--shortest", 210)
+    assert "3 pictures would give" in run(*args, "--dry-run").output
+    assert not out.exists()
+    planned = json.loads(run(*args, "--dry-run", "--json").output)["files"]
+    told = json.loads(run(*args, "--json").output)
+    assert told["written"] == planned == len(list(out.glob("*.png")))
+    again = run(*args)
+    assert again.return_value == 0
+    assert f"{planned} were there already" in again.output
+
+
+def test_prepare_tells_what_it_left_out(folder: Path) -> None:
+    (folder / "in" / "bad.png").write_text("no picture")
+    result = run("prepare", folder / "in", "-o", folder / "out", "--side", 200, "--step", 200)
+    assert result.return_value == 1
+    assert "left out: " in result.output
+    assert "bad.png" in result.output
+
+
+def test_prepare_pairs(folder: Path) -> None:
+    (folder / "lq").mkdir()
+    for path in (folder / "in").iterdir():
+        opened(path).resize((75, 70)).save(folder / "lq" / path.name)
+    result = run("prepare", folder / "in", "--lq", folder / "lq", "-o", folder / "out",
+                 "--side", 200, "--step", 100)  # fmt: skip
+    assert result.return_value == 0
+    gt, lq = (sorted(p.name for p in (folder / "out" / s).iterdir()) for s in ("gt", "lq"))
+    assert gt == lq
+    assert len(gt) == 12
+
+
+def test_prepare_refuses_to_write_into_its_input(folder: Path) -> None:
+    result = run("prepare", folder / "in", "-o", folder / "in" / "sub")
+    assert isinstance(result.exception, ConfigError)
+    assert "lies within" in str(result.exception)
+
+
+def test_prepare_all_lists_all_left_out(folder: Path) -> None:
+    for number in range(12):
+        (folder / "in" / f"bad{number:02}.png").write_text("no picture")
+    args = ("prepare", folder / "in", "-o", folder / "out", "--side", 200, "--step", 200)
+    assert "and 2 more; --verbose lists all" in run(*args).output
+    assert "bad11.png" in run(*args, "--verbose").output
