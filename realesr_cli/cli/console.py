@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from realesr_cli.cli.terminal import Progress, say_error, wants_color
-from realesr_cli.infer.batch import Record, summary
 from realesr_cli.infer.jobs import Job
 from realesr_cli.infer.policy import Policy
+from realesr_cli.infer.records import Record, summary
 
 _MIB = 2**20
 _GIB = 2**30

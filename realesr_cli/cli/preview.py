@@ -22,8 +22,8 @@ from realesr_cli.cli.console import (
     sizes,
 )
 from realesr_cli.image.record import Image
-from realesr_cli.infer import batch
 from realesr_cli.infer.jobs import Job
+from realesr_cli.infer.records import planned
 from realesr_cli.infer.settings import UpscaleSettings
 from realesr_cli.infer.upscaler import Plan, Upscaler
 
@@ -92,7 +92,7 @@ def _model_line(model: Model) -> str:
 
 
 def _plain(job: Job, plan: Plan | None, model: Model) -> dict[str, Any]:
-    plain = record_plain(batch.planned(job), model.used)
+    plain = record_plain(planned(job), model.used)
     if plan is None:
         return plain
     cost = {
@@ -109,7 +109,7 @@ def _plain(job: Job, plan: Plan | None, model: Model) -> dict[str, Any]:
 
 def _line(job: Job, plan: Plan | None, style: Style) -> str:
     if plan is None:
-        return record_line(batch.planned(job), style)
+        return record_line(planned(job), style)
     target = "stdout" if job.target is None else str(job.target)
     tiles = f"{plan.tiles} tile{'s' if plan.tiles != 1 else ''}"
     if plan.passes != 1:

@@ -277,6 +277,7 @@ def _tell_left_out(request: Request, plan: Plan) -> None:
 def _run(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
     from realesr_cli.cli.console import Console, Used
     from realesr_cli.infer import batch
+    from realesr_cli.infer.records import exit_code
     from realesr_cli.infer.upscaler import Upscaler
 
     upscaler, used = None, Used(model=request.located.name)
@@ -296,7 +297,7 @@ def _run(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
     with interruptible() as interrupt:
         hooks = batch.Hooks(console.started, console.tiles, console.finished, interrupt.asked)
         records = batch.run(plan.jobs, upscaler, settings, hooks)
-    code = interrupt.exit_code if interrupt.asked() else batch.exit_code(records)
+    code = interrupt.exit_code if interrupt.asked() else exit_code(records)
     console.close(records, code)
     return code
 
@@ -304,7 +305,7 @@ def _run(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
 def _preview(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
     from realesr_cli.cli import preview
     from realesr_cli.cli.console import Used
-    from realesr_cli.infer import batch
+    from realesr_cli.infer.records import exit_code, planned
     from realesr_cli.infer.upscaler import Upscaler
     from realesr_cli.nets.arch import architecture_from_plain
     from realesr_cli.weights.files import load_model
@@ -331,4 +332,4 @@ def _preview(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
         preview.estimate(upscaler, job, request.upscale) if job.open else None for job in plan.jobs
     ]
     preview.show(model, plan.jobs, estimates, request.style)
-    return batch.exit_code([batch.planned(job) for job in plan.jobs])
+    return exit_code([planned(job) for job in plan.jobs])

@@ -6,10 +6,9 @@ import errno
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from realesr_cli.errors import Cancelled, ImageWriteError, OutOfMemory, RealesrError
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings
@@ -19,9 +18,8 @@ from realesr_cli.image.record import Image
 from realesr_cli.image.write import encode_image, write_image
 from realesr_cli.infer.jobs import Job
 from realesr_cli.infer.policy import memory_available
+from realesr_cli.infer.records import Record, failed
 from realesr_cli.infer.settings import UpscaleSettings
-
-Status = Literal["done", "skipped", "failed", "stopped", "planned"]
 
 _POLL_SECONDS = 0.05
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -50,23 +48,6 @@ class BatchSettings:
     fail_fast: bool = False
     in_flight_bytes: int = 1 << 30
     """Finished pictures waiting to be written hold at most this much, one picture excepted."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """What became of one picture; sizes in pixels, `seconds` spent on it, waiting not counted."""
-
-    job: Job
-    status: Status
-    seconds: float = 0.0
-    error: str | None = None
-    exit_code: int = 0
-    trace: str | None = None
-    """Traceback of an error nobody foresaw."""
-    data: bytes | None = None
-    """The encoded picture where the job has no file as its target."""
-    notes: tuple[str, ...] = ()
-    """What the user should know about how the picture was read."""
 
 
 def _nothing(*_: Any) -> None:
@@ -276,7 +257,7 @@ def _finish(item: _Item, settings: BatchSettings) -> Record:
         _timed(item, lambda item: _write(item, settings, data))
     encoded = data[0] if data else None
     record = Record(item.job, "done", item.seconds, data=encoded, notes=item.notes)
-    return record if item.failure is None else _failed(record, item.failure)
+    return record if item.failure is None else failed(record, item.failure)
 
 
 def _write(item: _Item, settings: BatchSettings, data: list[bytes]) -> None:
@@ -307,27 +288,12 @@ def _timed(item: _Item, work: Callable[[_Item], None]) -> None:
     item.seconds += time.perf_counter() - start
 
 
-def planned(job: Job) -> Record:
-    """What is known of a job before it is done: that it failed, is there already, or is to do."""
-    if job.error is not None:
-        return _failed(Record(job, "failed"), job.error)
-    return Record(job, "skipped" if job.finished else "planned")
-
-
 def _out_of_memory(job: Job) -> OutOfMemory:
     need = job.output_bytes / 2**30
     return OutOfMemory(
         f"{job.source.name}: not enough memory; the result alone takes {need:.1f} GiB, so a "
         "smaller factor (-s) or fewer programs at once help"
     )
-
-
-def _failed(record: Record, failure: Exception) -> Record:
-    if isinstance(failure, RealesrError):
-        return replace(record, status="failed", error=str(failure), exit_code=failure.exit_code)
-    text = f"unexpected {type(failure).__name__}: {failure}"
-    trace = "".join(traceback.format_exception(failure))
-    return replace(record, status="failed", error=text, exit_code=1, trace=trace)
 
 
 def _fatal(failure: BaseException | None) -> bool:
@@ -337,24 +303,3 @@ def _fatal(failure: BaseException | None) -> bool:
             return True
         failure = failure.__cause__
     return False
-
-
-def exit_code(records: Sequence[Record]) -> int:
-    """0 where nothing failed, 4 where memory alone was the reason, else 1."""
-    codes = {r.exit_code for r in records if r.status == "failed"}
-    if not codes:
-        return 0
-    return OutOfMemory.exit_code if codes == {OutOfMemory.exit_code} else 1
-
-
-def summary(records: Sequence[Record]) -> dict[str, Any]:
-    """Counts by status, and the failed pictures with their reasons, as plain data."""
-    counts = {s: sum(r.status == s for r in records) for s in ("done", "skipped", "failed")}
-    return {
-        **counts,
-        "stopped": sum(r.status == "stopped" for r in records),
-        "seconds": round(sum(r.seconds for r in records), 3),
-        "failures": [
-            {"input": r.job.source.name, "error": r.error} for r in records if r.status == "failed"
-        ],
-    }

@@ -24,8 +24,8 @@ from realesr_cli.cli.console import (
 from realesr_cli.cli.upscale import FitType, _stdin
 from realesr_cli.errors import ConfigError, UnreadableImage
 from realesr_cli.image.probe import Header
-from realesr_cli.infer.batch import Record, planned, summary
 from realesr_cli.infer.jobs import Job
+from realesr_cli.infer.records import Record, planned, summary
 from realesr_cli.infer.sources import Source
 from realesr_cli.infer.upscaler import Plan
 

@@ -14,8 +14,9 @@ from realesr_cli.errors import Cancelled, ImageWriteError, OutOfMemory, Unreadab
 from realesr_cli.image.probe import Header
 from realesr_cli.image.record import Image
 from realesr_cli.infer import batch
-from realesr_cli.infer.batch import BatchSettings, Hooks, Record
+from realesr_cli.infer.batch import BatchSettings, Hooks
 from realesr_cli.infer.jobs import Job
+from realesr_cli.infer.records import Record, exit_code, planned, summary
 from realesr_cli.infer.settings import UpscaleSettings
 from realesr_cli.infer.sources import Source
 
@@ -112,8 +113,8 @@ def test_a_picture_that_fails_at_any_stage_harms_no_other(desk: Desk, tmp_path: 
     assert _statuses(records) == "fa do fa do fa do"
     assert [r.error for r in records if r.error] == ["a is no picture", "too large", "denied"]
     assert desk.written == list("bdf")
-    assert batch.exit_code(records) == 1
-    counts = batch.summary(records)
+    assert exit_code(records) == 1
+    counts = summary(records)
     assert (counts["done"], counts["failed"], counts["stopped"]) == (3, 3, 0)
     assert counts["failures"][0] == {"input": "a.png", "error": "a is no picture"}
 
@@ -121,9 +122,9 @@ def test_a_picture_that_fails_at_any_stage_harms_no_other(desk: Desk, tmp_path: 
 def test_memory_that_runs_out_everywhere_has_its_own_exit_code(desk: Desk, tmp_path: Path):
     desk.faults = {"upscale a": MemoryError(), "upscale b": OutOfMemory("too large")}
     records = batch.run(_jobs(tmp_path, "ab"), desk.upscale)
-    assert batch.exit_code(records) == 4
+    assert exit_code(records) == 4
     assert "not enough memory" in str(records[0].error)
-    assert batch.exit_code([*records, Record(records[0].job, "done")]) == 4
+    assert exit_code([*records, Record(records[0].job, "done")]) == 4
 
 
 def test_a_result_larger_than_memory_is_not_begun(
@@ -182,7 +183,7 @@ def test_cancelling_stops_the_current_picture_and_starts_no_other(desk: Desk, tm
     assert {r.status for r in records[2:]} == {"stopped"}
     done = [r.job.source.stem for r in records if r.status == "done"]
     assert done == desk.written
-    assert batch.exit_code(records) == 0
+    assert exit_code(records) == 0
 
 
 def test_an_interrupt_in_the_calling_thread_leaves_no_thread_behind(desk: Desk, tmp_path: Path):
@@ -246,13 +247,13 @@ def test_finished_and_refused_jobs_need_no_network(desk: Desk, tmp_path: Path):
     records = batch.run(jobs, None)
     assert _statuses(records) == "sk fa"
     assert desk.read == []
-    assert [batch.planned(job).status for job in jobs] == ["skipped", "failed"]
-    assert batch.planned(_jobs(tmp_path, "c")[0]).status == "planned"
+    assert [planned(job).status for job in jobs] == ["skipped", "failed"]
+    assert planned(_jobs(tmp_path, "c")[0]).status == "planned"
 
 
 def test_no_jobs_no_records():
     assert batch.run([], None) == []
-    assert batch.exit_code([]) == 0
+    assert exit_code([]) == 0
 
 
 def test_a_folder_that_cannot_be_made_fails_the_picture(desk: Desk, tmp_path: Path):
