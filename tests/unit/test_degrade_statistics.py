@@ -250,6 +250,44 @@ def test_light_is_lighter_than_medium_than_realesrgan() -> None:
     assert light[2] < medium[2] < full[2]
 
 
+def test_light() -> None:
+    recipes = drawn("light")
+    operations = [op for recipe in recipes for op in recipe.operations]
+    noises = [op for op in operations if isinstance(op, GaussianNoise)]
+    shot = [op for op in operations if isinstance(op, PoissonNoise)]
+    spread([op.sigma for op in noises], 1, 6)
+    spread([op.scale for op in shot], 0.05, 0.6)
+    assert near((len(noises) + len(shot)) / COUNT, 0.5)
+    jpegs = [sum(isinstance(op, Compress) for op in recipe.operations) for recipe in recipes]
+    for count, probability in ((0, 0.7 * 0.3), (1, 0.7 * 0.7 + 0.3 * 0.3), (2, 0.3 * 0.7)):
+        share([found == count for found in jpegs], probability)
+    spread([op.quality for op in operations if isinstance(op, Compress)], 75, 95)
+    blurs = [recipe.operations[0] for recipe in recipes]
+    kernels = [op.kernel for op in blurs if isinstance(op, Filter)]
+    share([kernel.kind == "none" for kernel in kernels], 0.5)
+    spread([k.sigma_x for k in kernels if k.kind not in ("none", "sinc")], 0.2, 1.0)
+    first = [op.height / 400 for op in column("light", 1) if isinstance(op, Scale)]
+    share([factor == 1 for factor in first], 0.5)
+    spread([factor for factor in first if factor < 1], 0.5, 1.0)
+
+
+def test_medium() -> None:
+    recipes = drawn("medium")
+    operations = [op for recipe in recipes for op in recipe.operations]
+    noises = [op for op in operations if isinstance(op, GaussianNoise | PoissonNoise)]
+    assert len(noises) / COUNT == pytest.approx(0.8 + 0.5, abs=0.05)
+    jpegs = [op for op in operations if isinstance(op, Compress)]
+    assert len(jpegs) / COUNT == pytest.approx(0.8 + 1, abs=0.03)
+    spread([op.quality for op in jpegs], 50, 95)
+    assert max(op.sigma for op in noises if isinstance(op, GaussianNoise)) <= 15
+    first = [op.kernel for op in column("medium", 0) if isinstance(op, Filter)]
+    share([kernel.kind == "none" for kernel in first], 0.2)
+    spread([k.sigma_x for k in first if k.kind not in ("none", "sinc")], 0.2, 2.0)
+    scales = [op.height / 400 for op in column("medium", 1) if isinstance(op, Scale)]
+    share([factor == 1 for factor in scales], 0.3)
+    spread([factor for factor in scales if factor < 1], 0.3, 1.0)
+
+
 def test_bsrgan_shuffles() -> None:
     first = Counter()
     for recipe in drawn("bsrgan"):
