@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,8 @@ class SpectralConv2d(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, eps: float = 1e-12):
         super().__init__()
+        self.moving = True
+        """Whether forward passes in training mode move the vectors; see `norms_moved`."""
         self.stride = stride
         self.padding = 1
         self.eps = eps
@@ -47,18 +50,40 @@ class SpectralConv2d(nn.Module):
         # Half precision would ruin the norm: the few products here stay in single precision.
         with torch.autocast(self.weight_orig.device.type, enabled=False):
             matrix = self.weight_orig.flatten(1)
-            if self.training:
-                self._iterate(matrix.detach())
+            if self.training and self.moving:
+                self.move()
             # Clones, because a later forward moves the buffers before this one's backward.
             u, v = self.weight_u.clone(), self.weight_v.clone()
             return self.weight_orig / torch.dot(u, torch.mv(matrix, v))
 
-    def _iterate(self, matrix: Tensor) -> None:
-        with torch.no_grad():
-            v = F.normalize(torch.mv(matrix.t(), self.weight_u), dim=0, eps=self.eps)
-            self.weight_v.copy_(v)
-            u = F.normalize(torch.mv(matrix, self.weight_v), dim=0, eps=self.eps)
-            self.weight_u.copy_(u)
+    @torch.no_grad()
+    def move(self) -> None:
+        """One power iteration."""
+        matrix = self.weight_orig.detach().flatten(1)
+        v = F.normalize(torch.mv(matrix.t(), self.weight_u), dim=0, eps=self.eps)
+        self.weight_v.copy_(v)
+        u = F.normalize(torch.mv(matrix, self.weight_v), dim=0, eps=self.eps)
+        self.weight_u.copy_(u)
+
+
+@contextlib.contextmanager
+def norms_moved(net: nn.Module | None, *, times: int = 1) -> Iterator[None]:
+    """Move the spectral norms of a network so many times now, and not inside the block.
+
+    Every forward pass inside then sees the same weights, so that a batch in several passes, or on
+    several devices, computes what the whole batch in one would.
+    """
+    held = net.modules() if net is not None and net.training else ()
+    layers = [layer for layer in held if isinstance(layer, SpectralConv2d)]
+    for layer in layers:
+        for _ in range(times):
+            layer.move()
+        layer.moving = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.moving = True
 
 
 class UNetDiscriminator(nn.Module):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -68,7 +70,11 @@ class World:
         ids = [device.index] if device.type == "cuda" else None
         # Buffers stay local: broadcasting them would change the spectral norm's vectors between
         # the two forward passes of a discriminator's step. They are equal on all ranks anyway.
-        return DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)
+        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        # The old name of the same thing warns where the new one is known (torch 2.13).
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        local: Any = {name: False}
+        return DistributedDataParallel(net, device_ids=ids, **local)
 
 
 ALONE = World()

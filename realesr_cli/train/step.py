@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from realesr_cli.degrade.pairs import Pair
+from realesr_cli.nets.discriminators import norms_moved
 from realesr_cli.train.config import StageConfig
 from realesr_cli.train.distributed import World, synced_only
 from realesr_cli.train.losses import (
@@ -60,15 +61,17 @@ def update_generator(state: TrainState, setup: Setup, batches: Sequence[Pair]) -
     fakes: list[Tensor] = []
     if state.discriminator is not None:
         state.discriminator.requires_grad_(False)
-    for number, pair in enumerate(batches, 1):
-        with synced_only(setup.generator, sync=number == len(batches)):
-            with setup.machine.autocast():
-                fake = setup.generator(pair.lq)
-            terms = generator_terms(setup, state.discriminator, fake, pair)
-            loss = torch.stack(list(terms.values())).sum()
-            _backward(loss / len(batches), state.scaler)
-        parts.append(terms | {"generator": loss})
-        fakes.append(fake.detach().float())
+    # As often as the reference's single forward pass would.
+    with norms_moved(state.discriminator):
+        for number, pair in enumerate(batches, 1):
+            with synced_only(setup.generator, sync=number == len(batches)):
+                with setup.machine.autocast():
+                    fake = setup.generator(pair.lq)
+                terms = generator_terms(setup, state.discriminator, fake, pair)
+                loss = torch.stack(list(terms.values())).sum()
+                _backward(loss / len(batches), state.scaler)
+            parts.append(terms | {"generator": loss})
+            fakes.append(fake.detach().float())
     losses = _means(parts, setup)
     done = _apply(state.generator, state.optimiser, state.scaler, setup, losses, "norm")
     if done:
@@ -110,16 +113,17 @@ def update_discriminator(
         raise ValueError("this stage has no discriminator")
     net.requires_grad_(True)
     parts: list[dict[str, Tensor]] = []
-    for number, (pair, fake) in enumerate(zip(batches, fakes, strict=True), 1):
-        real = _target(pair, sharpened=setup.stage.gan.sharpened)
-        with synced_only(judge, sync=number == len(batches)):
-            with setup.machine.autocast():
-                loss, reals, fooled = discriminator_gan_loss(
-                    setup.stage.gan.kind, judge, fake, real
-                )
-            _backward(loss / len(batches), state.d_scaler)
-        scores = {"d_real": reals.float().mean(), "d_fake": fooled.float().mean()}
-        parts.append({"discriminator": loss, **scores})
+    # Once for the real and once for the generated pictures.
+    with norms_moved(net, times=2):
+        for number, (pair, fake) in enumerate(zip(batches, fakes, strict=True), 1):
+            real = _target(pair, sharpened=setup.stage.gan.sharpened)
+            with synced_only(judge, sync=number == len(batches)):
+                with setup.machine.autocast():
+                    found = discriminator_gan_loss(setup.stage.gan.kind, judge, fake, real)
+                loss, reals, fooled = found
+                _backward(loss / len(batches), state.d_scaler)
+            scores = {"d_real": reals.float().mean(), "d_fake": fooled.float().mean()}
+            parts.append({"discriminator": loss, **scores})
     losses = _means(parts, setup)
     done = _apply(net, optimiser, state.d_scaler, setup, losses, "d_norm")
     return Outcome(losses, not done)

@@ -14,6 +14,7 @@ from realesr_cli.nets.discriminators import (
     VGGDiscriminator,
     classic_keys,
     load_discriminator,
+    norms_moved,
 )
 
 
@@ -77,6 +78,22 @@ def test_evaluation_leaves_the_power_iteration_alone_and_training_moves_it() -> 
     assert torch.equal(conv.weight_u, before)
     conv.train()(torch.rand(1, 4, 8, 8))
     assert not torch.equal(conv.weight_u, before)
+
+
+def test_the_power_iteration_moves_as_often_as_asked_and_then_holds_still() -> None:
+    one, two = UNetDiscriminator(features=2), UNetDiscriminator(features=2)
+    two.load_state_dict(one.state_dict())
+    x = torch.rand(1, 3, 8, 8)
+    one(x), one(x)
+    with norms_moved(two, times=2), norms_moved(None):
+        two(x), two(x), two(x)
+    assert torch.equal(one.conv1.weight_u, two.conv1.weight_u)
+    assert torch.equal(one.conv8.weight_v, two.conv8.weight_v)
+    two(x)
+    assert not torch.equal(one.conv1.weight_u, two.conv1.weight_u)
+    before = two.conv1.weight_u.clone()
+    with norms_moved(two.eval()):
+        assert torch.equal(two.conv1.weight_u, before)
 
 
 def test_two_forwards_before_one_backward_are_differentiable() -> None:

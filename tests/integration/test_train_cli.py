@@ -1,0 +1,224 @@
+"""`realesr train` as a user meets it: plan, run, signals, printed configuration, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_training import SETS, make_pictures
+
+from realesr_cli.cli import train as train_cli
+from realesr_cli.cli.main import run
+from realesr_cli.cli.training import TrainConsole, duration, size
+from realesr_cli.train import loop
+from realesr_cli.train.checkpoint import checkpoints
+from realesr_cli.train.events import StepDone
+from realesr_cli.train.recipes import load_config
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with pictures in `photos`."""
+    make_pictures(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    # More threads than one only wait for each other on networks this small.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def realesr(*args: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        run(list(args))
+    return int(left.value.code or 0)
+
+
+def train(*args: str, tiny: bool = True) -> int:
+    sets = [item for text in SETS for item in ("--set", text)] if tiny else []
+    return realesr("train", "--device", "cpu", *sets, *args)
+
+
+def test_the_plan_comes_first_and_the_run_is_a_model(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--data", "photos", "--recipe", "realesrgan-x4") == 0
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    for start in ("recipe", "network", "pictures", "batch", "machine", "stage 1", "disk", "cost"):
+        assert any(line.startswith(start) for line in lines[:9]), start
+    first_step = next(i for i, line in enumerate(lines) if line.startswith("psnr 1/4"))
+    assert first_step > 8
+    assert "it/s  ETA" in lines[first_step]
+    assert any("bicubic" in line and "since its start" in line for line in lines)
+    told = json.loads(out)
+    assert told["generator"] == "runs/realesrgan-x4/generator.safetensors"
+    Image.fromarray(np.full((9, 10, 3), 99, np.uint8)).save("photo.png")
+    assert realesr("upscale", "photo.png", "-m", "runs/realesrgan-x4", "-o", "big.png") == 0
+    with Image.open("big.png") as big:
+        assert big.size == (40, 36)
+
+
+def test_a_second_run_gets_a_folder_of_its_own(work: Path) -> None:
+    sets = ("--data", "photos", "--recipe", "realesrnet-x4", "-q", "--set", "iterations=1")
+    assert train(*sets) == 0
+    assert train(*sets) == 0
+    assert (work / "runs" / "realesrnet-x4-2" / "generator.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_resume_goes_on(
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    code: int,
+) -> None:
+    usual = TrainConsole.__call__
+
+    def interrupting(self: TrainConsole, event: object) -> None:
+        usual(self, event)  # type: ignore[arg-type]
+        if isinstance(event, StepDone) and event.total == 3:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainConsole, "__call__", interrupting)
+        assert train("--data", "photos", "--out", "run") == code
+    assert "go on with --resume --out run" in capsys.readouterr().err
+    assert [p.name for p in checkpoints(Path("run"))][-1] == "1-psnr-000000003.pt"
+    assert realesr("train", "--resume", "--out", "run") == 0
+    assert "from step 3" in capsys.readouterr().err
+    # The settings came from the run, small as they were.
+    assert [p.name for p in checkpoints(Path("run"))][-1] == "2-gan-000000004.pt"
+
+
+def test_a_printed_configuration_is_a_recipe(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = "--data photos --val v --init x4plus --init-d d.pth --seed 7 --iters 10,20 --lr 1e-3"
+    flags += " --batch-size 3 --precision fp32"
+    assert realesr("train", *flags.split(), "--print-config") == 0
+    text = capsys.readouterr().out
+    Path("mine.toml").write_text(text)
+    config = load_config("mine.toml")
+    assert [s.iterations for s in config.stages] == [10, 20]
+    assert [s.optimiser.lr for s in config.stages] == [1e-3, 1e-3]
+    assert config.data.gt == (Path("photos"),)
+    assert (config.validation.gt, config.generator.init, config.discriminator.init) == (
+        "v", "x4plus", "d.pth",
+    )  # fmt: skip
+    assert (config.seed, config.data.batch, config.runtime.precision) == (7, 3, "fp32")
+    assert realesr("train", "--recipe", "mine.toml", "--print-config") == 0
+    assert capsys.readouterr().out == text
+
+
+def test_the_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert realesr("train", "--list") == 0
+    assert "compact-x4 " in capsys.readouterr().out
+
+
+def test_a_dry_run_writes_nothing(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--data", "photos", "--dry-run") == 0
+    assert "cost " in capsys.readouterr().err
+    assert [p.name for p in work.iterdir()] == ["photos"]
+
+
+def test_an_automatic_batch_is_taken_as_found(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "realesr_cli.train.probe.memory_trial", lambda config, machine: _only_one_sample
+    )
+    assert train("--data", "photos", "--batch-size", "auto", "--dry-run") == 0
+    assert (
+        "batch     2 crops of 8 low-quality pixels a side, in 2 passes" in capsys.readouterr().err
+    )
+
+
+def _only_one_sample(batch: int, patch: int) -> None:
+    if batch > 1:
+        raise MemoryError
+
+
+def test_a_loss_that_is_not_finite_is_told(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = loop.update_generator
+
+    def broken(state: object, setup: object, batches: object) -> loop.Outcome:
+        usual(state, setup, batches)  # type: ignore[arg-type]
+        return loop.Outcome({"generator": float("nan")}, skipped=True)
+
+    monkeypatch.setattr(loop, "update_generator", broken)
+    assert train("--data", "photos", "--recipe", "realesrnet-x4", "--set", "iterations=12") == 1
+    err = capsys.readouterr().err
+    assert "the step was skipped" in err
+    assert "error: the loss was not finite for 10 steps" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("--data", "nowhere"), 1, "nowhere does not exist"),
+        ((), 1, "--data"),
+        (("--data", "empty"), 1, "holds no file"),
+        (("--data", "texts"), 1, "holds no picture"),
+        (("--data", "photos", "--lq", "texts2"), 1, "do not match"),
+        (("--data", "photos", "--val", "photos"), 1, "is the training folder"),
+        (("--data", "photos", "--init", "x2.safetensors"), 2, "x2 network, but the run's scale"),
+        (("--data", "photos", "--set", "data.pach=3"), 2, "did you mean 'patch'"),
+        (("--data", "photos", "--recipe", "realesrgan"), 2, "unknown recipe"),
+        (("--data", "photos", "--iters", "1,2,3"), 2, "3 values for 2 stages"),
+        (("--data", "photos", "--iters", "many"), 2, "'many'"),
+        (("--data", "photos", "--device", "cuda:99"), 2, "cannot be used"),
+        (("--data", "photos", "--precision", "fp16"), 2, "fp16 needs a GPU"),
+        (("--resume",), 2, "--out"),
+        (("--resume", "--out", "photos"), 1, "no checkpoint"),
+        (("--data", "photos", "--set", "perceptual.weight=1"), 3, "Ways out"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_right_code(
+    work: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    args: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.setenv("REALESR_OFFLINE", "1")
+    (work / "empty").mkdir()
+    (work / "texts").mkdir()
+    (work / "texts" / "a.txt").write_text("x")
+    make_pictures(work / "texts2", 2)
+    if "x2.safetensors" in args:
+        _save_x2(work / "x2.safetensors")
+    before = sorted(p.name for p in work.iterdir())
+    assert train(*args) == code
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert sorted(p.name for p in work.iterdir()) == before
+
+
+def _save_x2(path: Path) -> None:
+    from realesr_cli.train.state import new_generator
+    from realesr_cli.weights.files import model_metadata, save_safetensors
+
+    config = load_config("compact-x2", ["generator.blocks=1", "generator.features=4"])
+    net = new_generator(config)
+    save_safetensors(path, net.state_dict(), model_metadata(config.architecture))
+
+
+def test_durations_and_sizes_are_for_people() -> None:
+    assert [duration(s) for s in (42, 185, 18_600, 1_050_000)] == [
+        "42 s", "3 min", "5 h 10 min", "12 d 3 h",
+    ]  # fmt: skip
+    assert [size(n) for n in (12, 2048, 5_000_000_000)] == ["12 B", "2.0 KiB", "4.7 GiB"]
+    assert train_cli.DEFAULT_RECIPE == "realesrgan-x4"
