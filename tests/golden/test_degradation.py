@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from realesr_cli.degrade.kernels import Kernel, build
+from realesr_cli.degrade.pipeline import apply, sample
+from realesr_cli.degrade.presets import preset
 from realesr_cli.ops.filters import filter2d, usm_sharpen
 from realesr_cli.ops.jpeg import REFERENCE_STYLE, JpegStyle, jpeg
 from realesr_cli.ops.resize import imresize
@@ -88,3 +90,11 @@ def test_matlab_imresize(golden: Numbers, name: str, scale: float, height: int, 
     picture = torch.from_numpy(golden["input_smooth"])[..., :height, :width].double()
     ours = imresize(picture, scale)[0].permute(1, 2, 0)
     np.testing.assert_allclose(ours, golden[name], atol=1e-6)
+
+
+def test_esrgan_preset_is_rounded_imresize(golden: Numbers) -> None:
+    picture = torch.from_numpy(golden["input_smooth"])
+    recipe = sample(preset("esrgan"), np.random.default_rng(0), scale=4, size=(64, 80))
+    ours = apply(recipe, picture)[0].permute(1, 2, 0).numpy() * 255
+    theirs = golden["matlab_down4"] * 255
+    assert np.abs(ours - theirs.clip(0, 255)).max() <= 0.501
