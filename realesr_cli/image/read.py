@@ -176,7 +176,9 @@ def _frames_note(image: pillow.Image) -> tuple[str, ...]:
         image.seek(0)
     except Exception:  # A later frame is damaged; the first is all that is wanted.
         return ("first frame of an animation taken",)
-    return (f"first frame of {frames} taken",) if frames > 1 else ()
+    # Phones store depth and brightness maps behind the picture, as MPO.
+    what = "main picture" if image.format == "MPO" else "first frame"
+    return (f"{what} of {frames} taken",) if frames > 1 else ()
 
 
 def _exif_of_tags(image: pillow.Image) -> bytes | None:

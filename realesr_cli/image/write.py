@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image as pillow
 
 from realesr_cli.errors import ImageWriteError, MissingDependency, RealesrWarning
-from realesr_cli.image import color, exif, png, tiff_write
+from realesr_cli.image import color, exif, jpeg_bands, png, tiff_write
 from realesr_cli.image import pillow as pil
 from realesr_cli.image.depth import Array, over_white, to_uint8, to_uint16
 from realesr_cli.image.exif import Metadata
@@ -34,8 +34,8 @@ _DEFAULT = WriteSettings()
 
 _MAX_JPEG_SEGMENT = 65_533
 _XMP_MARK = 29
-_OPTIMIZED_PIXELS = 64_000_000
-"""Optimal Huffman tables make a JPEG smaller and need the whole file in memory once more."""
+BANDED_PIXELS = 64_000_000
+"""A JPEG with more pixels is encoded in bands, as Pillow copies all it encodes at once."""
 
 
 class Picture(Protocol):
@@ -183,11 +183,23 @@ def _encode(file: BinaryIO, ready: _Ready, format: str, settings: WriteSettings)
         png.write(file, ready.pixels, ready.alpha, ready.metadata, level)
     elif format == "tiff":
         tiff_write.write(file, ready.pixels, ready.alpha, ready.metadata, level)
+    elif format == "jpg" and ready.pixels[..., 0].size > BANDED_PIXELS:
+        options = _options(ready, format, settings)
+        halved = ready.pixels.shape[2] == 3 and options["subsampling"] != "4:4:4"
+        jpeg_bands.write(
+            file,
+            ready.pixels,
+            lambda band: _encoded_by_pillow(band, None, format, options),
+            block=16 if halved else 8,
+        )
     else:
-        file.write(_encoded_by_pillow(ready, format, settings))
+        options = _options(ready, format, settings)
+        file.write(_encoded_by_pillow(ready.pixels, ready.alpha, format, options))
 
 
-def _encoded_by_pillow(ready: _Ready, format: str, settings: WriteSettings) -> memoryview:
+def _encoded_by_pillow(
+    pixels: Array, alpha: Array | None, format: str, options: dict[str, Any]
+) -> memoryview:
     name = {"jpg": "JPEG", "webp": "WEBP", "avif": "AVIF", "bmp": "BMP"}[format]
     pillow.init()
     if name not in pillow.SAVE:
@@ -195,8 +207,7 @@ def _encoded_by_pillow(ready: _Ready, format: str, settings: WriteSettings) -> m
             f"this build of Pillow cannot write {format}: install a wheel of Pillow 11.3 or newer, "
             "or choose another format"
         )
-    picture = _to_pillow(ready.pixels, ready.alpha)
-    options = _options(ready, format, settings)
+    picture = _to_pillow(pixels, alpha)
     buffer = BytesIO()
     try:
         # The encoder writes to memory first: told of a file it would write around Python, and
@@ -216,11 +227,9 @@ def _options(ready: _Ready, format: str, settings: WriteSettings) -> dict[str, A
         options = {"quality": quality, "icc_profile": metadata.icc, "xmp": metadata.xmp}
         if metadata.exif is not None:
             options["exif"] = b"Exif\0\0" + metadata.exif
+        # No `optimize` for jpg: Pillow's buffer for it is too small for noise at high quality.
         if format != "webp":  # Fine colour detail is worth its bytes where quality is.
             options["subsampling"] = "4:4:4" if quality >= 90 else "4:2:0"
-    if format == "jpg":
-        height, width = ready.pixels.shape[:2]
-        options["optimize"] = height * width <= _OPTIMIZED_PIXELS
     if format == "webp":
         options["lossless"] = settings.lossless
         options["exact"] = settings.lossless

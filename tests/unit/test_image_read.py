@@ -171,14 +171,14 @@ def test_ycbcr_tiff_is_read_as_rgb():
     assert np.abs(image.pixels.astype(int) - np.asarray(picture)).max() <= 4
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
 def test_the_first_of_several_frames_is_taken_with_a_word(kind: str):
     frames = [pillow.new("L", (8, 6), v) for v in (250, 120, 10)]
     data = samples.pillow_bytes(frames[0], kind, save_all=True, append_images=frames[1:])
     image = read_image(data)
     assert np.abs(image.pixels.astype(int) - 250).max() <= 2
-    what = "page" if kind == "TIFF" else "frame"
-    assert image.notes == (f"first {what} of 3 taken",)
+    what = {"TIFF": "first page", "MPO": "main picture"}.get(kind, "first frame")
+    assert image.notes == (f"{what} of 3 taken",)
 
 
 def _upright_picture() -> np.ndarray:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import image_samples as samples
 import numpy as np
 import pytest
@@ -201,6 +202,42 @@ def test_quality_changes_size_and_chroma():
     for quality, sampling in ((95, (1, 1)), (80, (2, 2))):
         data = encode_image(image, "jpg", WriteSettings(quality=quality))
         assert pillow.open(io.BytesIO(data)).layer[0][1:3] == sampling
+
+
+def _decoded(data: bytes) -> np.ndarray:
+    return np.asarray(pillow.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("quality", [75, 95])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(16, 16), (100, 47), (129, 300), (257, 33)])
+def test_bands_of_a_jpeg_are_those_of_the_whole(
+    size: tuple[int, int], channels: int, quality: int, monkeypatch: pytest.MonkeyPatch
+):
+    image = _rich(pixels=samples.noise(*size, channels))
+    settings = WriteSettings(quality=quality)
+    whole = encode_image(image, "jpg", settings)
+    monkeypatch.setattr(write, "BANDED_PIXELS", 0)
+    for band in (1, 2000, 10**6):
+        monkeypatch.setattr(write.jpeg_bands, "_BAND_PIXELS", band)
+        data = encode_image(image, "jpg", settings)
+        assert np.array_equal(_decoded(data), _decoded(whole))
+        opencv = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        expected = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(opencv, expected)
+        found = read_image(data)
+        assert (found.icc, found.exif, found.dpi) == (
+            samples.ADOBE,
+            read_image(whole).exif,
+            (300, 300),
+        )
+
+
+@pytest.mark.parametrize("quality", [90, 95, 100])
+def test_noise_fits_into_a_jpeg(quality: int):
+    image = _rich(pixels=samples.noise(300, 300, 3))
+    data = encode_image(image, "jpg", WriteSettings(quality=quality))
+    assert read_image(data).width == 300
 
 
 def test_lossless_webp_keeps_every_pixel_and_what_alpha_hides():
