@@ -165,6 +165,8 @@ def _keyed(image: pillow.Image, pixels: Array, sample_bits: int) -> Array | None
         return None
     if sample_bits in (2, 4):  # Pillow stretches the pixels, and leaves the key as in the file.
         key = key * 255 // (2**sample_bits - 1)
+    elif sample_bits == 1:  # Some versions stretch this one.
+        key = 255 if key else 0
     clear = (pixels == np.array(key)).all(-1)
     top = np.iinfo(pixels.dtype).max
     return np.where(clear, 0, top).astype(pixels.dtype)

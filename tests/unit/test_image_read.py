@@ -103,7 +103,7 @@ def test_a_palette_gives_its_colours_and_gray_palettes_give_gray():
 @pytest.mark.parametrize("transparency", [2, bytes([255, 128, 0, 7])])
 def test_a_palette_with_transparency_gives_alpha(transparency: int | bytes):
     indices = np.tile(np.arange(4, dtype=np.uint8), (5, 3))
-    picture = pillow.fromarray(indices, "L").convert("P")
+    picture = pillow.fromarray(indices).convert("P")
     picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
     image = read_image(samples.pillow_bytes(picture, "PNG", transparency=transparency))
     table = [255, 255, 0, 255] if transparency == 2 else list(transparency)
