@@ -132,7 +132,7 @@ def _trial_step(
         world=ALONE,
         generator=state.generator,
         discriminator=state.discriminator,
-        perceptual=_random_perceptual(settings.perceptual, machine),
+        perceptual=random_perceptual(settings.perceptual, machine),
         ema_decay=config.ema.decay,
     )
     side = patch * config.scale
@@ -153,7 +153,7 @@ def _one_step(state: TrainState, setup: Setup, pair: Pair) -> None:
         update_discriminator(state, setup, [pair], outcome.fakes)
 
 
-def _random_perceptual(config: PerceptualConfig, machine: Machine) -> PerceptualLoss | None:
+def random_perceptual(config: PerceptualConfig, machine: Machine) -> PerceptualLoss | None:
     """The perceptual loss with random weights, which cost as much as the real ones."""
     if not config.weight:
         return None
