@@ -31,6 +31,9 @@ Report = Callable[[int, int], None]
 
 Cancel = Callable[[], bool]
 
+WHOLE_MARGIN = 32
+"""A picture of as many pixels as a tile with this much overlap is not cut: overlap costs time."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -67,6 +70,7 @@ class Upscaler:
             torch.set_num_threads(chosen.threads)
         forwards = make_forwards(net, chosen)
         self._multiple = forwards.multiple
+        self._tile_is_ours = engine.tile == "auto"
         if chosen.overlap is None:
             context = measured_context(forwards.fast, self.scale, forwards.multiple)
             chosen = dataclasses.replace(chosen, overlap=context + BLEND)
@@ -108,7 +112,8 @@ class Upscaler:
         result = upscale_tiled(
             self._forward(settings), pixels, self._grid(image, settings), look, hooks
         )
-        self._pace.learn(plan.height * plan.width * plan.passes, time.perf_counter() - began)
+        work = plan.height * plan.width * plan.passes * _turns(settings)
+        self._pace.learn(work, time.perf_counter() - began)
         return image.with_pixels(result, alpha)
 
     def plan(
@@ -130,7 +135,6 @@ class Upscaler:
         out_height, out_width = grid.rows.out_size, grid.columns.out_size
         passes = 2 if alpha and settings.alpha == "model" else 1
         output_bytes = out_height * out_width * (channels + alpha) * (bits // 8)
-        turns = 8 if settings.tta else 1
         return Plan(
             height=height,
             width=width,
@@ -138,16 +142,16 @@ class Upscaler:
             out_width=out_width,
             tiles=grid.tiles * passes,
             passes=passes,
-            tile=self.policy.tile,
+            tile=grid.rows.core,
             overlap=grid.rows.overlap,
             output_bytes=output_bytes,
             peak_bytes=output_bytes + self._working_bytes(grid, channels),
-            seconds=self._pace.expect(height * width * passes * turns),
+            seconds=self._pace.expect(height * width * passes * _turns(settings)),
         )
 
     def _working_bytes(self, grid: Grid, channels: int) -> int:
         """The widest tile on the CPU, and the band of unfinished output."""
-        core = self.policy.tile or max(grid.rows.size, grid.columns.size)
+        core = grid.rows.core or max(grid.rows.size, grid.columns.size)
         window = 1
         for axis in (grid.rows, grid.columns):
             window *= min(axis.size, core + 2 * axis.overlap)
@@ -183,22 +187,29 @@ class Upscaler:
         out = output_size(settings, size, self.scale)
         overlap = self._overlap + (COLOR_RADIUS + 1 if settings.color_fix else 0)
         exact = self._overlap >= self.architecture.receptive_radius
+        core = self.policy.tile
+        if self._tile_is_ours and size[0] * size[1] <= (core + 2 * WHOLE_MARGIN) ** 2:
+            core = 0
         axes = []
         for length, out_length in zip(size, out, strict=True):
-            blend = 0 if exact else min(BLEND, self._overlap // 2)
+            blend = 0 if exact else min(BLEND, self._overlap // 4)
             resampled = out_length != length * self.scale or settings.strength < 1
             needed = blend + support(length, out_length) if resampled else blend
             axes.append(
                 Axis(
                     size=length,
                     out_size=out_length,
-                    core=self.policy.tile,
+                    core=core,
                     overlap=max(overlap, needed),
                     blend=blend,
                     multiple=self._multiple,
                 )
             )
         return Grid(axes[0], axes[1], self.scale, self.policy.batch)
+
+
+def _turns(settings: UpscaleSettings) -> int:
+    return 8 if settings.tta else 1
 
 
 def _hooks(plan: Plan, report: Report | None, cancel: Cancel | None) -> Hooks:
