@@ -114,7 +114,7 @@ class PerceptualConfig:
 
     weight: float = option(0.0, help="Weight; 0 switches it off.", low=0)
     backbone: str = option(
-        "vgg19", help="Feature network; squeezenet1_1 needs `weights`.",
+        "vgg19", help="Feature network; squeezenet1_1 needs `weights`, and compares relatively.",
         choices=("vgg19", "squeezenet1_1"),
     )  # fmt: skip
     weights: str = option("", help="File of its weights; empty: fetched and cached (vgg19 only).")

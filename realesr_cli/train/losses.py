@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from realesr_cli.nets.vgg import Features
 
 
+TINY = 1e-8
+"""Keeps a quotient finite."""
+
+
 def pixel_loss(fake: Tensor, real: Tensor) -> Tensor:
     """Mean absolute difference (L1) over all elements."""
     return F.l1_loss(fake, real)
@@ -21,23 +25,30 @@ class PerceptualLoss(nn.Module):
 
     sum over layers of weight * mean |f(fake) - f(real)|, the mean over all elements of a layer
     (Wang et al. 2018, section 3.3; weights per layer as in Wang et al. 2021). The network is
-    frozen; no gradient reaches `real`.
+    frozen; no gradient reaches `real`. With `relative` each layer's distance is divided by the mean
+    of |f(real)|, for networks whose features are of another size than VGG19's, for which the
+    published weights are.
     """
 
-    def __init__(self, features: Features, weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, features: Features, weights: Mapping[str, float], *, relative: bool = False
+    ) -> None:
         super().__init__()
         self.features = features
         self.weights = dict(weights)
+        self.relative = relative
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """Two batches (B, 3, H, W), RGB in [0, 1], to a scalar."""
         with torch.no_grad():
             wanted = self.features(real)
         found = self.features(fake)
-        terms = [
-            weight * F.l1_loss(found[name].float(), wanted[name].float())
-            for name, weight in self.weights.items()
-        ]
+        terms = []
+        for name, weight in self.weights.items():
+            distance = F.l1_loss(found[name].float(), wanted[name].float())
+            if self.relative:
+                distance = distance / wanted[name].float().abs().mean().clamp_min(TINY)
+            terms.append(weight * distance)
         return torch.stack(terms).sum()
 
 

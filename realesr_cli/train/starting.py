@@ -79,7 +79,7 @@ def starting_perceptual(
         raise ModelUnavailable(
             f"the perceptual loss has no weights: {error}. {WAYS_OUT}"
         ) from error
-    return PerceptualLoss(features, weights)
+    return PerceptualLoss(features, weights, relative=config.backbone != "vgg19")
 
 
 WAYS_OUT = (

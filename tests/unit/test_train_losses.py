@@ -120,6 +120,20 @@ def test_perceptual_loss_is_the_mean_feature_difference() -> None:
     assert float(loss(a, b)) == pytest.approx(float(wanted))
 
 
+def test_relative_distances_do_not_depend_on_the_size_of_the_features() -> None:
+    a, b = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
+    loss = perceptual({"conv1_1": 2.0})
+    size = float(loss.features(b)["conv1_1"].abs().mean())
+    plain = float(loss(a, b))
+    loss.relative = True
+    found = float(loss(a, b))
+    assert found == pytest.approx(plain / size, rel=1e-5)
+    with torch.no_grad():
+        for parameter in loss.parameters():
+            parameter.mul_(100)
+    assert float(loss(a, b)) == pytest.approx(found, rel=1e-4)
+
+
 def test_gradients_reach_the_generated_picture_only() -> None:
     a = torch.rand(1, 3, 8, 8, requires_grad=True)
     b = torch.rand(1, 3, 8, 8, requires_grad=True)
