@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from realesr_cli.nets.vgg import Features
 
-
 TINY = 1e-8
 """Keeps a quotient finite."""
 
