@@ -192,15 +192,23 @@ def _run(request: Request, config: TrainConfig, *, dry_run: bool, quiet: bool) -
             config = fitted(config, machine)
         out = Path(world.share(request.flags.out or str(_free_folder(config.recipe))))
         console = TrainConsole(quiet=quiet or not world.first)
+        talks = not console.quiet
+        bars = (
+            Progress("fetching", bytes=True, enabled=talks),
+            Progress("looking at pictures", unit="file", enabled=talks),
+        )
         caller = Caller(
             console,
             interrupt.asked,
             world,
             accept_changes=request.accept_changes,
-            download=Progress("fetching", bytes=True),
+            download=bars[0],
+            looking=bars[1],
         )
         try:
             session = open_session(config, out, machine, caller, resume=request.resume)
+            for bar in bars:
+                bar.close()
             if not console.quiet:
                 _print_plan(session, console)
             return 0 if dry_run else _train(session, console, interrupt)

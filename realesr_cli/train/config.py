@@ -273,10 +273,10 @@ class RuntimeConfig:
 
     device: str = option("auto", help="auto, cpu, cuda, cuda:1, mps, xpu.")
     precision: str = option(
-        "auto", help="auto: bf16 where it is native, else fp16 with a scaler; fp32 on CPU.",
+        "auto", help="auto: bf16 where it is native, else fp16 with a scaler (GPU) or fp32 (CPU).",
         choices=("auto", "fp32", "bf16", "fp16"),
     )  # fmt: skip
-    channels_last: bool = option(True, help="Memory layout that suits GPUs (no effect on CPU).")
+    channels_last: bool = option(True, help="Memory layout that suits convolutions.")
     log_every: int = option(100, help="Steps between lines in metrics.jsonl.", low=1)
     tensorboard: bool = option(True, help="Write TensorBoard events when it is installed.")
 

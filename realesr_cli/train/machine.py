@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from realesr_cli.errors import DeviceError
+from realesr_cli.infer.policy import cpu_flags
 from realesr_cli.train.config import RuntimeConfig
 
 
@@ -64,8 +65,9 @@ class Machine:
 def choose_machine(runtime: RuntimeConfig, *, device: str | None = None) -> Machine:
     """The device and precision of a run; `device` overrides the setting (several processes).
 
-    auto takes the first accelerator there is; bf16 where it is native, else fp16 with a scaler,
-    and fp32 on CPU and MPS. Raises DeviceError for a device that is not there or fp16 on a CPU.
+    auto takes the first accelerator there is; bf16 where it is native (processors with AMX or
+    AVX-512 BF16 among them), else fp16 with a scaler on a GPU and fp32 on CPU and MPS. Raises
+    DeviceError for a device that is not there or fp16 on a CPU.
     """
     wanted = device or runtime.device
     place = torch.device(_first_device() if wanted == "auto" else _checked(wanted))
@@ -74,7 +76,7 @@ def choose_machine(runtime: RuntimeConfig, *, device: str | None = None) -> Mach
         precision = _native_precision(place)
     if precision == "fp16" and place.type == "cpu":
         raise DeviceError("precision fp16 needs a GPU; on the CPU take fp32 or bf16")
-    return Machine(place, precision, runtime.channels_last and place.type == "cuda")
+    return Machine(place, precision, runtime.channels_last and place.type in ("cpu", "cuda"))
 
 
 def _first_device() -> str:
@@ -104,6 +106,8 @@ def _native_precision(device: torch.device) -> str:
     if device.type == "cuda":
         # Emulated bf16 is slower than fp32, so only a native one counts.
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu":
+        return "bf16" if cpu_flags() & {"amx_bf16", "avx512_bf16"} else "fp32"
     return "bf16" if device.type == "xpu" else "fp32"
 
 

@@ -52,6 +52,9 @@ class Caller:
     accept_changes: bool = False
     """Resume although settings differ from those the run was made with."""
     download: Callable[[int, int], None] | None = None
+    """Progress of fetching weights, in bytes."""
+    looking: Callable[[int, int], None] | None = None
+    """Progress of looking at pictures, in files."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def open_session(
     resumed = resumable(config, out, caller) if resume else None
     if not resume:
         _refuse_used(out)
-    pictures = gather(config.data, config.validation, scale=config.scale)
+    pictures = gather(config.data, config.validation, scale=config.scale, report=caller.looking)
     perceptual = {
         stage.perceptual: starting_perceptual(stage.perceptual, caller.download)
         for stage in config.stages

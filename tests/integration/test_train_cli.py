@@ -178,7 +178,7 @@ def test_a_loss_that_is_not_finite_is_told(
         (("--data", "photos", "--iters", "1,2,3"), 2, "3 values for 2 stages"),
         (("--data", "photos", "--iters", "many"), 2, "'many'"),
         (("--data", "photos", "--device", "cuda:99"), 2, "cannot be used"),
-        (("--data", "photos", "--precision", "fp16"), 2, "fp16 needs a GPU"),
+        (("--data", "photos", "--set", "runtime.precision=fp16"), 2, "fp16 needs a GPU"),
         (("--resume",), 2, "--out"),
         (("--resume", "--out", "photos"), 1, "no checkpoint"),
         (("--data", "photos", "--set", "perceptual.weight=1"), 3, "Ways out"),

@@ -24,6 +24,8 @@ SETS = (
     "discriminator.features=2", "perceptual.weight=0", "data.batch=2", "iterations=4",
     "validation.every=4", "checkpoints.every=2", "validation.side=64", "runtime.log_every=1",
     "degradation.preset=light", "degradation.usm=true", "runtime.tensorboard=false",
+    # The same arithmetic on every processor.
+    "runtime.precision=fp32", "runtime.channels_last=false",
 )  # fmt: skip
 
 

@@ -124,6 +124,7 @@ def test_a_preset_is_laid_below_single_settings_whatever_their_order() -> None:
         ("generator.block=1", "did you mean 'blocks'"),
         ("stages.gna.iterations=1", "did you mean 'gan'"),
         ("seed.x=1", "expected int"),
+        ("generator.blocks.x=1", "is no table"),
         ("degradation.preset=realesrgam", "did you mean 'realesrgan'"),
         ("degradation=3", "expected a table"),
         ("gan.kind=gan", "must be one of"),

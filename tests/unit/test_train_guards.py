@@ -167,7 +167,10 @@ def test_a_step_of_every_stage_can_be_measured() -> None:
 
 
 def test_the_machine_is_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_machine(RuntimeConfig(device="cpu")) == Machine(torch.device("cpu"), "fp32")
+    for flags, precision in ((frozenset({"avx2"}), "fp32"), (frozenset({"avx512_bf16"}), "bf16")):
+        monkeypatch.setattr(machines, "cpu_flags", lambda found=flags: found)
+        found = choose_machine(RuntimeConfig(device="cpu"))
+        assert found == Machine(torch.device("cpu"), precision, channels_last=True)
     assert choose_machine(RuntimeConfig(device="cpu", precision="bf16")).dtype == torch.bfloat16
     with pytest.raises(DeviceError, match="fp16 needs a GPU"):
         choose_machine(RuntimeConfig(device="cpu", precision="fp16"))
