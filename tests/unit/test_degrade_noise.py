@@ -71,3 +71,9 @@ def test_counting_makes_constant_pictures_all_noise_and_given_levels_do_not() ->
     given = noise.poisson(picture, 1.0, gray=False, levels=256, source=noise.generator(1, CPU))
     assert (counted - picture).std().item() == pytest.approx(0.7071, rel=0.02)
     assert (given - picture).std().item() == pytest.approx(0.7071 / 16, rel=0.02)
+
+
+def test_photons_are_those_of_the_8_bit_picture() -> None:
+    almost_black = flat(0.4 / 255)
+    noisy = noise.poisson(almost_black, 3.0, gray=False, levels=256, source=noise.generator(1, CPU))
+    assert torch.equal(noisy, almost_black)

@@ -107,6 +107,7 @@ def test_realesrgan_kernels() -> None:
     spread([k.theta for k in filters if k.kind.endswith("aniso")], -math.pi, math.pi)
     spread([k.cutoff for k in filters if k.kind == "sinc" and k.size < 13], math.pi / 3, math.pi)
     spread([k.cutoff for k in filters if k.kind == "sinc" and k.size >= 13], math.pi / 5, math.pi)
+    assert min(k.cutoff for k in filters if k.kind == "sinc" and k.size == 13) < math.pi / 3
 
 
 def test_realesrgan_shapes_are_split_at_one() -> None:
@@ -319,6 +320,8 @@ def test_bsrgan_ranges() -> None:
     strided = [any(isinstance(op, Scale) and op.mode == STRIDE for op in r.operations)
                for r in drawn("bsrgan")]  # fmt: skip
     share(strided, 0.25)
+    shifts = {op.kernel.shift for op in operations if isinstance(op, Filter)}
+    assert shifts == {0.0, 0.5, 1.5}
     firsts = [recipe.operations[0] for recipe in drawn("bsrgan")]
     halved = [isinstance(op, Scale) and (op.height, op.width) == (200, 200) for op in firsts]
     # Shrinking by exactly two as the first step is possible too, but rare.

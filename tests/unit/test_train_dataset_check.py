@@ -112,6 +112,7 @@ def test_content(folder: Path) -> None:
 
 
 def test_small(folder: Path) -> None:
+    photo(6, (64, 64)).save(folder / "gt" / "6.png")
     photo(7, (100, 63)).save(folder / "gt" / "7.png")
     assert only(checked(folder), "small")[1] == "100x63 is less than 64 pixels"
 
