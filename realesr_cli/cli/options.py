@@ -219,8 +219,6 @@ class SettingType(ParamType):
 def _metavar(arm: Any) -> str:
     if get_origin(arm) is tuple:
         return ",".join(_metavar(a) for a in get_args(arm) if a is not Ellipsis)
-    if arm is type(None) or get_origin(arm) is Literal:
-        return "none" if arm is type(None) else ""
     return {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH", bool: "yes|no"}.get(arm, "")
 
 

@@ -88,21 +88,21 @@ class WriteSettings:
 
     format: str | None = option(
         None,
-        help="format of the result; by default that of the file's extension",
+        help="Format of the result; that of the file's extension if not given.",
         choices=(*WRITABLE, *_ALIASES),
     )
     quality: int | None = option(
         None,
-        help="quality of jpg (default 95), webp (90) and avif (85)",
+        help="Quality of jpg (95 if not given), webp (90) and avif (85).",
         low=1,
         high=100,
     )
-    lossless: bool = option(False, help="write webp without loss (png, tiff and bmp always are)")
+    lossless: bool = option(False, help="Write webp without loss (png, tiff and bmp always are).")
     strip_metadata: bool = option(
-        False, help="leave out EXIF, XMP, resolution and colour profile (colours become sRGB)"
+        False, help="Leave out EXIF, XMP, resolution and colour profile (colours become sRGB)."
     )
     compress_level: int | None = option(
-        None, help="effort of the compression of png and tiff, 0 (none) to 9", low=0, high=9
+        None, help="Effort of the compression of png and tiff, 0 (none) to 9.", low=0, high=9
     )
 
     def __post_init__(self) -> None:

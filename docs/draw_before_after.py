@@ -1,0 +1,39 @@
+"""Draw the picture of the README: python docs/draw_before_after.py MODEL.
+
+Left: images/colosseum.jpg as any viewer enlarges it (bicubic). Right: the same by MODEL, a name or a
+file; the one in the README is realesr-general-x4v3.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from realesr_cli.image.read import from_array, read_image
+from realesr_cli.image.write import WriteSettings, write_image
+from realesr_cli.infer.settings import UpscaleSettings
+from realesr_cli.infer.upscaler import Upscaler
+from realesr_cli.weights.open import open_model
+
+IMAGES = Path(__file__).parent / "images"
+GAP = 8
+
+
+def main() -> None:
+    """Both halves side by side, with a white gap."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", default="general")
+    model = parser.parse_args().model
+    photo = read_image(IMAGES / "colosseum.jpg")
+    upscaler = Upscaler(open_model(model).net)
+    before = upscaler(photo, UpscaleSettings(scale=4, strength=0)).pixels
+    after = upscaler(photo, UpscaleSettings(scale=4)).pixels
+    gap = np.full((before.shape[0], GAP, 3), 255, np.uint8)
+    both = np.concatenate([before, gap, after], axis=1)
+    write_image(from_array(both), IMAGES / "before-after.jpg", WriteSettings(quality=88))
+
+
+if __name__ == "__main__":
+    main()
