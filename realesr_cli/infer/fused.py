@@ -35,6 +35,12 @@ STRIP_BYTES = 6 * 1024 * 1024
 GROUP = 8
 """Layers of a Compact network that are computed together on one strip."""
 
+TAIL_SIDE = 192
+"""Side of the pieces of the layers after the blocks, in output pixels."""
+
+TAIL_RADIUS = 2
+"""Input pixels to each side that those layers see, rounded up."""
+
 DENSE_RADIUS = 5
 """Rows on each side that one row of a dense block's output depends on."""
 
@@ -138,27 +144,47 @@ class FusedRRDBNet:
             features.copy_(trunk)
         del trunk, inner, spare
         first += self._body(features)
-        result = self._tail(_cast(first, self._dtype), max(4, rows // 4))
+        result = self._tail(_cast(first, self._dtype))
         return result[..., : height * a.scale, : width * a.scale]
 
-    def _tail(self, features: Tensor, rows: int) -> Tensor:
-        """Everything after the blocks, in strips of `rows` input rows and two more on each side."""
+    def _tail(self, features: Tensor) -> Tensor:
+        """Everything after the blocks, in square pieces with TAIL_RADIUS more on each side."""
         height, width = features.shape[2:]
         factor = 2 ** len(self._ups)
-        # Without an up step the two convolutions here still reach two rows.
-        reach = 2
+        side = max(8, TAIL_SIDE // factor)
         result = torch.empty(1, 3, height * factor, width * factor)
-        for top in range(0, height, rows):
-            bottom = min(height, top + rows)
-            low, high = max(0, top - reach), min(height, bottom + reach)
-            y = features[:, :, low:high]
-            for up in self._ups:
-                y = up(F.interpolate(y, scale_factor=2, mode="nearest"), SLOPE)
-            y = self._hr(y, SLOPE).float()
-            y = F.conv2d(y, self._last.weight, self._last.bias, padding=1)
-            cut = y[:, :, (top - low) * factor : (bottom - low) * factor]
-            result[:, :, top * factor : bottom * factor] = cut
+        widest = self.architecture.features * ((side + 2 * TAIL_RADIUS) * factor) ** 2
+        exact = torch.empty(widest)
+        for top in range(0, height, side):
+            for left in range(0, width, side):
+                piece, above = _around(features, 2, (top, top + side))
+                piece, before = _around(piece, 3, (left, left + side))
+                for up in self._ups:
+                    piece = up(F.interpolate(piece, scale_factor=2, mode="nearest"), SLOPE)
+                piece = _widened(self._hr(piece, SLOPE), exact)
+                piece = F.conv2d(piece, self._last.weight, self._last.bias, padding=1)
+                piece = piece[:, :, above * factor :, before * factor :]
+                target = result[:, :, top * factor :, left * factor :]
+                target = target[:, :, : side * factor, : side * factor]
+                target.copy_(piece[:, :, : target.shape[2], : target.shape[3]])
         return result
+
+
+def _widened(x: Tensor, buffer: Tensor) -> Tensor:
+    """`x` in fp32 in the memory of `buffer`, channels-last.
+
+    A new tensor of this size for every piece costs 30 times as much as the conversion itself.
+    """
+    batch, channels, height, width = x.shape
+    view = buffer[: x.numel()].view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return view.copy_(x)
+
+
+def _around(x: Tensor, dim: int, part: tuple[int, int]) -> tuple[Tensor, int]:
+    """A part of an axis with TAIL_RADIUS more on each side, and how much of that lies before."""
+    low = max(0, part[0] - TAIL_RADIUS)
+    high = min(x.shape[dim], part[1] + TAIL_RADIUS)
+    return x.narrow(dim, low, high - low), part[0] - low
 
 
 def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
