@@ -11,7 +11,8 @@ import click
 from realesr_cli.cli.options import json_option
 
 if TYPE_CHECKING:
-    from realesr_cli.infer.doctor import Choice, Report
+    from realesr_cli.infer.doctor import Report
+    from realesr_cli.infer.policy import Policy
 
 _GIB = 2**30
 
@@ -55,7 +56,7 @@ def sections(report: Report) -> Iterator[tuple[str, list[str]]]:
     ]
     yield "GPU", [*gpus, report.gpu.why]
     for chosen in report.auto:
-        yield f"auto with {chosen.model}", _choice(chosen)
+        yield f"auto with {chosen.model}", _choice(chosen.policy)
     yield (
         "Libraries",
         [
@@ -68,9 +69,9 @@ def sections(report: Report) -> Iterator[tuple[str, list[str]]]:
     yield "To mend", _findings(report)
 
 
-def _choice(chosen: Choice) -> list[str]:
-    head = f"{chosen.device}, {chosen.precision}, {chosen.threads} threads, batch {chosen.batch}"
-    return [head, *chosen.reasons]
+def _choice(policy: Policy) -> list[str]:
+    head = f"{policy.device}, {policy.precision}, {policy.threads} threads, batch {policy.batch}"
+    return [head, *policy.reasons]
 
 
 def _cache(report: Report) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from realesr_cli.errors import ConfigError, UnsupportedImage
+from realesr_cli.image.formats import default_extension, format_of
 from realesr_cli.image.read import from_array, from_pil, read_image
 from realesr_cli.image.record import Image
 from realesr_cli.image.write import encode_image
@@ -80,7 +81,8 @@ def upscale(
         return upscaler(x, settings)
     if isinstance(x, (bytes, bytearray, memoryview)):
         image = read_image(bytes(x))
-        return encode_image(upscaler(image, settings), image.format or "PNG")
+        # GIF, PPM and others are read only; their result comes in the format a file would get.
+        return encode_image(upscaler(image, settings), format_of("x" + default_extension(image)))
     if isinstance(x, Tensor):
         return _tensor(x, upscaler, settings)
     if isinstance(x, np.ndarray):

@@ -17,6 +17,7 @@ from realesr_cli import __version__
 from realesr_cli.errors import MissingDependency
 from realesr_cli.image.opencv import load_opencv
 from realesr_cli.infer import gpu, policy
+from realesr_cli.infer.policy import Policy
 from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.nets.arch import architecture_from_plain
 from realesr_cli.weights import fetch, registry
@@ -59,14 +60,7 @@ class Choice:
     """What `auto` does with one model on this machine, and why."""
 
     model: str
-    device: str
-    precision: str
-    backend: str
-    tile: int
-    overlap: int | None
-    batch: int
-    threads: int
-    reasons: tuple[str, ...]
+    policy: Policy
 
 
 @dataclass(frozen=True)
@@ -131,17 +125,7 @@ def choice(found: policy.Facts, model: str) -> Choice:
     entry = registry.resolve(model)
     assert entry.architecture is not None
     chosen = policy.choose(found, EngineSettings(), architecture_from_plain(entry.architecture))
-    return Choice(
-        model=entry.name,
-        device=chosen.device,
-        precision=chosen.precision,
-        backend=chosen.backend,
-        tile=chosen.tile,
-        overlap=chosen.overlap,
-        batch=chosen.batch,
-        threads=chosen.threads,
-        reasons=chosen.reasons,
-    )
+    return Choice(entry.name, chosen)
 
 
 def findings(

@@ -59,7 +59,7 @@ def test_an_unused_gpu_is_a_note_with_its_fix():
 
 def test_the_choice_follows_the_facts_given():
     card = policy.Gpu("cuda:0", "A card", 8 << 30, 10 << 30, (8, 6))
-    chosen = doctor.choice(policy.Facts(cores=3, gpus=(card,)), "x4plus")
+    chosen = doctor.choice(policy.Facts(cores=3, gpus=(card,)), "x4plus").policy
     assert (chosen.device, chosen.precision) == ("cuda:0", "fp16")
     assert any("A card" in reason for reason in chosen.reasons)
 

@@ -224,6 +224,14 @@ def test_bytes_and_paths(upscaler, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("given", "comes"), [("PNG", "PNG"), ("GIF", "PNG"), ("TGA", "PNG")])
+def test_bytes_come_in_a_format_that_can_be_written(upscaler, given, comes):
+    buffer = io.BytesIO()
+    Pillow.fromarray(picture()).save(buffer, given)
+    with Pillow.open(io.BytesIO(upscale(buffer.getvalue(), model=upscaler))) as opened:
+        assert opened.format == comes
+
+
 @pytest.mark.parametrize("x", [3, None, object(), [1, 2]])
 def test_other_kinds_are_refused(upscaler, x):
     with pytest.raises(UnsupportedImage, match="cannot upscale"):
