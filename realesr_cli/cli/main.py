@@ -40,6 +40,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "realesr_cli.cli.degrade:degrade_command",
         "Make a photo worse as training does.",
     ),
+    "dataset": (
+        "realesr_cli.cli.dataset:dataset_group",
+        "Look over training pictures, and make training files of them.",
+    ),
     "completion": (
         "realesr_cli.cli.completion:completion_command",
         "Print the completion script of a shell.",
