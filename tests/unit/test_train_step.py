@@ -134,6 +134,20 @@ def test_random_starts_depend_on_seed_and_stage_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_a_compact_network_starts_as_its_skip_with_its_features_alive() -> None:
+    config = load_config("compact-x4", ["generator.features=16"])
+    net = new_generator(config)
+    x = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = net.body[:-1](x)  # type: ignore[index]
+        nearest = torch.nn.functional.interpolate(x, scale_factor=4, mode="nearest")
+        assert float((net(x) - nearest).abs().max()) < 0.1
+        # Pixels differ at the end as they do at the start; torch's own start leaves them alike.
+        assert float(features.std(dim=(2, 3)).mean()) > 0.05
+        tired = config.architecture.build()
+        assert float(tired.body[:-1](x).std(dim=(2, 3)).mean()) < 0.01  # type: ignore[index]
+
+
 def test_accumulated_batches_make_the_step_of_one_large_batch() -> None:
     config = tiny()
     parts = [pair(2, seed) for seed in (1, 2, 3)]
