@@ -1,7 +1,7 @@
 """Draw the picture of the README: python docs/draw_before_after.py MODEL.
 
-Left: images/colosseum.jpg as any viewer enlarges it (bicubic). Right: the same by MODEL, a name or a
-file; the one in the README is realesr-general-x4v3.
+Left: images/colosseum.jpg as any viewer enlarges it (bicubic). Right: the same by MODEL, a name or
+a file; the one in the README is realesr-general-x4v3.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def model(shared: Path, name: str):
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("photo", ["OST_009.png", "0030.jpg", "00017_gray.png"])
 def test_bf16_is_as_good_as_fp32(shared, name, photo):
-    """At least 48 dB; on a processor without bf16 arithmetic oneDNN emulates it, with equal bits."""
+    """At least 48 dB; a processor without bf16 arithmetic emulates it, with equal bits."""
     net = model(shared, name)
     image = read_image(shared / "data" / "bench" / "inputs" / photo)
     results = [
