@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from realesr_cli.settings import check, option, to_plain
 
 if TYPE_CHECKING:
     from realesr_cli.train.config import TrainConfig
+    from realesr_cli.train.distributed import World
     from realesr_cli.train.machine import Machine
     from realesr_cli.train.session import Session
 
@@ -186,10 +188,9 @@ def _run(request: Request, config: TrainConfig, *, dry_run: bool, quiet: bool) -
 
     with joined_world(config.runtime.device) as (world, device), interruptible() as interrupt:
         machine = choose_machine(config.runtime, device=device)
-        if request.flags.batch_size == "auto":
-            from realesr_cli.train.probe import fitted
-
-            config = fitted(config, machine)
+        # A resumed run has found its batch already.
+        if request.flags.batch_size == "auto" and not request.resume:
+            config = _fitted(config, machine, world)
         out = Path(world.share(request.flags.out or str(_free_folder(config.recipe))))
         console = TrainConsole(quiet=quiet or not world.first)
         talks = not console.quiet
@@ -214,6 +215,19 @@ def _run(request: Request, config: TrainConfig, *, dry_run: bool, quiet: bool) -
             return 0 if dry_run else _train(session, console, interrupt)
         finally:
             console.close()
+
+
+def _fitted(config: TrainConfig, machine: Machine, world: World) -> TrainConfig:
+    """The configuration with the batch that the first process finds to fit."""
+    from realesr_cli.train.probe import fitted
+
+    found = ""
+    if world.first:
+        data = fitted(config, machine).data
+        found = f"{data.batch} {data.accumulate}"
+    batch, accumulate = map(int, world.share(found).split())
+    data = dataclasses.replace(config.data, batch=batch, accumulate=accumulate)
+    return dataclasses.replace(config, data=data)
 
 
 def _train(session: Session, console: TrainConsole, interrupt: Interrupt) -> int:

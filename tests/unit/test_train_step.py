@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from realesr_cli.degrade.pairs import Pair
 from realesr_cli.train.config import ScheduleConfig, TrainConfig
@@ -261,9 +262,43 @@ def test_gradients_are_clipped_to_their_norm() -> None:
         assert norm > 1e-3
 
 
-@pytest.mark.parametrize("precision", ["bf16"])
-def test_mixed_precision_keeps_single_precision_weights_and_losses(precision: str) -> None:
-    state, setup = started(tiny(), machine=Machine(torch.device("cpu"), precision))
+def scaled(state: TrainState) -> TrainState:
+    """A state as a GPU without bf16 has it, with loss scalers."""
+    state.scaler = GradScaler("cpu", init_scale=1024.0)
+    state.d_scaler = GradScaler("cpu", init_scale=1024.0)
+    return state
+
+
+def test_scaling_the_loss_changes_neither_update_nor_clipping() -> None:
+    ends = []
+    for prepare in (scaled, lambda state: state):
+        state, setup = started(tiny("optimiser.clip=0.01"))
+        prepare(state)
+        outcome = update_generator(state, setup, [pair(2, 1), pair(2, 2)])
+        judged = update_discriminator(state, setup, [pair(2, 1), pair(2, 2)], outcome.fakes)
+        assert state.discriminator is not None
+        ends.append((outcome.losses | judged.losses, weights(state.generator)))
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-5)
+    for a, b in zip(ends[0][1], ends[1][1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_loss_that_is_not_finite_is_skipped_and_too_large_a_scale_lowered() -> None:
+    state, setup = started(tiny())
+    scaled(state)
+    before = weights(state.generator)
+    assert state.scaler is not None
+    assert update_generator(state, setup, [broken(math.nan)]).skipped
+    assert same(before, weights(state.generator))
+    # Gradients too large for the scale alone are the scaler's own affair, not a failed step.
+    state.scaler = GradScaler("cpu", init_scale=2.0**127)
+    assert not update_generator(state, setup, [pair()]).skipped
+    assert same(before, weights(state.generator))
+    assert state.scaler.get_scale() < 2.0**127
+
+
+def test_mixed_precision_keeps_single_precision_weights_and_losses() -> None:
+    state, setup = started(tiny(), machine=Machine(torch.device("cpu"), "bf16"))
     outcome = update_generator(state, setup, [pair()])
     judged = update_discriminator(state, setup, [pair()], outcome.fakes)
     assert not outcome.skipped
