@@ -99,6 +99,31 @@ def test_the_folder_of_a_run_is_a_model(data: Path, tmp_path: Path) -> None:
     assert (told["recipe"], told["stage"], told["step"]) == ("realesrgan-x4", "gan", 4)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "sets"),
+    [
+        ("realesrgan-x2", ()),
+        ("realesrgan-x1", ()),
+        ("realesrgan-x4-unsharpened", ("degradation.preset=realesrgan-paper",)),
+        ("esrgan-x4", ("degradation.preset=esrgan", "data.patch=32")),
+        ("srgan-x4", ("degradation.preset=esrgan", "data.patch=32")),
+        ("compact-x2", ("degradation.preset=medium",)),
+    ],
+)
+def test_other_recipes_train_too(
+    data: Path, tmp_path: Path, recipe: str, sets: tuple[str, ...]
+) -> None:
+    memory = Memory()
+    config = tiny_config(data, *sets, "iterations=1", "validation.every=0", recipe=recipe)
+    run(config, tmp_path / "run", memory)
+    assert len(memory.steps) == len(config.stages)
+    assert all(np.isfinite(list(s.losses.values())).all() for s in memory.steps)
+    opened = open_model(str(tmp_path / "run"))
+    scale = config.scale
+    assert opened.architecture == config.architecture
+    assert opened.net(torch.rand(1, 3, 8, 8)).shape == (1, 3, 8 * scale, 8 * scale)
+
+
 @pytest.mark.parametrize("stop_after", [2, 4, 5])
 def test_stopping_and_resuming_ends_in_the_same_bits(
     data: Path, tmp_path: Path, stop_after: int
