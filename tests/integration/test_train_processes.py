@@ -53,7 +53,6 @@ def two_processes(data: Path, out: Path, *sets: str) -> None:
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
 
 
-@pytest.mark.slow
 def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> None:
     data = make_pictures(tmp_path / "photos")
     sets = ("validation.split=0.2", "optimiser.clip=1.0")
