@@ -54,6 +54,8 @@ class Facts:
     """What was found on this machine."""
 
     cores: int = 1
+    threads: int = 1
+    """What torch would use by itself: the cores, unless OMP_NUM_THREADS or the host says else."""
     memory_available: int = 8 * GIB
     cpu_flags: frozenset[str] = frozenset()
     onednn: bool = False
@@ -92,6 +94,7 @@ def facts() -> Facts:
 
     return Facts(
         cores=usable_cores(),
+        threads=torch.get_num_threads(),
         memory_available=memory_available(),
         cpu_flags=cpu_flags(),
         onednn=fused_available(),
@@ -173,7 +176,7 @@ def choose(found: Facts, engine: EngineSettings, architecture: Architecture) -> 
         tile=tile,
         overlap=overlap,
         batch=_batch(engine, gpu, tile, (tile + margin) ** 2 * per_pixel),
-        threads=engine.threads or found.cores,
+        threads=engine.threads or found.threads,
         reasons=(why_device, why_precision, why_tile, why_overlap),
     )
 

@@ -56,7 +56,9 @@ class EngineSettings:
         "auto", help="Input pixels that a tile sees beyond its core.", low=0
     )
     batch: int | Literal["auto"] = option("auto", help="Tiles computed at a time.", low=1)
-    threads: int | None = option(None, help="Processor threads; all cores if not given.", low=1)
+    threads: int | None = option(
+        None, help="Processor threads; those of torch if not given.", low=1
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -66,8 +66,9 @@ class Upscaler:
         self.architecture: Architecture = net.architecture  # type: ignore[assignment]
         self.scale: int = self.architecture.scale
         chosen = policies.choose(policies.facts(), engine, self.architecture)
-        if chosen.device == "cpu" and torch.get_num_threads() != chosen.threads:
-            torch.set_num_threads(chosen.threads)
+        if engine.threads is not None:
+            # A setting of the whole process, so it is left alone unless asked for.
+            torch.set_num_threads(engine.threads)
         forwards = make_forwards(net, chosen)
         self._multiple = forwards.multiple
         self._tile_is_ours = engine.tile == "auto"

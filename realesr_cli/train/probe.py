@@ -21,6 +21,9 @@ from realesr_cli.train.machine import Machine
 from realesr_cli.train.state import TrainState, new_generator, new_stage
 from realesr_cli.train.step import Setup, update_discriminator, update_generator
 
+LONG_STEP = 20.0
+"""Seconds from which a first step is not repeated to be measured."""
+
 
 @dataclass(frozen=True)
 class StepCost:
@@ -34,19 +37,23 @@ class StepCost:
 def step_cost(config: TrainConfig, machine: Machine, stage: int) -> StepCost:
     """Measure steps of a stage with throwaway networks.
 
-    On a CPU one sample is measured and multiplied, as a whole batch could take minutes. Raises the
+    On a CPU one sample is measured and multiplied, as a whole batch could take minutes. The first
+    step allocates and chooses algorithms, so it counts only where it took long anyway. Raises the
     device's out-of-memory error where a step does not fit.
     """
-    alone = machine.device.type == "cpu"
-    count = 1 if alone else config.data.batch
+    count = 1 if machine.device.type == "cpu" else config.data.batch
     run = _trial_step(config, machine, stage=stage, batch=count, patch=config.data.patch)
-    if not alone:
-        # The first step allocates and chooses algorithms.
-        run()
+    seconds = _timed(run)
+    if seconds < LONG_STEP:
+        seconds = _timed(run)
+    per_step = seconds * config.data.batch / count * config.data.accumulate
+    return StepCost(per_step, machine.peak_memory())
+
+
+def _timed(run: Callable[[], None]) -> float:
     began = time.perf_counter()
     run()
-    seconds = (time.perf_counter() - began) * config.data.batch / count
-    return StepCost(seconds * config.data.accumulate, machine.peak_memory())
+    return time.perf_counter() - began
 
 
 def dearest_stage(config: TrainConfig) -> int:

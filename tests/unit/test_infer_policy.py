@@ -19,16 +19,16 @@ def cuda(free_gib: float, capability=(8, 6), index=0) -> Gpu:
     return Gpu(f"cuda:{index}", "Test GPU", int(free_gib * GIB), int(free_gib * GIB), capability)
 
 
-AMX = Facts(2, 8 * GIB, frozenset({"avx512f", "avx512_bf16", "amx_bf16"}), onednn=True)
-ZEN = Facts(8, 16 * GIB, frozenset({"avx512f", "avx512_bf16"}), onednn=True)
-LAPTOP = Facts(4, 8 * GIB, frozenset({"avx2"}), onednn=True)
-ARM = Facts(8, 16 * GIB, frozenset({"bf16"}), onednn=False)
-SMALL_GPU = Facts(4, 8 * GIB, frozenset({"avx2"}), True, (cuda(1.5),))
+AMX = Facts(2, 2, 8 * GIB, frozenset({"avx512f", "avx512_bf16", "amx_bf16"}), onednn=True)
+ZEN = Facts(8, 8, 16 * GIB, frozenset({"avx512f", "avx512_bf16"}), onednn=True)
+LAPTOP = Facts(4, 4, 8 * GIB, frozenset({"avx2"}), onednn=True)
+ARM = Facts(8, 8, 16 * GIB, frozenset({"bf16"}), onednn=False)
+SMALL_GPU = Facts(4, 4, 8 * GIB, frozenset({"avx2"}), True, (cuda(1.5),))
 BIG_GPU = Facts(
-    16, 64 * GIB, frozenset({"avx512_bf16"}), True, (cuda(140, (9, 0)), cuda(9, index=1))
+    16, 16, 64 * GIB, frozenset({"avx512_bf16"}), True, (cuda(140, (9, 0)), cuda(9, index=1))
 )
-OLD_GPU = Facts(4, 8 * GIB, frozenset({"avx2"}), True, (cuda(6, (5, 2)),))
-APPLE = Facts(8, 16 * GIB, gpus=(Gpu("mps", "Apple GPU", 10 * GIB, 10 * GIB),))
+OLD_GPU = Facts(4, 4, 8 * GIB, frozenset({"avx2"}), True, (cuda(6, (5, 2)),))
+APPLE = Facts(8, 8, 16 * GIB, gpus=(Gpu("mps", "Apple GPU", 10 * GIB, 10 * GIB),))
 
 TABLE = [
     (AMX, "cpu", "bf16", "fused"),
@@ -47,14 +47,14 @@ TABLE = [
 def test_auto(found, device, precision, backend, architecture):
     policy = choose(found, EngineSettings(), architecture)
     assert (policy.device, policy.precision, policy.backend) == (device, precision, backend)
-    assert policy.threads == found.cores
+    assert policy.threads == found.threads
     assert len(policy.reasons) == 4
     assert policy.dtype in (torch.float32, torch.float16, torch.bfloat16)
 
 
 @pytest.mark.parametrize("free", [1, 2, 4, 8, 24, 140])
 def test_a_tile_fits_in_the_free_memory(free):
-    found = Facts(4, 8 * GIB, gpus=(cuda(free),))
+    found = Facts(4, 4, 8 * GIB, gpus=(cuda(free),))
     for architecture in (RRDB, COMPACT, standard_architecture(2)):
         policy = choose(found, EngineSettings(), architecture)
         side = policy.tile + 2 * min(48, architecture.receptive_radius)

@@ -169,6 +169,18 @@ def test_auto_does_not_cut_what_fits():
     assert upscaler.plan(2000, 3000).tiles > 1
 
 
+def test_the_process_keeps_its_threads_unless_asked():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert Upscaler(network(), EngineSettings("cpu")).policy.threads == 1
+        assert torch.get_num_threads() == 1
+        Upscaler(network(), EngineSettings("cpu", threads=2))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_deep_networks_measure_their_overlap():
     upscaler = Upscaler(network(RRDBArchitecture(4, 4, 8, 4)), EngineSettings("cpu", "fp32"))
     assert upscaler.architecture.receptive_radius > 48
