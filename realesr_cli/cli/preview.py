@@ -22,10 +22,11 @@ from realesr_cli.cli.console import (
     sizes,
 )
 from realesr_cli.image.record import Image
+from realesr_cli.infer.estimate import Estimate, Shape
 from realesr_cli.infer.jobs import Job
 from realesr_cli.infer.records import planned
 from realesr_cli.infer.settings import UpscaleSettings
-from realesr_cli.infer.upscaler import Plan, Upscaler
+from realesr_cli.infer.upscaler import Upscaler
 
 _CPU_SIDE, _GPU_SIDE = 96, 512
 """Sides in pixels of the picture that is timed."""
@@ -42,40 +43,36 @@ class Model:
 
 
 def calibrate(upscaler: Upscaler) -> None:
-    """Time a small picture of noise, so that plans know how long theirs will take."""
+    """Time a small picture of noise, so that estimates know how long theirs will take."""
     side = _CPU_SIDE if upscaler.policy.device == "cpu" else _GPU_SIDE
     side = min(side, 2 * upscaler.policy.tile or side)
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     upscaler(Image(noise))
 
 
-def estimate(upscaler: Upscaler, job: Job, settings: UpscaleSettings) -> Plan:
+def estimate(upscaler: Upscaler, job: Job, settings: UpscaleSettings) -> Estimate:
     """What one picture would cost."""
     header = job.header
     assert header is not None
-    return upscaler.plan(
-        header.height,
-        header.width,
-        settings,
-        channels=header.channels,
-        alpha=header.has_alpha,
-        bits=header.bits,
-    )
+    shape = Shape(header.height, header.width, header.channels, header.has_alpha, header.bits)
+    return upscaler.estimate(shape, settings)
 
 
-def show(model: Model, jobs: Sequence[Job], plans: Sequence[Plan | None], style: Style) -> None:
+def show(
+    model: Model, jobs: Sequence[Job], estimates: Sequence[Estimate | None], style: Style
+) -> None:
     """Print the plan on stdout: lines for people, or one JSON object per picture and a summary."""
     if style.json:
-        for job, plan in zip(jobs, plans, strict=True):
-            print_json(_plain(job, plan, model))
-        print_json({"summary": {**totals(jobs, plans), "fetch": _fetch(model)}})
+        for job, found in zip(jobs, estimates, strict=True):
+            print_json(_plain(job, found, model))
+        print_json({"summary": {**totals(jobs, estimates), "fetch": _fetch(model)}})
         return
     click.echo(_model_line(model))
     if style.verbose:
         click.echo("\n".join(f"  {reason}" for reason in model.reasons))
-    for job, plan in zip(jobs, plans, strict=True):
-        click.echo(_line(job, plan, style))
-    click.echo(_totals_line(totals(jobs, plans)))
+    for job, found in zip(jobs, estimates, strict=True):
+        click.echo(_line(job, found, style))
+    click.echo(_totals_line(totals(jobs, estimates)))
 
 
 def _fetch(model: Model) -> int | bool:
@@ -91,49 +88,49 @@ def _model_line(model: Model) -> str:
     return f"{text}; its weights are not here yet and would be fetched{size}"
 
 
-def _plain(job: Job, plan: Plan | None, model: Model) -> dict[str, Any]:
+def _plain(job: Job, found: Estimate | None, model: Model) -> dict[str, Any]:
     plain = record_plain(planned(job), model.used)
-    if plan is None:
+    if found is None:
         return plain
     cost = {
-        "tiles": plan.tiles,
-        "passes": plan.passes,
-        "tile": plan.tile,
-        "overlap": plan.overlap,
-        "output_bytes": plan.output_bytes,
-        "peak_bytes": plan.peak_bytes,
-        "seconds": None if plan.seconds is None else round(plan.seconds, 1),
+        "tiles": found.tiles,
+        "passes": found.passes,
+        "tile": found.tile,
+        "overlap": found.overlap,
+        "output_bytes": found.output_bytes,
+        "peak_bytes": found.peak_bytes,
+        "seconds": None if found.seconds is None else round(found.seconds, 1),
     }
     return plain | cost
 
 
-def _line(job: Job, plan: Plan | None, style: Style) -> str:
-    if plan is None:
+def _line(job: Job, found: Estimate | None, style: Style) -> str:
+    if found is None:
         return record_line(planned(job), style)
     target = "stdout" if job.target is None else str(job.target)
-    tiles = f"{plan.tiles} tile{'s' if plan.tiles != 1 else ''}"
-    if plan.passes != 1:
-        tiles += f" x {plan.passes} passes"
-    time = "time not known" if plan.seconds is None else f"about {seconds(plan.seconds)}"
+    tiles = f"{found.tiles} tile{'s' if found.tiles != 1 else ''}"
+    if found.passes != 1:
+        tiles += f" x {found.passes} passes"
+    time = "time not known" if found.seconds is None else f"about {seconds(found.seconds)}"
     return (
         f"{job.source.name} -> {target}  {sizes(job)}  {tiles}, "
-        f"result {size_text(plan.output_bytes)}, memory {size_text(plan.peak_bytes)}, {time}"
+        f"result {size_text(found.output_bytes)}, memory {size_text(found.peak_bytes)}, {time}"
     )
 
 
-def totals(jobs: Sequence[Job], plans: Sequence[Plan | None]) -> dict[str, Any]:
+def totals(jobs: Sequence[Job], estimates: Sequence[Estimate | None]) -> dict[str, Any]:
     """Counts, time, memory and disk of the whole run; times are None where one is not known."""
-    todo = [plan for plan in plans if plan is not None]
-    times = [plan.seconds for plan in todo if plan.seconds is not None]
-    targets = [j.target for j, p in zip(jobs, plans, strict=True) if p is not None and j.target]
+    todo = [found for found in estimates if found is not None]
+    times = [found.seconds for found in todo if found.seconds is not None]
+    targets = [j.target for j, p in zip(jobs, estimates, strict=True) if p is not None and j.target]
     free = [free_bytes(folder) for folder in dict.fromkeys(t.parent for t in targets)]
     return {
         "planned": len(todo),
         "skipped": sum(job.finished for job in jobs),
         "failed": sum(job.error is not None for job in jobs),
         "seconds": round(sum(times), 1) if len(times) == len(todo) else None,
-        "peak_bytes": max((plan.peak_bytes for plan in todo), default=0),
-        "output_bytes": sum(plan.output_bytes for plan in todo),
+        "peak_bytes": max((found.peak_bytes for found in todo), default=0),
+        "output_bytes": sum(found.output_bytes for found in todo),
         "free_bytes": min(free, default=None),
     }
 

@@ -6,7 +6,6 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from realesr_cli.image.record import Image
 from realesr_cli.infer import policy as policies
 from realesr_cli.infer.backends import make_forwards, with_tta
 from realesr_cli.infer.engine import Array, Grid, Hooks, Look, upscale_tiled
+from realesr_cli.infer.estimate import Estimate, Shape, estimate, working_bytes
 from realesr_cli.infer.guard import Forward, Guard
 from realesr_cli.infer.looks import COLOR_RADIUS, support
 from realesr_cli.infer.overlap import BLEND, measured_context
@@ -33,26 +33,6 @@ Cancel = Callable[[], bool]
 
 WHOLE_MARGIN = 32
 """A picture of as many pixels as a tile with this much overlap is not cut: overlap costs time."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one picture will take; sizes in pixels, memory in bytes."""
-
-    height: int
-    width: int
-    out_height: int
-    out_width: int
-    tiles: int
-    passes: int
-    """Times that all tiles are computed: one, and one more for an alpha channel."""
-    tile: int
-    overlap: int
-    output_bytes: int
-    peak_bytes: int
-    """Estimate of the main memory needed beyond Python, torch and the network."""
-    seconds: float | None
-    """Estimate from the pictures done so far; None before the first."""
 
 
 class Upscaler:
@@ -96,10 +76,11 @@ class Upscaler:
 
         Raises Cancelled when `cancel()` turns true between tiles, OutOfMemory when nothing helps.
         """
-        plan = self.plan(image.height, image.width, settings, image=image)
-        hooks = _hooks(plan, report, cancel)
+        planned = self.estimate(Shape.of(image), settings)
+        grid = self._grid((image.height, image.width), settings)
+        hooks = _hooks(planned, report, cancel)
         began = time.perf_counter()
-        alpha = self._alpha(image, settings, hooks)
+        alpha = self._alpha(image, settings, grid, hooks)
         pixels = image.pixels
         if image.alpha is not None and constant_alpha(image.alpha) is None:
             pixels = bleed(pixels, image.alpha)
@@ -110,65 +91,32 @@ class Upscaler:
             decode=curve.to_srgb if curve else None,
             encode=curve.from_srgb if curve else None,
         )
-        result = upscale_tiled(
-            self._forward(settings), pixels, self._grid(image, settings), look, hooks
-        )
-        work = plan.height * plan.width * plan.passes * _turns(settings)
+        result = upscale_tiled(self._forward(settings), pixels, grid, look, hooks)
+        work = planned.height * planned.width * planned.passes * _turns(settings)
         self._pace.learn(work, time.perf_counter() - began)
         return image.with_pixels(result, alpha)
 
-    def plan(
-        self,
-        height: int,
-        width: int,
-        settings: UpscaleSettings = UpscaleSettings(),
-        *,
-        image: Image | None = None,
-        alpha: bool = False,
-        channels: int = 3,
-        bits: int = 8,
-    ) -> Plan:
-        """What a picture of this size will take; of `image`, where given, its own kind counts."""
-        if image is not None:
-            changing = image.alpha is not None and constant_alpha(image.alpha) is None
-            alpha, channels, bits = changing, image.channels, image.bits
-        grid = self._axes((height, width), settings)
-        out_height, out_width = grid.rows.out_size, grid.columns.out_size
-        passes = 2 if alpha and settings.alpha == "model" else 1
-        output_bytes = out_height * out_width * (channels + alpha) * (bits // 8)
-        return Plan(
-            height=height,
-            width=width,
-            out_height=out_height,
-            out_width=out_width,
-            tiles=grid.tiles * passes,
-            passes=passes,
-            tile=grid.rows.core,
-            overlap=grid.rows.overlap,
-            output_bytes=output_bytes,
-            peak_bytes=output_bytes + self._working_bytes(grid, channels),
-            seconds=self._pace.expect(height * width * passes * _turns(settings)),
-        )
+    def estimate(self, shape: Shape, settings: UpscaleSettings = UpscaleSettings()) -> Estimate:
+        """What a picture of this shape will take."""
+        grid = self._grid((shape.height, shape.width), settings)
+        found = estimate(shape, grid, settings.alpha, self._working_bytes(grid, shape))
+        pixels = shape.height * shape.width * found.passes * _turns(settings)
+        return dataclasses.replace(found, seconds=self._pace.expect(pixels))
 
-    def _working_bytes(self, grid: Grid, channels: int) -> int:
-        """The widest tile on the CPU, and the band of unfinished output."""
-        core = grid.rows.core or max(grid.rows.size, grid.columns.size)
-        window = 1
-        for axis in (grid.rows, grid.columns):
-            window *= min(axis.size, core + 2 * axis.overlap)
-        per_pixel = policies.bytes_per_pixel(
-            self.architecture, self.policy.precision, self.policy.backend
+    def _working_bytes(self, grid: Grid, shape: Shape) -> int:
+        on_cpu = self.policy.device == "cpu"
+        per_pixel = (
+            policies.bytes_per_pixel(self.architecture, self.policy.precision, self.policy.backend)
+            if on_cpu
+            else 4 * 3 * self.scale**2
         )
-        long = max(grid.rows, grid.columns, key=lambda axis: axis.out_size)
-        short = min(grid.rows.out_size, grid.columns.out_size)
-        line = min(long.out_size, core * long.out_size // long.size + 1)
-        on_cpu = per_pixel if self.policy.device == "cpu" else 4 * 3 * self.scale**2
-        return window * on_cpu + line * short * channels * 4
+        return working_bytes(grid, shape.channels, per_pixel)
 
-    def _alpha(self, image: Image, settings: UpscaleSettings, hooks: Hooks) -> Array | None:
+    def _alpha(
+        self, image: Image, settings: UpscaleSettings, grid: Grid, hooks: Hooks
+    ) -> Array | None:
         if image.alpha is None:
             return None
-        grid = self._grid(image, settings)
         value = constant_alpha(image.alpha)
         if value is not None:
             size = (grid.rows.out_size, grid.columns.out_size)
@@ -181,10 +129,8 @@ class Upscaler:
     def _forward(self, settings: UpscaleSettings) -> Forward:
         return with_tta(self._guard) if settings.tta else self._guard
 
-    def _grid(self, image: Image, settings: UpscaleSettings) -> Grid:
-        return self._axes((image.height, image.width), settings)
-
-    def _axes(self, size: tuple[int, int], settings: UpscaleSettings) -> Grid:
+    def _grid(self, size: tuple[int, int], settings: UpscaleSettings) -> Grid:
+        """How a picture of this (height, width) is cut."""
         out = output_size(settings, size, self.scale)
         overlap = self._overlap + (COLOR_RADIUS + 1 if settings.color_fix else 0)
         exact = self._overlap >= self.architecture.receptive_radius
@@ -213,14 +159,14 @@ def _turns(settings: UpscaleSettings) -> int:
     return 8 if settings.tta else 1
 
 
-def _hooks(plan: Plan, report: Report | None, cancel: Cancel | None) -> Hooks:
+def _hooks(planned: Estimate, report: Report | None, cancel: Cancel | None) -> Hooks:
     done = 0
 
     def one_more() -> None:
         nonlocal done
         done += 1
         if report is not None:
-            report(done, plan.tiles)
+            report(done, planned.tiles)
 
     return Hooks(report=one_more, cancel=cancel or (lambda: False))
 

@@ -24,14 +24,14 @@ from realesr_cli.cli.console import (
 from realesr_cli.cli.upscale import FitType, _stdin
 from realesr_cli.errors import ConfigError, UnreadableImage
 from realesr_cli.image.probe import Header
+from realesr_cli.infer.estimate import Estimate
 from realesr_cli.infer.jobs import Job
 from realesr_cli.infer.records import Record, planned, summary
 from realesr_cli.infer.sources import Source
-from realesr_cli.infer.upscaler import Plan
 
 HEADER = Header(height=3, width=2, channels=3, bits=8, has_alpha=False, format="PNG")
 JOB = Job(Source(Path("a.png")), Path("b.png"), "png", HEADER, 12, 8)
-PLAN = Plan(
+PLAN = Estimate(
     3,
     2,
     12,
@@ -113,7 +113,7 @@ def test_the_totals_of_a_plan(tmp_path: Path):
     assert free > 0
     total = preview.totals([JOB, JOB], [PLAN, None])
     assert (total["planned"], total["seconds"], total["output_bytes"]) == (1, 75, 288)
-    unknown = Plan(3, 2, 12, 8, 4, 2, 2, 1, 288, 2**30, None)
+    unknown = Estimate(3, 2, 12, 8, 4, 2, 2, 1, 288, 2**30, None)
     assert preview.totals([JOB], [unknown])["seconds"] is None
 
 

@@ -16,6 +16,7 @@ from realesr_cli.errors import Cancelled, ConfigError, UnsupportedImage
 from realesr_cli.image.read import from_array, from_pil, read_image
 from realesr_cli.image.record import Image
 from realesr_cli.infer import api
+from realesr_cli.infer.estimate import Shape
 from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
 from realesr_cli.infer.upscaler import Upscaler
 from realesr_cli.nets.compact import CompactArchitecture
@@ -76,7 +77,7 @@ def test_constant_alpha_needs_no_network(upscaler):
     result = upscaler(image, report=lambda *state: done.append(state))
     assert (result.alpha == 77).all()
     assert result.alpha.shape == (80, 104)
-    assert done[-1][0] == done[-1][1] == upscaler.plan(40, 52).tiles
+    assert done[-1][0] == done[-1][1] == upscaler.estimate(Shape(40, 52)).tiles
 
 
 @pytest.mark.parametrize("way", ["model", "resize"])
@@ -95,7 +96,7 @@ def test_alpha_is_enlarged_and_colour_bled_beneath(upscaler, way):
     assert result.alpha[20, 10] < 30
     assert result.alpha[20, 90] > 225
     assert done[-1][0] == done[-1][1]
-    plan = upscaler.plan(40, 52, UpscaleSettings(alpha=way), alpha=True)
+    plan = upscaler.estimate(Shape(40, 52, alpha=True), UpscaleSettings(alpha=way))
     assert plan.passes == (2 if way == "model" else 1)
     assert plan.tiles == done[-1][1]
 
@@ -155,7 +156,7 @@ def test_the_plan_is_what_happens(upscaler):
     seen = []
     settings = UpscaleSettings(scale=3)
     result = upscaler(Image(picture()), settings, report=lambda *s: seen.append(s))
-    plan = upscaler.plan(40, 52, settings)
+    plan = upscaler.estimate(Shape(40, 52), settings)
     assert (plan.out_height, plan.out_width) == (result.height, result.width)
     assert seen == [(i + 1, plan.tiles) for i in range(plan.tiles)]
     assert plan.output_bytes == result.pixels.nbytes
@@ -165,8 +166,8 @@ def test_the_plan_is_what_happens(upscaler):
 
 def test_auto_does_not_cut_what_fits():
     upscaler = Upscaler(network(), EngineSettings("cpu", "fp32"))
-    assert upscaler.plan(448, 640).tiles == 1
-    assert upscaler.plan(2000, 3000).tiles > 1
+    assert upscaler.estimate(Shape(448, 640)).tiles == 1
+    assert upscaler.estimate(Shape(2000, 3000)).tiles > 1
 
 
 def test_the_process_keeps_its_threads_unless_asked():
