@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from realesr_cli.errors import ConfigError, DatasetError
-from realesr_cli.train.dataset_check import ADVICE, Checked, Folders, check_dataset
-from realesr_cli.train.dataset_settings import CheckSettings
+from realesr_cli.train.dataset.check import ADVICE, Checked, Folders, check_dataset
+from realesr_cli.train.dataset.settings import CheckSettings
 
 SETTINGS = CheckSettings(smallest=64, workers=1)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realesr_cli.train import dataset_measures as M
+from realesr_cli.train.dataset import measures as M
 
 
 def photo(seed: int, height: int = 200, width: int = 260) -> np.ndarray:

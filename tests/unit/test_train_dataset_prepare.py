@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from realesr_cli.errors import ConfigError, DatasetError, ImageWriteError
-from realesr_cli.train import dataset_plan as P
-from realesr_cli.train.dataset_prepare import SETTINGS_FILE, prepare, resized
-from realesr_cli.train.dataset_settings import PrepareSettings
+from realesr_cli.train.dataset import plan as P
+from realesr_cli.train.dataset.prepare import SETTINGS_FILE, prepare, resized
+from realesr_cli.train.dataset.settings import PrepareSettings
 
 SMALL = PrepareSettings(scales=(0.5,), shortest=24, side=20, step=10, workers=1)
 PAIRED = replace(SMALL, scales=(), shortest=0, side=20, step=12)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from realesr_cli.errors import ConfigError, DatasetError, ImageError
 from realesr_cli.image.probe import probe
-from realesr_cli.train.dataset_settings import PrepareSettings
+from realesr_cli.train.dataset.settings import PrepareSettings
 from realesr_cli.train.pictures import find_files, pair_by_name
 
 Size = tuple[int, int]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from realesr_cli.errors import ConfigError, ImageError
 from realesr_cli.image.read import read_image
-from realesr_cli.train import dataset_measures as measures
-from realesr_cli.train.dataset_settings import CheckSettings
+from realesr_cli.train.dataset import measures
+from realesr_cli.train.dataset.settings import CheckSettings
 from realesr_cli.train.pictures import find_files
 
 Report = Callable[[int, int], None]

@@ -31,8 +31,8 @@ from realesr_cli.image.read import from_array, read_image
 from realesr_cli.image.write import write_image
 from realesr_cli.ops.resize import resize
 from realesr_cli.settings import to_plain
-from realesr_cli.train.dataset_plan import Piece, Size, Source, pieces
-from realesr_cli.train.dataset_settings import PrepareSettings
+from realesr_cli.train.dataset.plan import Piece, Size, Source, pieces
+from realesr_cli.train.dataset.settings import PrepareSettings
 
 Report = Callable[[int, int], None]
 

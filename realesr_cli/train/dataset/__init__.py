@@ -1,0 +1,1 @@
+"""Training pictures before any training: checked for what spoils it, and prepared."""
