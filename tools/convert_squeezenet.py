@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 
-import h5py
 import torch
 from safetensors.torch import save_file
 
@@ -24,7 +23,10 @@ CAFFE_MEANS_RGB = (123.68, 116.779, 103.939)
 
 
 def read_keras(path: str) -> dict[str, torch.Tensor]:
-    """Weights by the path inside the file, convolutions as (out, in, height, width)."""
+    """Weights by the path inside the file, convolutions turned to (out, in, height, width)."""
+    # Here, because the arithmetic below is of use without it.
+    import h5py
+
     found: dict[str, torch.Tensor] = {}
 
     def visit(name: str, item: object) -> None:
