@@ -45,6 +45,7 @@ def say_warning(text: str) -> None:
 def show_warnings() -> None:
     """From now on show our warnings as `warning: ...`, each text once; others as Python does."""
     usual = warnings.showwarning
+    told: set[str] = set()
 
     def show(
         message: Warning | str,
@@ -54,13 +55,15 @@ def show_warnings() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if issubclass(category, RealesrWarning):
-            say_warning(str(message))
-        else:
+        if not issubclass(category, RealesrWarning):
             usual(message, category, filename, lineno, file, line)
+        elif str(message) not in told:
+            told.add(str(message))
+            say_warning(str(message))
 
     warnings.showwarning = show
-    warnings.simplefilter("default", RealesrWarning)
+    # Python's own memory of what was shown is lost whenever anyone enters `catch_warnings`.
+    warnings.simplefilter("always", RealesrWarning)
 
 
 class Progress:

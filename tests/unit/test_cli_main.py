@@ -176,12 +176,17 @@ def test_our_warnings_are_lines_told_once() -> None:
         "from realesr_cli.cli.terminal import show_warnings\n"
         "from realesr_cli.errors import RealesrWarning\n"
         "show_warnings()\n"
-        "for _ in range(3): warnings.warn('mind this', RealesrWarning)\n"
+        "for _ in range(3):\n"
+        "    with warnings.catch_warnings():\n"
+        "        pass\n"
+        "    warnings.warn('mind this', RealesrWarning)\n"
+        "warnings.warn('and that', RealesrWarning)\n"
         "warnings.warn('foreign', RuntimeWarning)\n"
     )
     err = python(code).stderr
     assert err.startswith("warning: mind this\n")
     assert err.count("mind this") == 1
+    assert "warning: and that\n" in err
     assert "RuntimeWarning: foreign" in err
 
 
