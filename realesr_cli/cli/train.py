@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from realesr_cli.train.config import TrainConfig
     from realesr_cli.train.distributed import World
     from realesr_cli.train.machine import Machine
-    from realesr_cli.train.session import Session
+    from realesr_cli.train.session import Session, Survey
 
 DEFAULT_RECIPE = "realesrgan-x4"
 
@@ -184,7 +184,7 @@ def _base(request: Request) -> Mapping[str, Any]:
 def _run(request: Request, config: TrainConfig, *, dry_run: bool, quiet: bool) -> int:
     from realesr_cli.train.distributed import joined_world
     from realesr_cli.train.machine import choose_machine
-    from realesr_cli.train.session import Caller, open_session
+    from realesr_cli.train.session import Caller, open_session, survey
 
     with joined_world(config.runtime.device) as (world, device), interruptible() as interrupt:
         machine = choose_machine(config.runtime, device=device)
@@ -194,24 +194,24 @@ def _run(request: Request, config: TrainConfig, *, dry_run: bool, quiet: bool) -
         out = Path(world.share(request.flags.out or str(_free_folder(config.recipe))))
         console = TrainConsole(quiet=quiet or not world.first)
         talks = not console.quiet
-        bars = (
-            Progress("fetching", bytes=True, enabled=talks),
-            Progress("looking at pictures", unit="file", enabled=talks),
-        )
+        fetching = Progress("fetching", bytes=True, enabled=talks)
+        looking = Progress("looking at pictures", unit="file", enabled=talks)
         caller = Caller(
             console,
             interrupt.asked,
             world,
             accept_changes=request.accept_changes,
-            download=bars[0],
-            looking=bars[1],
+            download=fetching,
+            looking=looking,
         )
         try:
-            session = open_session(config, out, machine, caller, resume=request.resume)
-            for bar in bars:
-                bar.close()
-            if not console.quiet:
-                _print_plan(session, console)
+            with looking:
+                found = survey(config, out, machine, caller, resume=request.resume)
+            lacking = _print_plan(found, console)
+            if dry_run and lacking:
+                return 0
+            with fetching:
+                session = open_session(found)
             return 0 if dry_run else _train(session, console, interrupt)
         finally:
             console.close()
@@ -256,14 +256,25 @@ def _free_folder(recipe: str) -> Path:
     return path
 
 
-def _print_plan(session: Session, console: TrainConsole) -> None:
-    """Plan, disk and measured cost."""
+def _print_plan(found: Survey, console: TrainConsole) -> bool:
+    """Plan, disk and measured cost, and what is to be fetched; whether anything is."""
     from realesr_cli.train.plan import make_plan
+    from realesr_cli.train.starting import to_fetch
+    from realesr_cli.weights.fetch import is_offline
 
-    plan = make_plan(session.config, session.pictures, session.out)
-    for line in plan_lines(session.config, plan, session.machine, str(session.out)):
+    resumed = found.resumed is not None
+    missing = () if is_offline() else to_fetch(found.config, resumed=resumed)
+    if console.quiet:
+        return bool(missing)
+    plan = make_plan(found.config, found.pictures, found.out)
+    for line in plan_lines(found.config, plan, found.machine, str(found.out)):
         console.line(line)
-    console.line(_cost(session.config, session.machine))
+    for entry in missing:
+        console.line(
+            f"fetch     {entry.name}, {size(entry.bytes or 0)}, once: it is kept for later runs"
+        )
+    console.line(_cost(found.config, found.machine))
+    return bool(missing)
 
 
 def _cost(config: TrainConfig, machine: Machine) -> str:

@@ -24,6 +24,9 @@ class GeneratorConfig:
     features: int = option(64, help="Channels between the blocks.", low=1)
     growth: int = option(32, help="Channels each dense convolution adds (rrdb only).", low=1)
     init: str = option("", help="Model name or file to start from; empty: random weights.")
+    adapt: bool = option(
+        False, help="Start from an rrdb network of another scale, all but its first layer."
+    )
 
     def __post_init__(self) -> None:
         check(self)

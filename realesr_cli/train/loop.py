@@ -21,7 +21,7 @@ from realesr_cli.train.log import Log, open_log
 from realesr_cli.train.machine import Machine, Stopwatch
 from realesr_cli.train.prefetch import Prefetcher, step_keys
 from realesr_cli.train.probe import propose_fit
-from realesr_cli.train.session import Caller, Session, open_session
+from realesr_cli.train.session import Caller, Session, open_session, survey
 from realesr_cli.train.starting import starting_discriminator
 from realesr_cli.train.state import TrainState, new_stage, set_rates
 from realesr_cli.train.step import (
@@ -54,9 +54,9 @@ def train(
 ) -> Result:
     """Train all stages of a configuration in the folder `out`.
 
-    Raises what `open_session` and `train_session` raise.
+    Raises what `survey`, `open_session` and `train_session` raise.
     """
-    return train_session(open_session(config, out, machine, caller, resume=resume))
+    return train_session(open_session(survey(config, out, machine, caller, resume=resume)))
 
 
 def train_session(session: Session) -> Result:

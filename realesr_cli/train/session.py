@@ -67,6 +67,18 @@ class Resumed:
 
 
 @dataclass(frozen=True)
+class Survey:
+    """A run as far as it is known without any network: its pictures, and where it goes on."""
+
+    config: TrainConfig
+    out: Path
+    machine: Machine
+    caller: Caller
+    pictures: Pictures
+    resumed: Resumed | None
+
+
+@dataclass(frozen=True)
 class Session:
     """A run that is ready to start."""
 
@@ -113,18 +125,28 @@ class Session:
         return pair if state.pool is None else state.pool.exchange(pair, batch.rng)
 
 
-def open_session(
+def survey(
     config: TrainConfig, out: Path, machine: Machine, caller: Caller, *, resume: bool
-) -> Session:
-    """Check everything that could fail later, and load what the first step needs.
+) -> Survey:
+    """Look at the run's folder and pictures; nothing is fetched, computed or written.
 
-    Raises DatasetError, ConfigError, ModelUnavailable, CheckpointFormat, ResumeMismatch, and
-    TrainingError for a folder that holds a run already, before anything is computed or written.
+    Raises DatasetError, ConfigError, CheckpointFormat, ResumeMismatch, and TrainingError for a
+    folder that holds a run already, or none to resume.
     """
     resumed = resumable(config, out, caller) if resume else None
     if not resume:
         _refuse_used(out)
     pictures = gather(config.data, config.validation, scale=config.scale, report=caller.looking)
+    return Survey(config, out, machine, caller, pictures, resumed)
+
+
+def open_session(found: Survey) -> Session:
+    """Check what else could fail later, and load what the first step needs, fetched if need be.
+
+    Raises ConfigError for networks that do not fit, ModelUnavailable for those that cannot be had,
+    what reading them raises, and the ImageError of a validation picture that cannot be decoded.
+    """
+    config, caller, pictures = found.config, found.caller, found.pictures
     perceptual = {
         stage.perceptual: starting_perceptual(stage.perceptual, caller.download)
         for stage in config.stages
@@ -133,13 +155,14 @@ def open_session(
         if stage.adversarial and config.discriminator.init:
             starting_discriminator(config, number, caller.download)
     generator = starting_generator(
-        config if resumed is None else _from_scratch(config), caller.download
+        config if found.resumed is None else _from_scratch(config), caller.download
     )
     crops = Crops(pictures.train, config.data, scale=config.scale, seed=config.seed)
     scenes = prepare_scenes(pictures.validation, config) if config.validation.every else ()
     session = Session(
-        config, out, machine, caller, pictures, crops, scenes, generator, perceptual, resumed
-    )
+        config, found.out, found.machine, caller, pictures, crops, scenes, generator, perceptual,
+        found.resumed,
+    )  # fmt: skip
     if caller.world.first:
         _tell(session)
     caller.world.wait()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from realesr_cli.errors import ConfigError, ModelUnavailable, WeightsError
 from realesr_cli.nets.discriminators import load_discriminator
@@ -15,7 +16,7 @@ from realesr_cli.train.state import new_discriminator, new_generator
 from realesr_cli.weights.fetch import ensure
 from realesr_cli.weights.files import read_state
 from realesr_cli.weights.open import open_model
-from realesr_cli.weights.registry import find, resolve
+from realesr_cli.weights.registry import Entry, cached, find, resolve
 from realesr_cli.weights.store import Report
 
 
@@ -29,10 +30,13 @@ def starting_generator(config: TrainConfig, report: Report | None = None) -> nn.
         return new_generator(config)
     opened = open_model(config.generator.init, report=report)
     wanted, found = config.architecture, opened.architecture
+    if config.generator.adapt:
+        return _adapted(config, opened.net)
     if found.scale != config.scale:
         raise ConfigError(
             f"--init {config.generator.init} is a x{found.scale} network, but the run's scale is "
-            f"{config.scale}: take a recipe of scale {found.scale} or another network"
+            f"{config.scale}: take a recipe of scale {found.scale} or another network, or, where "
+            f"only {_INPUT} differs, --set generator.adapt=true to start that at random"
         )
     if found != wanted:
         raise ConfigError(
@@ -40,6 +44,29 @@ def starting_generator(config: TrainConfig, report: Report | None = None) -> nn.
             f"{wanted.describe()}: set generator.kind, .blocks, .features and .growth to match"
         )
     return opened.net
+
+
+def _adapted(config: TrainConfig, start: nn.Module) -> nn.Module:
+    """A generator with all of another one's weights but the first layer's, which stays random.
+
+    RRDB networks of scale 4, 2 and 1 differ in nothing else; RealESRNet x2 was started so.
+    """
+    net = new_generator(config)
+    own, given = net.state_dict(), start.state_dict()
+    odd = _unlike(own, given)
+    if odd - {_INPUT}:
+        raise ConfigError(
+            f"--init {config.generator.init} is {start.architecture.describe()}, which differs "  # type: ignore[union-attr, operator]
+            f"from {config.architecture.describe()} by more than {_INPUT}: generator.adapt "
+            "cannot help"
+        )
+    net.load_state_dict({key: own[key] if key in odd else given[key] for key in own})
+    return net
+
+
+def _unlike(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> set[str]:
+    """Names that one lacks or whose shapes differ."""
+    return {k for k in a.keys() | b.keys() if k not in a or k not in b or a[k].shape != b[k].shape}
 
 
 def starting_discriminator(
@@ -82,6 +109,9 @@ def starting_perceptual(
     return PerceptualLoss(features, weights, relative=config.backbone != "vgg19")
 
 
+_INPUT = "conv_first.weight"
+"""The one tensor in which RRDB networks of different scales differ."""
+
 WAYS_OUT = (
     "Ways out: `realesr models pull vgg19` where there is a network, then copy the file and give "
     "it as --set perceptual.weights=FILE; --set perceptual.backbone=squeezenet1_1 with its own "
@@ -89,8 +119,24 @@ WAYS_OUT = (
 )
 
 
+def to_fetch(config: TrainConfig, *, resumed: bool = False) -> tuple[Entry, ...]:
+    """The registered files a run needs at its start that are not on this machine yet."""
+    names = [] if resumed else [config.generator.init]
+    if any(stage.adversarial for stage in config.stages):
+        names.append(config.discriminator.init)
+    for stage in config.stages:
+        part = stage.perceptual
+        if part.weight and part.backbone == "vgg19" and not part.weights:
+            names.append("vgg19")
+    found = [_registered(name) for name in dict.fromkeys(names) if name]
+    return tuple(entry for entry in found if entry is not None and cached(entry) is None)
+
+
+def _registered(init: str) -> Entry | None:
+    """The entry of a name; None for a path."""
+    return None if Path(init).expanduser().exists() else find(init)
+
+
 def _file(init: str, report: Report | None) -> Path:
-    path = Path(init).expanduser()
-    if path.is_file() or find(init) is None:
-        return path
-    return ensure(resolve(init), report=report)
+    entry = _registered(init)
+    return Path(init).expanduser() if entry is None else ensure(entry, report=report)

@@ -130,6 +130,22 @@ def test_a_dry_run_writes_nothing(work: Path, capsys: pytest.CaptureFixture[str]
     assert [p.name for p in work.iterdir()] == ["photos"]
 
 
+def test_a_dry_run_fetches_nothing_and_says_what_a_run_would(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("REALESR_OFFLINE", raising=False)
+    lacking = ("--data", "photos", "--set", "perceptual.weight=1", "--dry-run")
+    assert train(*lacking) == 0
+    err = capsys.readouterr().err
+    assert "fetch     vgg19, 548 MiB" in err
+    assert "cost " in err
+    # Where it cannot be fetched, that is said, after the plan.
+    monkeypatch.setenv("REALESR_OFFLINE", "1")
+    assert train(*lacking) == 3
+    err = capsys.readouterr().err
+    assert err.index("cost ") < err.index("Ways out")
+
+
 def test_an_automatic_batch_is_taken_as_found(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,7 @@ from realesr_cli.train import keeper, loop
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
 from realesr_cli.train.events import StageBegun
 from realesr_cli.train.loop import train_session
-from realesr_cli.train.session import Caller, open_session
+from realesr_cli.train.session import Caller, open_session, survey
 from realesr_cli.train.step import Outcome
 from realesr_cli.weights.files import read_state
 from realesr_cli.weights.open import open_model
@@ -319,14 +319,9 @@ def test_changed_settings_may_be_accepted(data: Path, tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         run(tiny_config(data), tmp_path / "run", Memory(stop_after=2))
     memory = Memory()
-    session = open_session(
-        tiny_config(data, "optimiser.lr=1e-5"),
-        tmp_path / "run",
-        CPU,
-        Caller(memory, accept_changes=True),
-        resume=True,
-    )
-    train_session(session)
+    changed = tiny_config(data, "optimiser.lr=1e-5")
+    caller = Caller(memory, accept_changes=True)
+    train_session(open_session(survey(changed, tmp_path / "run", CPU, caller, resume=True)))
     assert memory.steps[0].losses["lr"] == 1e-5
     assert any("stages.gan.optimiser.lr: 0.0001 -> 1e-05" in note for note in memory.notes)
 

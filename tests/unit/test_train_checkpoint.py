@@ -33,6 +33,7 @@ from realesr_cli.train.starting import (
     starting_discriminator,
     starting_generator,
     starting_perceptual,
+    to_fetch,
 )
 from realesr_cli.train.state import TrainState, new_generator, new_stage
 from realesr_cli.weights.files import load_model, read_state, save_safetensors
@@ -195,6 +196,38 @@ def test_a_start_must_be_of_the_runs_scale_and_size(tmp_path: Path) -> None:
         starting_generator(tiny(f"generator.init='{path}'", "scale=2"))
     with pytest.raises(ConfigError, match=r"set generator\.kind"):
         starting_generator(tiny(f"generator.init='{path}'", "generator.blocks=2"))
+
+
+def test_a_start_of_another_scale_is_taken_but_for_its_first_layer(tmp_path: Path) -> None:
+    sets = ("generator.kind=rrdb", "generator.growth=4", "data.patch=16")
+    x4 = tiny(*sets, "seed=5")
+    path = save_generator(tmp_path, state_at(x4, 5), x4)
+    with pytest.raises(ConfigError, match=r"generator\.adapt=true"):
+        starting_generator(tiny(*sets, "scale=2", f"generator.init='{path}'"))
+    adapting = (*sets, "scale=2", f"generator.init='{path}'", "generator.adapt=true")
+    config = tiny(*adapting)
+    net = starting_generator(config)
+    assert net.architecture == config.architecture
+    given, own = load_model(path).state_dict(), net.state_dict()
+    assert [k for k in own if not torch.equal(own[k], given[k])] == ["conv_first.weight"]
+    # Network and average begin alike, first layer and all.
+    state = new_stage(config, CPU, stage=0, generator=net)
+    a, b = state.generator.state_dict(), state.ema.state_dict()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    with pytest.raises(ConfigError, match=r"differs from .* by more than conv_first"):
+        starting_generator(tiny(*adapting, "generator.features=8"))
+
+
+def test_what_a_run_has_to_fetch_is_known_before(tmp_path: Path) -> None:
+    def names(*sets: str, resumed: bool = False) -> list[str]:
+        config = load_config("finetune", list(sets))
+        return [entry.name for entry in to_fetch(config, resumed=resumed)]
+
+    assert names() == ["RealESRGAN_x4plus", "vgg19"]
+    assert names(resumed=True) == ["vgg19"]
+    (tmp_path / "own.pth").touch()
+    assert names("perceptual.weight=0", f"generator.init='{tmp_path / 'own.pth'}'") == []
+    assert names("perceptual.weights=v.pth", "generator.init=''") == []
 
 
 def test_a_discriminator_starts_from_its_file(tmp_path: Path) -> None:
