@@ -15,6 +15,9 @@ from realesr_cli.settings import to_plain
 from realesr_cli.weights import registry, store
 from realesr_cli.weights.registry import Entry
 
+_LONGEST_RECORD = 100
+"""Characters of a recorded value that `info` shows."""
+
 
 @click.group("models")
 def models_group() -> None:
@@ -93,13 +96,26 @@ def info_command(model: str, as_json: bool) -> None:
         ("size", f"{info.bytes:,} bytes" if info.bytes else "not known"),
         ("sha256", info.sha256 or "not known"),
         *(("address", url) for url in info.urls),
-        *((key, json.dumps(value)) for key, value in info.recorded.items()),
+        *((key, recorded_text(value)) for key, value in info.recorded.items()),
     ]
     for label, text in rows:
         if text:
             click.echo(f"{label + ':':12}{text}")
     if info.problem:
         say_warning(f"{where}: {info.problem}")
+
+
+def recorded_text(value: Any) -> str:
+    """On one line what a trained file records of itself; a whole configuration is only named."""
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, dict) and not any(isinstance(v, (dict, list)) for v in value.values()):
+        text = ", ".join(f"{key} {recorded_text(item)}" for key, item in value.items())
+    else:
+        # As JSON, so that a file from elsewhere cannot send control characters to the terminal.
+        text = json.dumps(value, ensure_ascii=False)
+        text = text[1:-1] if isinstance(value, str) else text
+    return text if len(text) <= _LONGEST_RECORD else f"{len(text):,} characters (--json shows all)"
 
 
 @models_group.command("pull")

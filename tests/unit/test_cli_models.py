@@ -107,6 +107,25 @@ def test_info_of_a_file_and_of_a_damaged_one(tmp_path: Path) -> None:
     assert "warning:" in models("info", "general").stderr
 
 
+def test_info_of_a_trained_file_fits_on_lines(tmp_path: Path) -> None:
+    recorded = {
+        "step": 4500,
+        "recipe": "mine\x1b[31m",
+        "scores": {"psnr": 22.395391970214146, "best": True},
+        "training": {"data": {"patch": 40}, "paths": ["x" * 20] * 20},
+    }
+    path = tmp_path / "generator.safetensors"
+    metadata = files.model_metadata(TINY, recorded)
+    files.save_safetensors(path, TINY.build().state_dict(), metadata)
+    lines = models("info", str(tmp_path)).stdout.splitlines()
+    assert "step:       4500" in lines
+    assert "recipe:     mine\\u001b[31m" in lines
+    assert "scores:     best true, psnr 22.395" in lines
+    (training,) = (line for line in lines if line.startswith("training:"))
+    assert training.endswith("characters (--json shows all)")
+    assert as_json("info", str(tmp_path))["recorded"] == recorded
+
+
 def test_info_of_nothing() -> None:
     with pytest.raises(UnknownModel, match="did you mean 'general'"):
         models("info", "generall")
