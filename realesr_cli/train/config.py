@@ -65,6 +65,7 @@ class DataConfig:
     lq: tuple[Path, ...] = option(
         (), help="Paired training: the low-quality folder of each folder in `gt`."
     )
+    paired: bool = option(False, help="Refuse to train without low-quality folders in `lq`.")
     lq_prefix: str = option("", help="What the name of a low-quality picture has in front.")
     lq_suffix: str = option("", help="What it has behind, before the extension, as `x4`.")
     patch: int = option(64, help="Side of a training crop in low-quality pixels.", low=4)

@@ -75,11 +75,15 @@ def gather(
     """Find, pair, measure and split all pictures of a run.
 
     Headers are read, pixels are not. Raises DatasetError for missing or empty folders, pairs that
-    do not match in name or size, validation pictures that are trained on, and when nothing usable
+    are wanted but not given or do not match in name or size, validation pictures that are trained on, and when nothing usable
     is left; single unreadable files are left out and returned with the reason.
     """
     if not data.gt:
         raise DatasetError("no training pictures: give a folder with --data (data.gt)")
+    if data.paired and not data.lq:
+        raise DatasetError(
+            "paired training (data.paired) needs the low-quality folder of each --data: give --lq"
+        )
     if validation.gt:
         _refuse_overlap(data.gt, Path(validation.gt))
     pictures, left_out = _measured(_training_files(data), scale, report)

@@ -187,6 +187,7 @@ def test_a_loss_that_is_not_finite_is_told(
         (("--data", "empty"), 1, "holds no file"),
         (("--data", "texts"), 1, "holds no picture"),
         (("--data", "photos", "--lq", "texts2"), 1, "do not match"),
+        (("--data", "photos", "--recipe", "paired"), 1, "give --lq"),
         (("--data", "photos", "--val", "photos"), 1, "is the training folder"),
         (("--data", "photos", "--init", "x2.safetensors"), 2, "x2 network, but the run's scale"),
         (("--data", "photos", "--set", "data.pach=3"), 2, "did you mean 'patch'"),

@@ -187,16 +187,66 @@ def test_the_last_stage_may_be_made_longer(data: Path, tmp_path: Path) -> None:
     assert [s.total for s in memory.steps] == [9, 10]
 
 
-def test_paired_pictures_are_trained_on(data: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def start(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Settings that start from the networks of a short run.
+
+    A compact network, because it enlarges like nearest neighbour untrained: a start worth guarding.
+    """
+    out = tmp_path_factory.mktemp("start") / "run"
+    kind = "generator.kind=compact"
+    run(tiny_config(data, kind, "iterations=1", "validation.every=0"), out)
+    _, _, parts = read_checkpoint(checkpoints(out)[-1])
+    judge = out / "netD.pth"
+    torch.save({"params": parts["discriminator"]}, judge)
+    return kind, f"generator.init='{out}'", f"discriminator.init='{judge}'"
+
+
+def test_finetuning_starts_from_both_networks_and_is_guarded(
+    data: Path, tmp_path: Path, start: tuple[str, ...]
+) -> None:
+    memory = Memory()
+    sets = (*start, "gan.warmup=1", "validation.every=1", "optimiser.lr=1e-6")
+    run(tiny_config(data, *sets, recipe="finetune"), tmp_path / "run", memory)
+    assert [s.stage for s in memory.steps] == ["gan"] * 4
+    assert ["gan" in s.losses for s in memory.steps] == [False, True, True, True]
+    assert [s.step for s in memory.scores] == [0, 1, 2, 3, 4]
+    begun = open_model(start[1].partition("=")[2].strip("'")).net
+    ended = open_model(str(tmp_path / "run")).net
+    x = torch.rand(1, 3, 6, 6)
+    torch.testing.assert_close(ended(x), begun(x), atol=1e-3, rtol=0)
+
+
+def test_finetuning_that_harms_stops_with_its_start_kept(
+    data: Path, tmp_path: Path, start: tuple[str, ...]
+) -> None:
+    sets = (*start, "gan.warmup=0", "optimiser.lr=0.1", "schedule.warmup=0")
+    config = tiny_config(
+        data, *sets, "validation.every=1", "iterations=60", "ema.decay=0", recipe="finetune"
+    )
+    memory = Memory()
+    with pytest.raises(Diverged, match="5 validations in a row"):
+        run(config, tmp_path / "run", memory)
+    _, told = read_state(tmp_path / "run" / "generator.safetensors")
+    best = max(memory.scores, key=lambda s: s.scores.psnr)
+    assert told["step"] == best.step
+
+
+def test_real_pairs_are_learned_from_without_degradation(
+    data: Path, tmp_path: Path, start: tuple[str, ...]
+) -> None:
     lq = tmp_path / "lq"
     lq.mkdir()
     for path in data.iterdir():
         Image.open(path).resize((22, 18), Image.Resampling.BOX).save(lq / f"{path.stem}x4.png")
-    config = tiny_config(data, f"data.lq=['{lq}']", "data.lq_suffix=x4", "iterations=2")
     memory = Memory()
+    pairs = (f"data.lq=['{lq}']", "data.lq_suffix=x4")
+    config = tiny_config(data, *start, *pairs, "gan.warmup=1", recipe="paired")
+    assert config.data.crop(4) == 4 * config.data.patch
     run(config, tmp_path / "run", memory)
     assert len(memory.steps) == 4
-    assert all(np.isfinite(s.losses["pixel"]) for s in memory.steps)
+    assert all(np.isfinite(s.losses["pixel"]) for s in memory.steps[1:])
+    assert memory.scores[0].bicubic.psnr > 30
 
 
 def test_the_discriminator_may_be_warmed_up_alone(data: Path, tmp_path: Path) -> None:
