@@ -156,7 +156,7 @@ def _request(
     style: Style,
 ) -> Request:
     from realesr_cli.infer.jobs import sized
-    from realesr_cli.weights.open import AUTO, locate
+    from realesr_cli.weights.open import AUTO, denoise_partner, locate
 
     other = aliased(ctx)
     base = from_plain(UpscaleSettings, other.only("scale", "alpha"))
@@ -165,20 +165,23 @@ def _request(
         upscale = replace(upscale, fit=fit)
     engine = from_plain(EngineSettings, other.only("device", "precision", "overlap"))
     write = settings_from(ctx, WriteSettings, WriteSettings(**other.only("format")))
-    run = from_plain(RunSettings, other.only("denoise"))
+    run = settings_from(ctx, RunSettings, from_plain(RunSettings, other.only("denoise")))
     if model == AUTO and other.model is not None:
         model = other.model
     if model == AUTO and upscale.scale is None and not sized(upscale):
         upscale = replace(upscale, scale=_AUTO_SCALE)
+    located = locate(model, scale=upscale.scale)
+    if run.denoise is not None:
+        denoise_partner(located)
     return Request(
         upscale=upscale,
         engine=settings_from(ctx, EngineSettings, engine),
         write=write if write.format is None else replace(write, format=canonical(write.format)),
-        run=settings_from(ctx, RunSettings, run),
+        run=run,
         model=model,
         offline=offline,
         style=style,
-        located=locate(model, scale=upscale.scale),
+        located=located,
     )
 
 

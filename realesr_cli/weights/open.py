@@ -76,6 +76,10 @@ def open_model(
     Raises UnknownModel, ModelUnavailable, DownloadError, ChecksumMismatch, CheckpointFormat,
     UnknownArchitecture, and ConfigError for a `denoise` that cannot be.
     """
+    if denoise is not None:
+        if not 0 <= denoise <= 1:
+            raise ConfigError(f"denoise = {denoise:g}: must be between 0 and 1")
+        denoise_partner(locate(model, scale=scale))  # refused before anything is fetched
     located = _located_or_bundled(model, scale, offline, report)
     assert located.path is not None
     if denoise is None:
@@ -161,9 +165,11 @@ def _denoised(
 ) -> nn.Module:
     """theta = d general + (1 - d) weak-denoise, over all tensors."""
     assert located.path is not None
-    if not 0 <= denoise <= 1:
-        raise ConfigError(f"denoise = {denoise:g}: must be between 0 and 1")
-    strong, weak = _denoise_pair(located, offline, report)
+    partner = denoise_partner(located)
+    if isinstance(partner, Entry):
+        partner = ensure(partner, offline=offline, report=report)
+    pair = (located.path, partner)
+    strong, weak = reversed(pair) if _is_weak(located) else pair
     architecture, general = _read_canonical(strong)
     _, noisy = _read_canonical(weak)
     return files.build_network(files.interpolate(noisy, general, denoise), architecture)
@@ -176,33 +182,35 @@ def _read_canonical(path: Path) -> tuple[Architecture, files.State]:
     return architecture, canonical(state, architecture)
 
 
-def _denoise_pair(
-    located: LocatedModel, offline: bool | None, report: Report | None
-) -> tuple[Path, Path]:
-    """The files of the network that denoises and of the one that does not.
+def denoise_partner(located: LocatedModel) -> Path | Entry:
+    """What `denoise` mixes a model with: a registered model, or a file beside its own.
 
-    The partner is looked for beside the file by its name, then in the registry.
+    Nothing is fetched or read. Raises ConfigError where there is no partner.
     """
-    assert located.path is not None
-    path, name = located.path, located.path.name
-    is_weak = _WEAK in name
-    if is_weak:
-        partner = path.with_name(name.replace(_WEAK, _STRONG, 1))
-    else:
-        partner = path.with_name(name.replace(_STRONG, _WEAK, 1))
     official = located.entry is not None and not located.entry.imported
-    if official or partner == path or not partner.is_file():
-        entry = _partner_entry(located, is_weak)
-        if entry is None:
-            raise ConfigError(_no_partner(located.name))
-        partner = ensure(entry, offline=offline, report=report)
-    return (partner, path) if is_weak else (path, partner)
+    if not official and located.path is not None:
+        marks = (_WEAK, _STRONG) if _is_weak(located) else (_STRONG, _WEAK)
+        beside = located.path.with_name(located.path.name.replace(*marks, 1))
+        if beside != located.path and beside.is_file():
+            return beside
+    entry = _partner_entry(located)
+    if entry is None:
+        raise ConfigError(
+            f"{located.name} has no weak-denoise partner, so --denoise cannot be used with it; "
+            "realesr-general-x4v3 has one"
+        )
+    return entry
 
 
-def _partner_entry(located: LocatedModel, is_weak: bool) -> Entry | None:
+def _is_weak(located: LocatedModel) -> bool:
+    """Whether a model is the one of the two that keeps the noise."""
+    return _WEAK in (located.name if located.path is None else located.path.name)
+
+
+def _partner_entry(located: LocatedModel) -> Entry | None:
     entry = located.entry
     if entry is None or entry.imported:  # a copy such as realesr-general-x4v3.fp16.pth
-        mark = _WEAK if is_weak else _STRONG
+        mark = _WEAK if _is_weak(located) else _STRONG
         stem, found, _ = located.name.partition(mark)
         entry = registry.find(stem + mark) if found else None
     if entry is None:
@@ -211,10 +219,3 @@ def _partner_entry(located: LocatedModel, is_weak: bool) -> Entry | None:
         return registry.resolve(entry.denoise_partner)
     pairs = (e for e in registry.entries() if e.denoise_partner == entry.name)
     return next(pairs, None)
-
-
-def _no_partner(name: str) -> str:
-    return (
-        f"{name} has no weak-denoise partner, so --denoise cannot be used with it; "
-        "realesr-general-x4v3 has one"
-    )

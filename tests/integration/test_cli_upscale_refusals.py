@@ -47,6 +47,7 @@ from realesr_cli.image import landing
         (["a.png", "-o", "file/x.png"], "cannot write into file"),
         (["a.png", "--device", "cuda:9"], "cuda:9"),
         (["a.png", "--denoise", "0.5"], "weak-denoise partner"),
+        (["a.png", "--denoise", "0.5", "--dry-run"], "weak-denoise partner"),
         (["a.png", "--lossless", "-o", "b.jpg"], "without loss"),
         ([], "no input given"),
     ],

@@ -190,6 +190,19 @@ def test_denoise_that_cannot_be(official: dict[str, dict[str, Tensor]], tmp_path
             open_model("general", denoise=denoise, offline=True)
 
 
+@pytest.mark.parametrize("name", ["auto", "x4plus", "anime"])
+def test_denoise_that_cannot_be_fetches_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touched(*_: object, **__: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr("realesr_cli.weights.open.ensure", touched)
+    monkeypatch.setenv("REALESR_HOME", str(tmp_path))
+    with pytest.raises(ConfigError, match="no weak-denoise partner"):
+        open_model(name, denoise=0.5)
+
+
 def test_denoise_pair_of_different_networks(tmp_path: Path) -> None:
     save(tmp_path / "my-x4v3.pth")
     save(tmp_path / "my-wdn-x4v3.pth", 1, CompactArchitecture(scale=4, convs=2, features=4))
