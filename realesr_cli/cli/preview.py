@@ -114,7 +114,8 @@ def _line(job: Job, found: Estimate | None, style: Style) -> str:
     time = "time not known" if found.seconds is None else f"about {seconds(found.seconds)}"
     return (
         f"{job.source.name} -> {target}  {sizes(job)}  {tiles}, "
-        f"result {size_text(found.output_bytes)}, memory {size_text(found.peak_bytes)}, {time}"
+        f"result {size_text(found.output_bytes)}, "
+        f"working memory {size_text(found.peak_bytes)}, {time}"
     )
 
 
@@ -147,7 +148,7 @@ def _totals_line(total: dict[str, Any]) -> str:
     if total["planned"]:
         time = total["seconds"]
         words.append("time not known" if time is None else f"about {seconds(time)}")
-        words.append(f"memory {size_text(total['peak_bytes'])}")
+        words.append(f"working memory {size_text(total['peak_bytes'])}")
         disk = f"at most {size_text(total['output_bytes'])} to write"
         if total["free_bytes"] is not None:
             disk += f" ({size_text(total['free_bytes'])} free)"

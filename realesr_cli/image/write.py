@@ -204,8 +204,8 @@ def _encoded_by_pillow(
     pillow.init()
     if name not in pillow.SAVE:
         raise MissingDependency(
-            f"this build of Pillow cannot write {format}: install a wheel of Pillow 11.3 or newer, "
-            "or choose another format"
+            f"this build of Pillow cannot write {format}: install Pillow as a wheel, or choose "
+            "another format"
         )
     picture = _to_pillow(pixels, alpha)
     buffer = BytesIO()

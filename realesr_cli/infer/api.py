@@ -19,7 +19,7 @@ from realesr_cli.image.write import encode_image
 from realesr_cli.infer.engine import Array
 from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
 from realesr_cli.infer.upscaler import Upscaler
-from realesr_cli.weights.open import open_model
+from realesr_cli.weights.open import RUN_FILE, open_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -100,8 +100,9 @@ def load(
     denoise: float | None = None,
     engine: EngineSettings = EngineSettings(),
 ) -> Upscaler:
-    """The `Upscaler` for a model, kept for the next call with the same model and settings."""
+    """The `Upscaler` for a model, kept for the next call until settings or the file change."""
     path = Path(model)
+    path = path / RUN_FILE if path.is_dir() else path
     stamp = path.stat().st_mtime_ns if path.is_file() else 0
     # Only what "auto" decides by may split the cache: the factor, where the model is not named.
     factor = settings.scale if str(model) == "auto" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -270,6 +271,19 @@ def test_a_model_file_stays_loaded_until_it_changes(tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert upscale(picture(), model=path, scale=1.5).shape == (60, 78, 3)
+    first = api.load(path)
+    os.utime(path, ns=(1, 1))
+    assert api.load(path) is not first
+
+
+def test_a_training_run_is_loaded_again_when_its_model_changes(tmp_path):
+    net = network()
+    path = tmp_path / "generator.safetensors"
+    save_safetensors(path, net.state_dict(), model_metadata(net.architecture))
+    first = api.load(tmp_path)
+    assert api.load(tmp_path) is first
+    os.utime(path, ns=(1, 1))
+    assert api.load(tmp_path) is not first
 
 
 def test_pil_and_array_agree(upscaler):
