@@ -243,7 +243,13 @@ def _train(session: Session, console: TrainConsole, interrupt: Interrupt) -> int
         console.close()
         command = f"realesr upscale PHOTO -m {session.out}"
         console.line(f"done after {result.steps:,} steps; try it: {command}")
-        click.echo(json.dumps({"generator": str(result.generator), "best": result.best}))
+        told = {
+            "generator": str(result.generator),
+            "scores": result.best,
+            "stage_start": result.baseline,
+            "run_start": result.origin,
+        }
+        click.echo(json.dumps(told))
     return 0
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from realesr_cli.train.events import Event, StepDone, Validated
     from realesr_cli.train.machine import Machine
     from realesr_cli.train.plan import Plan
+    from realesr_cli.train.validate import Scores
 
 LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal to draw a bar on."""
@@ -90,14 +91,12 @@ class TrainConsole:
         )
 
     def _Validated(self, event: Validated) -> None:
-        gain = event.scores.psnr - event.baseline.psnr
-        better = event.scores.ssim - event.baseline.ssim
         best = "  best so far" if event.best and event.step else ""
-        self.line(
-            f"validation at {event.stage} {event.step:,}: PSNR {event.scores.psnr:.3f} dB "
-            f"({gain:+.3f} since its start, bicubic {event.bicubic.psnr:.3f}), SSIM "
-            f"{event.scores.ssim:.4f} ({better:+.4f}, bicubic {event.bicubic.ssim:.4f}){best}"
-        )
+        text = scores_text(event.scores, event.baseline, event.bicubic)
+        self.line(f"validation at {event.stage} {event.step:,}: {text}{best}")
+        if event.origin != event.baseline:
+            gain = event.scores.psnr - event.origin.psnr
+            self.line(f"  since the run's start: PSNR {gain:+.3f} dB")
         self.line(f"  sample sheet: {event.sheet}")
 
     def _Saved(self, event: Event) -> None:
@@ -113,6 +112,22 @@ class TrainConsole:
     def _learn(self, name: str, value: float) -> None:
         old = self._means.get(name, value)
         self._means[name] = SMOOTHING * old + (1 - SMOOTHING) * value
+
+
+def scores_text(scores: Scores, start: Scores, bicubic: Scores) -> str:
+    """Each score with what has changed since the stage's start, and bicubic's."""
+    parts = [
+        f"PSNR {scores.psnr:.3f} dB ({scores.psnr - start.psnr:+.3f} since its start, bicubic "
+        f"{bicubic.psnr:.3f})",
+        f"SSIM {scores.ssim:.4f} ({scores.ssim - start.ssim:+.4f}, bicubic {bicubic.ssim:.4f})",
+    ]
+    if scores.perceptual is not None:
+        change = scores.perceptual - (start.perceptual or 0.0)
+        parts.append(
+            f"perceptual {scores.perceptual:.4f} ({change:+.4f}, bicubic {bicubic.perceptual:.4f}; "
+            "less is better)"
+        )
+    return ", ".join(parts)
 
 
 def plan_lines(config: TrainConfig, plan: Plan, machine: Machine, out: str) -> list[str]:

@@ -38,12 +38,16 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Validated:
-    """Scores of the averaged generator, and of the stage's start and bicubic to compare with."""
+    """Scores of the averaged generator, and to compare with those of other weights and bicubic.
+
+    `baseline` has what the stage started from, `origin` what the run did.
+    """
 
     stage: str
     step: int
     scores: Scores
     baseline: Scores
+    origin: Scores
     bicubic: Scores
     best: bool
     sheet: Path

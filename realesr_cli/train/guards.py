@@ -45,7 +45,7 @@ def judge(
     Changes `progress` (worse, best, best_step). The start itself is the first candidate, so that
     a run that only gets worse keeps it.
     """
-    now = vars(scores)
+    now = scores.plain()
     by = best_by(stage, validation)
     best = by == "last" or not progress.best or now[by] > progress.best[by]
     if best:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from realesr_cli.errors import Diverged
 from realesr_cli.train.checkpoint import (
     checkpoint_path,
@@ -14,6 +16,7 @@ from realesr_cli.train.checkpoint import (
 from realesr_cli.train.events import Note, Saved, Validated
 from realesr_cli.train.guards import SKIPS_ALLOWED, best_by, judge
 from realesr_cli.train.log import Log
+from realesr_cli.train.regions import Pixels
 from realesr_cli.train.session import Session
 from realesr_cli.train.state import TrainState
 from realesr_cli.train.validate import (
@@ -38,10 +41,13 @@ class Keeper:
         self.stage = config.stages[state.progress.stage]
         # Without validation there is nothing to be best by.
         self.by = best_by(self.stage, config.validation) if session.scenes else "last"
+        # In every stage the last one's, so that scores of a run can be compared.
+        self.perceptual = session.perceptual[config.stages[-1].perceptual]
         self.bicubic: Scores | None = None
         if session.scenes and session.caller.world.first:
-            outputs = bicubic_scenes(session.scenes, config.scale)
-            self.bicubic = score(session.scenes, outputs, config.scale)
+            if self.perceptual is not None:
+                self.perceptual.to(session.machine.device)
+            self.bicubic = self._score(bicubic_scenes(session.scenes, config.scale))
 
     def before_first_step(self) -> None:
         """Score the weights the stage starts from, which every later score is held against."""
@@ -93,11 +99,12 @@ class Keeper:
         """Score the averaged generator, report and log it. Whether it is best, and too bad."""
         session, progress = self.session, self.state.progress
         outputs = upscale_scenes(self.state.ema, session.scenes, session.machine.device)
-        scores = score(session.scenes, outputs, session.config.scale)
+        scores = self._score(outputs)
         first = not progress.baseline
         verdict = judge(progress, scores, self.stage, session.config.validation)
         if first:
-            progress.baseline = dict(vars(scores))
+            progress.baseline = scores.plain()
+        progress.origin = progress.origin or progress.baseline
         name = f"{progress.stage + 1}-{self.stage.name}-{progress.step:09d}.png"
         sheet = session.out / SAMPLES / name
         save_sheet(sheet, session.scenes, outputs, session.config.validation.sheet)
@@ -108,6 +115,7 @@ class Keeper:
                 progress.step,
                 scores,
                 Scores(**progress.baseline),
+                Scores(**progress.origin),
                 self.bicubic,
                 verdict.best and self.by != "last",
                 sheet,
@@ -121,6 +129,10 @@ class Keeper:
             self._save_model()
         return verdict.best and not first, verdict.stop
 
+    def _score(self, outputs: Sequence[Pixels]) -> Scores:
+        session = self.session
+        return score(session.scenes, outputs, session.config.scale, self.perceptual)
+
     def _log_scores(self, scores: Scores) -> None:
         if self.log is None:
             return
@@ -128,9 +140,10 @@ class Keeper:
         values = {
             "stage": self.stage.name,
             "step": progress.step,
-            **vars(scores),
+            **scores.plain(),
             **{f"start_{k}": v for k, v in progress.baseline.items()},
-            **({"bicubic_psnr": bicubic.psnr, "bicubic_ssim": bicubic.ssim} if bicubic else {}),
+            **{f"origin_{k}": v for k, v in progress.origin.items()},
+            **{f"bicubic_{k}": v for k, v in (bicubic.plain() if bicubic else {}).items()},
         }
         self.log.write("validation", self.session.before(progress.stage) + progress.step, values)
 

@@ -36,10 +36,15 @@ from realesr_cli.weights.open import RUN_FILE
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run leaves: its generator's file and the scores of its last stage."""
+    """What a finished run leaves: its generator's file and how that scores.
+
+    Scores by name: `best` those of the file, `baseline` of the weights its last stage started
+    from, `origin` of those the run did; empty without validation.
+    """
 
     generator: Path
     steps: int
+    origin: dict[str, float]
     baseline: dict[str, float]
     best: dict[str, float]
 
@@ -86,11 +91,17 @@ def _train(session: Session) -> Result:
     generator, progress = session.generator, None
     for number in range(session.first_stage, len(session.config.stages)):
         state, setup = _begin(session, number, generator)
+        if progress is not None:
+            state.progress.origin = progress.origin
         _run_stage(session, state, setup)
         generator, progress = _successor(state.ema, generator), state.progress
     assert progress is not None
     return Result(
-        session.out / RUN_FILE, session.before(number + 1), progress.baseline, progress.best
+        session.out / RUN_FILE,
+        session.before(number + 1),
+        progress.origin,
+        progress.baseline,
+        progress.best,
     )
 
 

@@ -75,8 +75,9 @@ def gather(
     """Find, pair, measure and split all pictures of a run.
 
     Headers are read, pixels are not. Raises DatasetError for missing or empty folders, pairs that
-    are wanted but not given or do not match in name or size, validation pictures that are trained on, and when nothing usable
-    is left; single unreadable files are left out and returned with the reason.
+    are wanted but not given or do not match in name or size, validation pictures that are trained
+    on, and when nothing usable is left; single unreadable files are left out and returned with the
+    reason.
     """
     if not data.gt:
         raise DatasetError("no training pictures: give a folder with --data (data.gt)")

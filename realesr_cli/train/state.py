@@ -37,6 +37,8 @@ class Progress:
     """Validations in a row that scored below the start of the stage."""
     baseline: dict[str, float] = field(default_factory=dict)
     """Scores of the weights the stage started from."""
+    origin: dict[str, float] = field(default_factory=dict)
+    """Scores of the weights the run started from, before its first stage."""
     best: dict[str, float] = field(default_factory=dict)
     """Scores of the best validation of this stage."""
     best_step: int = 0

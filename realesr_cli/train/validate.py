@@ -18,6 +18,7 @@ from realesr_cli.infer.upscaler import Upscaler
 from realesr_cli.metrics.reference import psnr, ssim
 from realesr_cli.ops.resize import imresize
 from realesr_cli.train.config import TrainConfig
+from realesr_cli.train.losses import PerceptualLoss
 from realesr_cli.train.pictures import Picture
 from realesr_cli.train.regions import Pixels, read_pixels
 
@@ -42,11 +43,18 @@ class Scores:
     """Means over all scenes: PSNR on RGB in dB and SSIM on luma, borders of `scale` pixels cropped.
 
     `colour` is the largest shift of a channel's mean against the ground truth, of 255, averaged.
+    `perceptual` is the distance of features that the perceptual loss takes, smaller being nearer;
+    None where the run has no such loss.
     """
 
     psnr: float
     ssim: float
     colour: float
+    perceptual: float | None = None
+
+    def plain(self) -> dict[str, float]:
+        """Those there are, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 def prepare_scenes(pictures: Sequence[Picture], config: TrainConfig) -> tuple[Scene, ...]:
@@ -102,11 +110,26 @@ def bicubic_scenes(scenes: Sequence[Scene], scale: int) -> list[Pixels]:
     return [to_pixels(imresize(to_tensor(scene.lq).double(), scale)) for scene in scenes]
 
 
-def score(scenes: Sequence[Scene], outputs: Sequence[Pixels], scale: int) -> Scores:
+def score(
+    scenes: Sequence[Scene],
+    outputs: Sequence[Pixels],
+    scale: int,
+    perceptual: PerceptualLoss | None = None,
+) -> Scores:
     """Mean scores; a picture too small for SSIM counts as unlike (0)."""
-    rows = [_score(scene.gt, output, scale) for scene, output in zip(scenes, outputs, strict=True)]
-    means = [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
-    return Scores(*means)
+    pairs = [(output, scene.gt) for scene, output in zip(scenes, outputs, strict=True)]
+    rows = [_score(gt, output, scale) for output, gt in pairs]
+    fidelity, structure, colour = (math.fsum(c) / len(rows) for c in zip(*rows, strict=True))
+    if perceptual is None:
+        return Scores(fidelity, structure, colour)
+    distances = [_distance(perceptual, output, gt) for output, gt in pairs]
+    return Scores(fidelity, structure, colour, math.fsum(distances) / len(distances))
+
+
+@torch.no_grad()
+def _distance(perceptual: PerceptualLoss, output: Pixels, gt: Pixels) -> float:
+    device = next(perceptual.parameters()).device
+    return float(perceptual(to_tensor(output).to(device), to_tensor(gt).to(device)))
 
 
 def _score(gt: Pixels, output: Pixels, scale: int) -> tuple[float, float, float]:

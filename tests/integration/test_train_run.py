@@ -23,13 +23,14 @@ from realesr_cli.errors import (
     TrainingError,
     WeightsWriteError,
 )
+from realesr_cli.nets.vgg import SqueezeNetFeatures
 from realesr_cli.train import keeper, loop
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
 from realesr_cli.train.events import StageBegun
 from realesr_cli.train.loop import train_session
 from realesr_cli.train.session import Caller, open_session, survey
 from realesr_cli.train.step import Outcome
-from realesr_cli.weights.files import read_state
+from realesr_cli.weights.files import read_state, save_safetensors
 from realesr_cli.weights.open import open_model
 
 
@@ -83,10 +84,36 @@ def test_both_stages_run_and_the_second_starts_from_the_first_ones_average(
     ]  # fmt: skip
     assert memory.scores[1].scores == memory.scores[2].scores == memory.scores[3].baseline
     assert memory.scores[0].scores != memory.scores[1].scores
+    # The run's own start stays in sight of every later score.
+    assert {s.origin for s in memory.scores} == {memory.scores[0].scores}
+    assert result.origin == memory.scores[0].scores.plain()
+    assert result.baseline == memory.scores[1].scores.plain()
     assert all(s.sheet.is_file() for s in memory.scores)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     kinds = [json.loads(line)["kind"] for line in lines]
     assert (kinds.count("step"), kinds.count("validation")) == (8, 4)
+
+
+def test_scores_have_the_distance_that_the_perceptual_loss_takes(
+    data: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(3)
+    net = SqueezeNetFeatures(["conv1", "fire3", "fire5", "fire7", "fire9"])
+    file = tmp_path / "squeezenet.safetensors"
+    save_safetensors(file, net.state_dict(), {})
+    memory = Memory()
+    config = tiny_config(
+        data, "perceptual.backbone=squeezenet1_1", f"perceptual.weights={file}", "iterations=1",
+        "perceptual.weight=1", "data.patch=16",
+    )  # fmt: skip
+    result = run(config, tmp_path / "run", memory)
+    # In the first stage too, which has no such loss.
+    assert [s.stage for s in memory.scores] == ["psnr", "psnr", "gan", "gan"]
+    assert all(s.scores.perceptual and s.bicubic.perceptual for s in memory.scores)
+    assert result.best["perceptual"] == memory.scores[-1].scores.perceptual
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["origin_perceptual"] == memory.scores[0].scores.perceptual
+    assert line["bicubic_perceptual"] == memory.scores[0].bicubic.perceptual
 
 
 def test_the_folder_of_a_run_is_a_model(data: Path, tmp_path: Path) -> None:
@@ -434,7 +461,7 @@ def test_scores_decide_what_the_run_leaves_behind(
     usual = keeper.score
     psnr = iter([9.0, 1.0, 8.0, 30.0, 7.0, 6.0])
 
-    def planned(scenes: object, outputs: object, scale: int):
+    def planned(scenes: object, outputs: object, scale: int, perceptual: object):
         found = usual(scenes, outputs, scale)  # type: ignore[arg-type]
         return type(found)(next(psnr), found.ssim, found.colour)
 

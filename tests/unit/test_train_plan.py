@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from realesr_cli.cli.training import TrainConsole, plan_lines
+from realesr_cli.cli.training import TrainConsole, plan_lines, scores_text
 from realesr_cli.train.checkpoint import save_checkpoint
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.events import StageBegun, StepDone
@@ -16,6 +16,7 @@ from realesr_cli.train.pictures import Picture, Pictures
 from realesr_cli.train.plan import checkpoint_bytes, disk_bytes, make_plan, stage_text
 from realesr_cli.train.recipes import load_config
 from realesr_cli.train.state import new_generator, new_stage
+from realesr_cli.train.validate import Scores
 
 CPU = Machine(torch.device("cpu"))
 PICTURES = Pictures((Picture(Path("a"), 1000, 2000),) * 3, (Picture(Path("b"), 10, 10),), ())
@@ -73,6 +74,15 @@ def test_a_stage_is_told_in_a_line() -> None:
     net, gan = config().stages
     assert stage_text(net) == "1,000,000 steps, L1 x 1, lr 0.0002, multistep"
     assert "perceptual (vgg19) x 1 + vanilla GAN x 0.1" in stage_text(gan)
+
+
+def test_scores_are_told_with_what_they_are_held_against() -> None:
+    start, bicubic = Scores(24.5, 0.7, 0.0, 0.3), Scores(24.0, 0.6, 0.0, 0.35)
+    assert scores_text(Scores(24.25, 0.75, 0.0, 0.25), start, bicubic) == (
+        "PSNR 24.250 dB (-0.250 since its start, bicubic 24.000), SSIM 0.7500 (+0.0500, bicubic "
+        "0.6000), perceptual 0.2500 (-0.0500, bicubic 0.3500; less is better)"
+    )
+    assert "perceptual" not in scores_text(Scores(1, 1, 0), Scores(1, 1, 0), Scores(1, 1, 0))
 
 
 def test_a_step_is_told_with_pace_and_rest(capsys: pytest.CaptureFixture[str]) -> None:
