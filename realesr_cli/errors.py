@@ -119,7 +119,3 @@ class Diverged(TrainingError, ArithmeticError):
 
 class ResumeMismatch(TrainingError, ValueError):
     """The run to resume was made with other settings."""
-
-
-class ExportError(RealesrError):
-    """A model could not be exported, or the export does not compute the same."""

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.settings import Limits, Setting, from_plain, merge, override, to_plain, walk
+from realesr_cli.settings import Limits, Setting, from_plain, merge, to_plain, walk
 
 T = TypeVar("T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -73,11 +73,6 @@ def given_settings(ctx: click.Context, cls: type) -> dict[str, Any]:
             nested = {part: nested}
         result = merge(result, nested)
     return result
-
-
-def apply_assignments(settings: T, assignments: Sequence[str]) -> T:
-    """A copy with `--set a.b=c` applied in order; ConfigError names what cannot be."""
-    return override(settings, assignments)
 
 
 def flag_name(key: str) -> str:

@@ -23,11 +23,7 @@ from realesr_cli.nets.arch import architecture_from_plain
 from realesr_cli.weights import fetch, registry
 
 PACKAGES = ("torch", "numpy", "pillow", "opencv-python", "safetensors", "click", "requests", "tqdm")
-OPTIONAL = {
-    "onnx": "export to ONNX",
-    "onnxruntime": "checking an ONNX export",
-    "tensorboard": "curves of a training run",
-}
+OPTIONAL = {"tensorboard": "curves of a training run"}
 SHOWN_MODELS = ("RealESRGAN_x4plus", "realesr-general-x4v3")
 """One large and one small network: `auto` may decide differently for them."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -152,8 +151,3 @@ def count_parameters(architecture: Architecture) -> int:
     """Trainable numbers in a network of this architecture."""
     with torch.device("meta"):
         return sum(p.numel() for p in architecture.build().parameters())
-
-
-def is_architecture(value: object) -> bool:
-    """Whether a value is one of the known records."""
-    return dataclasses.is_dataclass(value) and isinstance(value, RECORDS)

@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from realesr_cli.cli import options
-from realesr_cli.errors import ConfigError
 from realesr_cli.settings import check, option
 
 
@@ -129,13 +128,6 @@ def test_only_chooses_keys() -> None:
 
     names = [name for param in command.params for name in param.opts]
     assert names == ["--tile"]
-
-
-def test_set_assignments() -> None:
-    changed = options.apply_assignments(Settings(), ["part.blur=0.25", "mode=b"])
-    assert (changed.part.blur, changed.mode) == (0.25, "b")
-    with pytest.raises(ConfigError, match="did you mean 'blur'"):
-        options.apply_assignments(Settings(), ["part.blurr=1"])
 
 
 def test_completion_of_words_and_files() -> None:
