@@ -310,7 +310,7 @@ class TrainConfig:
         check(self)
         self._check_stages()
         self.generator.architecture(self.scale)
-        self._check_patch()
+        self._check_discriminator()
         if self.degradation.pool and self.data.lq:
             raise ConfigError("degradation.pool: paired pictures are not degraded; set it to 0")
         if self.degradation.pool and self.degradation.pool % self.data.batch:
@@ -326,8 +326,13 @@ class TrainConfig:
         if len(set(names)) < len(names):
             raise ConfigError(f"stages: names must differ, got {', '.join(names)}")
 
-    def _check_patch(self) -> None:
+    def _check_discriminator(self) -> None:
         if not any(stage.adversarial for stage in self.stages):
+            if self.discriminator.init:
+                raise ConfigError(
+                    "discriminator.init (--init-d): no stage has an adversarial loss (gan.weight), "
+                    "so there is no discriminator to start"
+                )
             return
         kind, patch = self.discriminator.kind, self.data.patch * self.scale
         fits = patch % 8 == 0 if kind == "unet" else patch in (128, 256)

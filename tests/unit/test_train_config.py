@@ -151,6 +151,7 @@ def test_contradictions_are_refused() -> None:
         (["discriminator.kind=vgg", "data.patch=16"], "128 or 256"),
         (["data.gt=['a']", "data.lq=['b']", "degradation.pool=12"], "not degraded"),
         (["scale=3"], "choices|one of|must be"),
+        (["discriminator.init=d.pth", "stages.gan.gan.weight=0"], "no discriminator to start"),
     ):
         with pytest.raises(ConfigError, match=message):
             load_config("realesrgan-x4", sets)
