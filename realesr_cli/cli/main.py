@@ -12,7 +12,7 @@ import click
 
 from realesr_cli import __version__
 from realesr_cli.cli.terminal import say_error, show_warnings
-from realesr_cli.errors import RealesrError
+from realesr_cli.errors import OutOfMemory, RealesrError
 from realesr_cli.settings import did_you_mean
 
 INTERRUPTED = 130
@@ -114,6 +114,9 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         say_error("interrupted")
         sys.exit(INTERRUPTED)
+    except MemoryError:
+        say_error("not enough memory: close other programs, or take a smaller model")
+        sys.exit(OutOfMemory.exit_code)
     except BrokenPipeError:
         # The reader of stdout (`| head`) has gone: nothing to tell, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -144,7 +144,10 @@ def _gpus() -> list[Gpu]:
     found = []
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
-            free, total = torch.cuda.mem_get_info(i)
+            try:
+                free, total = torch.cuda.mem_get_info(i)
+            except RuntimeError:  # No memory for a context, or taken by another process alone.
+                continue
             name, capability = torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i)
             found.append(Gpu(f"cuda:{i}", name, free, total, capability))
     if torch.backends.mps.is_available():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
+from realesr_cli.errors import RealesrWarning
 from realesr_cli.image.alpha import bleed, constant_alpha
 from realesr_cli.image.color import tone_curve
 from realesr_cli.image.record import Image
@@ -18,7 +20,7 @@ from realesr_cli.infer import policy as policies
 from realesr_cli.infer.backends import make_forwards, with_tta
 from realesr_cli.infer.engine import Array, Grid, Hooks, Look, upscale_tiled
 from realesr_cli.infer.estimate import Estimate, Shape, estimate, working_bytes
-from realesr_cli.infer.guard import Forward, Guard
+from realesr_cli.infer.guard import Forward, Forwards, Guard, is_out_of_memory
 from realesr_cli.infer.looks import COLOR_RADIUS, support
 from realesr_cli.infer.overlap import BLEND, measured_context
 from realesr_cli.infer.policy import Policy
@@ -45,17 +47,12 @@ class Upscaler:
         """`net` as `load_model` gives it; raises DeviceError for a device that is not there."""
         self.architecture: Architecture = net.architecture  # type: ignore[assignment]
         self.scale: int = self.architecture.scale
-        chosen = policies.choose(policies.facts(), engine, self.architecture)
         if engine.threads is not None:
             # A setting of the whole process, so it is left alone unless asked for.
             torch.set_num_threads(engine.threads)
-        forwards = make_forwards(net, chosen)
+        self.policy, forwards = _prepared(net, engine, self.architecture)
         self._multiple = forwards.multiple
         self._tile_is_ours = engine.tile == "auto"
-        if chosen.overlap is None:
-            context = measured_context(forwards.fast, self.scale, forwards.multiple)
-            chosen = dataclasses.replace(chosen, overlap=context + BLEND)
-        self.policy: Policy = chosen
         self._guard = Guard(forwards, context=self._overlap)
         self._pace = _Pace()
 
@@ -153,6 +150,27 @@ class Upscaler:
                 )
             )
         return Grid(axes[0], axes[1], self.scale, self.policy.batch)
+
+
+def _prepared(
+    net: nn.Module, engine: EngineSettings, architecture: Architecture
+) -> tuple[Policy, Forwards]:
+    """What will be done and how, the network in place; on the CPU where a GPU has no room."""
+    chosen = policies.choose(policies.facts(), engine, architecture)
+    try:
+        forwards = make_forwards(net, chosen)
+        if chosen.overlap is None:
+            context = measured_context(forwards.fast, architecture.scale, forwards.multiple)
+            chosen = dataclasses.replace(chosen, overlap=context + BLEND)
+        return chosen, forwards
+    except Exception as error:
+        if chosen.device == "cpu" or not is_out_of_memory(error):
+            raise
+    text = f"{chosen.device} has no memory left for the network; using the CPU"
+    warnings.warn(text, RealesrWarning, stacklevel=3)
+    precision = "auto" if engine.precision == "fp16" else engine.precision
+    on_cpu = dataclasses.replace(engine, device="cpu", precision=precision)
+    return _prepared(net, on_cpu, architecture)
 
 
 def _turns(settings: UpscaleSettings) -> int:

@@ -70,6 +70,14 @@ def test_our_errors_are_one_line_and_their_code(
     assert err == "error: why\n"
 
 
+def test_memory_that_runs_out_anywhere_is_4(
+    boom: list[BaseException | int | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    boom[0] = MemoryError()
+    assert run_code() == 4
+    assert capsys.readouterr().err.startswith("error: not enough memory")
+
+
 def test_interrupt_is_130(
     boom: list[BaseException | int | None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,21 @@ def test_this_machine_has_facts():
     assert choose(found, EngineSettings("cpu"), COMPACT).device == "cpu"
 
 
+def test_a_card_that_gives_no_context_is_left_out(monkeypatch):
+    def memory(index):
+        if index == 0:
+            raise RuntimeError("CUDA error: out of memory")
+        return 5 * GIB, 8 * GIB
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", memory)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"card {index}")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 6))
+    found = [gpu for gpu in facts().gpus if gpu.device.startswith("cuda")]
+    assert [(gpu.device, gpu.free) for gpu in found] == [("cuda:1", 5 * GIB)]
+
+
 SIZES = [
     (UpscaleSettings(), (10, 20), (40, 80)),
     (UpscaleSettings(scale=2.5), (11, 20), (28, 50)),

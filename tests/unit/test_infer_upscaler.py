@@ -13,10 +13,11 @@ import torch
 from PIL import Image as Pillow
 
 from realesr_cli import upscale
-from realesr_cli.errors import Cancelled, ConfigError, UnsupportedImage
+from realesr_cli.errors import Cancelled, ConfigError, RealesrWarning, UnsupportedImage
 from realesr_cli.image.read import from_array, from_pil, read_image
 from realesr_cli.image.record import Image
-from realesr_cli.infer import api
+from realesr_cli.infer import api, policy
+from realesr_cli.infer import upscaler as module
 from realesr_cli.infer.estimate import Shape
 from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
 from realesr_cli.infer.upscaler import Upscaler
@@ -181,6 +182,34 @@ def test_the_process_keeps_its_threads_unless_asked():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("asked", "got"), [("fp16", "auto"), ("fp32", "fp32")])
+def test_a_gpu_without_room_for_the_network_gives_way_to_the_cpu(monkeypatch, asked, got):
+    card = policy.Gpu("cuda:0", "A card", 1 << 20, 8 << 30, (8, 0))
+    monkeypatch.setattr(policy, "facts", lambda: policy.Facts(gpus=(card,)))
+    usual = module.make_forwards
+
+    def full(net, chosen):
+        if chosen.device != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return usual(net, chosen)
+
+    monkeypatch.setattr(module, "make_forwards", full)
+    with pytest.warns(RealesrWarning, match="cuda:0 has no memory left"):
+        made = Upscaler(network(), EngineSettings(precision=asked))
+    plain = policy.choose(policy.Facts(), EngineSettings("cpu", got), CompactArchitecture(2, 2, 8))
+    assert (made.policy.device, made.policy.precision) == ("cpu", plain.precision)
+    assert made(Image(picture())).width == 104
+
+
+def test_other_errors_of_a_gpu_are_not_hidden(monkeypatch):
+    def broken(net, chosen):
+        raise RuntimeError("driver gone")
+
+    monkeypatch.setattr(module, "make_forwards", broken)
+    with pytest.raises(RuntimeError, match="driver gone"):
+        Upscaler(network())
 
 
 def test_deep_networks_measure_their_overlap():
