@@ -9,7 +9,7 @@ from realesr_cli.cli.terminal import Progress, say_warning
 
 if TYPE_CHECKING:
     from realesr_cli.train.config import TrainConfig
-    from realesr_cli.train.events import Event, StepDone, Validated
+    from realesr_cli.train.events import Event, Note, Saved, StageBegun, StepDone, Validated
     from realesr_cli.train.machine import Machine
     from realesr_cli.train.plan import Plan
     from realesr_cli.train.validate import Scores
@@ -34,7 +34,7 @@ class TrainConsole:
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        # By name, because the classes come with torch, which the help does without.
+        # By name, because importing the classes would import torch, which the help does without.
         handler = getattr(self, f"_{type(event).__name__}")
         handler(event)
 
@@ -47,15 +47,15 @@ class TrainConsole:
         if not self.quiet:
             self._bar.write(text)
 
-    def _StageBegun(self, event: Event) -> None:
+    def _StageBegun(self, event: StageBegun) -> None:
         self._means.clear()
         self._bar.close()
-        where = f" from step {event.step:,}" if event.step else ""  # type: ignore[union-attr]
+        where = f" from step {event.step:,}" if event.step else ""
         self.line(
-            f"stage {event.number} of {event.stages}: {event.stage}, "  # type: ignore[union-attr]
-            f"{event.iterations:,} steps{where}"  # type: ignore[union-attr]
+            f"stage {event.number} of {event.stages}: {event.stage}, "
+            f"{event.iterations:,} steps{where}"
         )
-        self._bar.relabel(event.stage)  # type: ignore[union-attr]
+        self._bar.relabel(event.stage)
 
     def _StepDone(self, event: StepDone) -> None:
         seconds = sum(event.seconds.values())
@@ -99,12 +99,12 @@ class TrainConsole:
             self.line(f"  since the run's start: PSNR {gain:+.3f} dB")
         self.line(f"  sample sheet: {event.sheet}")
 
-    def _Saved(self, event: Event) -> None:
-        self.line(f"saved {event.path}")  # type: ignore[union-attr]
+    def _Saved(self, event: Saved) -> None:
+        self.line(f"saved {event.path}")
 
-    def _Note(self, event: Event) -> None:
+    def _Note(self, event: Note) -> None:
         self._bar.close()
-        say_warning(event.text)  # type: ignore[union-attr]
+        say_warning(event.text)
 
     def _losses(self) -> str:
         return " ".join(f"{n} {self._means[n]:.4f}" for n in _SHOWN if n in self._means)

@@ -15,7 +15,7 @@ from realesr_cli.train.losses import PerceptualLoss
 from realesr_cli.train.state import new_discriminator, new_generator
 from realesr_cli.weights.fetch import ensure
 from realesr_cli.weights.files import read_state
-from realesr_cli.weights.open import open_model
+from realesr_cli.weights.open import OpenedModel, open_model
 from realesr_cli.weights.registry import Entry, cached, find, resolve
 from realesr_cli.weights.store import Report
 
@@ -31,7 +31,7 @@ def starting_generator(config: TrainConfig, report: Report | None = None) -> nn.
     opened = open_model(config.generator.init, report=report)
     wanted, found = config.architecture, opened.architecture
     if config.generator.adapt:
-        return _adapted(config, opened.net)
+        return _adapted(config, opened)
     if found.scale != config.scale:
         raise ConfigError(
             f"--init {config.generator.init} is a x{found.scale} network, but the run's scale is "
@@ -46,17 +46,17 @@ def starting_generator(config: TrainConfig, report: Report | None = None) -> nn.
     return opened.net
 
 
-def _adapted(config: TrainConfig, start: nn.Module) -> nn.Module:
+def _adapted(config: TrainConfig, start: OpenedModel) -> nn.Module:
     """A generator with all of another one's weights but the first layer's, which stays random.
 
     RRDB networks of scale 4, 2 and 1 differ in nothing else; RealESRNet x2 was started so.
     """
     net = new_generator(config)
-    own, given = net.state_dict(), start.state_dict()
+    own, given = net.state_dict(), start.net.state_dict()
     odd = _unlike(own, given)
     if odd - {_INPUT}:
         raise ConfigError(
-            f"--init {config.generator.init} is {start.architecture.describe()}, which differs "  # type: ignore[union-attr, operator]
+            f"--init {config.generator.init} is {start.architecture.describe()}, which differs "
             f"from {config.architecture.describe()} by more than {_INPUT}: generator.adapt "
             "cannot help"
         )
