@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -35,10 +37,11 @@ class Interrupt:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interrupt]:
+def interruptible(notice: str = "") -> Iterator[Interrupt]:
     """While inside, the first signal only sets the flag; the second acts as it usually does.
 
-    Outside the main thread, where Python takes no signals, the flag stays unset.
+    `notice` is told on stderr at the first signal. Outside the main thread, where Python takes no
+    signals, the flag stays unset.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
@@ -49,6 +52,10 @@ def interruptible() -> Iterator[Interrupt]:
     def note(number: int, frame: FrameType | None) -> None:
         interrupt.ask(number)
         signal.signal(number, usual[number])
+        if notice:
+            # Not through sys.stderr: the signal may have come in the middle of a write to it.
+            with suppress(OSError, ValueError):
+                os.write(sys.stderr.fileno(), f"\n{notice}\n".encode())
 
     for name in _SIGNALS:
         number = getattr(signal, name)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _AUTO_SCALE = 4.0
 """The factor of `--model auto` where none is given."""
 
+_STOPPING = "stopping when the tile in work is done; the same signal again stops at once"
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -297,7 +299,7 @@ def _run(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
         max_pixels=request.run.max_pixels,
         fail_fast=request.run.fail_fast,
     )
-    with interruptible() as interrupt:
+    with interruptible("" if request.style.quiet else _STOPPING) as interrupt:
         hooks = batch.Hooks(console.started, console.tiles, console.finished, interrupt.asked)
         records = batch.run(plan.jobs, upscaler, settings, hooks)
     code = interrupt.exit_code if interrupt.asked() else exit_code(records)

@@ -87,6 +87,7 @@ def test_an_interrupted_run_leaves_only_whole_pictures(shell: Shell, tiny: Path)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
+    assert err.decode().count("stopping when the tile in work is done") == 1
     assert "stopped" in err.decode()
     assert "Traceback" not in err.decode()
     assert _parts() == []
