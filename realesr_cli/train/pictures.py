@@ -142,10 +142,10 @@ def pair_by_name(
 ) -> list[tuple[Path, Path]]:
     """Partners by subfolder and name without extension, prefix and suffix apart.
 
-    DatasetError names the files that have no partner on either side.
+    DatasetError names the files that have no partner on either side, or more than one.
     """
-    wanted = {_key(path, roots[0], prefix, suffix): path for path in gt}
-    given = {_key(path, roots[1], "", ""): path for path in lq}
+    wanted = _by_key(gt, roots[0], prefix, suffix)
+    given = _by_key(lq, roots[1], "", "")
     lonely = [str(wanted[k].relative_to(roots[0])) for k in wanted if k not in given]
     extra = [str(given[k].relative_to(roots[1])) for k in given if k not in wanted]
     if lonely or extra:
@@ -159,6 +159,20 @@ def pair_by_name(
             "the extension and data.lq_prefix / data.lq_suffix (as in lq_suffix=x4)"
         )
     return [(path, given[key]) for key, path in wanted.items()]
+
+
+def _by_key(
+    paths: Sequence[Path], root: Path, prefix: str, suffix: str
+) -> dict[tuple[str, ...], Path]:
+    found: dict[tuple[str, ...], Path] = {}
+    for path in paths:
+        other = found.setdefault(_key(path, root, prefix, suffix), path)
+        if other is not path:
+            raise DatasetError(
+                f"{path} and {other.name} differ in their extension only, so which one belongs to "
+                "a pair is not certain: rename or remove one"
+            )
+    return found
 
 
 def _key(path: Path, root: Path, prefix: str, suffix: str) -> tuple[str, ...]:

@@ -92,6 +92,16 @@ def test_pairs_that_do_not_match_are_named(tmp_path: Path) -> None:
     assert "lq_suffix" in message
 
 
+def test_pairs_of_two_files_that_differ_in_their_extension_only_are_refused(
+    tmp_path: Path,
+) -> None:
+    one, two = [tmp_path / "a" / "0.png"], [tmp_path / "b" / n for n in ("0.jpg", "0.png")]
+    for gt, lq in ((one, two), (two, one)):
+        roots = (gt[0].parent, lq[0].parent)
+        with pytest.raises(DatasetError, match=r"0\.png and 0\.jpg differ in their extension only"):
+            pair_by_name(gt, lq, roots=roots, prefix="", suffix="")
+
+
 def test_pairs_that_are_not_to_scale_are_named(tmp_path: Path) -> None:
     gt = folder(tmp_path / "gt", "1.png", width=32, height=24)
     lq = folder(tmp_path / "lq", "1.png", width=16, height=12)

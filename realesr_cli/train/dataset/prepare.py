@@ -33,19 +33,12 @@ from realesr_cli.ops.resize import resize
 from realesr_cli.settings import to_plain
 from realesr_cli.train.dataset.plan import Piece, Size, Source, pieces
 from realesr_cli.train.dataset.settings import PrepareSettings
+from realesr_cli.train.pictures import LeftOut
 
 Report = Callable[[int, int], None]
 
 SETTINGS_FILE = "prepared.json"
 """Written into the folder made, so that one folder never mixes two ways of making it."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A picture of which nothing was made, and why."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True)
