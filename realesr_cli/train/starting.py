@@ -113,9 +113,9 @@ _INPUT = "conv_first.weight"
 """The one tensor in which RRDB networks of different scales differ."""
 
 WAYS_OUT = (
-    "Ways out: `realesr models pull vgg19` where there is a network, then copy the file and give "
-    "it as --set perceptual.weights=FILE; --set perceptual.backbone=squeezenet1_1 with its own "
-    "perceptual.weights; or --set perceptual.weight=0 to train without it"
+    "Ways out: a copy of the file as --set perceptual.weights=FILE; the stand-in of "
+    "docs/training.md, --set perceptual.backbone=squeezenet1_1 with its own perceptual.weights; "
+    "--set perceptual.weight=0, to train without it"
 )
 
 
