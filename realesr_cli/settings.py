@@ -269,14 +269,6 @@ def parse_override(text: str) -> dict[str, Any]:
     return value
 
 
-def override(settings: T, assignments: Sequence[str]) -> T:
-    """A copy of settings with `a.b=c` assignments applied in order."""
-    data = to_plain(settings)
-    for text in assignments:
-        data = merge(data, parse_override(text))
-    return from_plain(type(settings), data)
-
-
 def read_toml(path: Path) -> dict[str, Any]:
     """Plain data of a TOML file; ConfigError names the file and line where it is malformed."""
     try:

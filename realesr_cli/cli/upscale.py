@@ -322,7 +322,8 @@ def _preview(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
     elif located.path is not None:
         net = load_model(located.path)
     else:
-        # Costs depend on the shape of the network alone, so nothing is fetched.
+        # Costs depend on the shape of the network, and by a few percent on the overlap that
+        # would be measured on the real weights, so nothing is fetched.
         assert entry is not None
         assert entry.architecture is not None
         net = architecture_from_plain(entry.architecture).build().eval()

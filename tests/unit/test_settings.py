@@ -15,7 +15,6 @@ from realesr_cli.settings import (
     from_plain,
     merge,
     option,
-    override,
     parse_override,
     read_toml,
     to_plain,
@@ -110,17 +109,6 @@ def test_settings_made_in_python_are_as_strict():
 )
 def test_overrides_are_toml_values(text, expected):
     assert parse_override(text) == expected
-
-
-def test_override_changes_one_leaf():
-    whole = from_plain(Whole, FULL)
-    changed = override(whole, ["part.rate=0.125", "count=auto"])
-    assert changed.part.rate == 0.125
-    assert changed.part.kind == "green"
-    assert changed.count == "auto"
-    assert whole.part.rate == 1.0
-    with pytest.raises(ConfigError, match="did you mean 'rate'"):
-        override(whole, ["part.rte=1"])
 
 
 @pytest.mark.parametrize("text", ["a", "=1", "a..b=1"])
