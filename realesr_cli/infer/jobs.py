@@ -109,7 +109,7 @@ def make_plan(
     _refuse_inputs(jobs)
     _refuse_folders(jobs)
     if not rules.overwrite:
-        jobs = _with_finished(jobs, left_out, report)
+        jobs = _with_finished(jobs, report)
     refuse_unwritable(job.target for job in jobs if job.open)
     return Plan(tuple(jobs), left_out)
 
@@ -285,17 +285,12 @@ def refuse_unwritable(targets: Iterable[Path | None]) -> None:
             ) from None
 
 
-def _with_finished(
-    jobs: Sequence[Job],
-    left_out: Sequence[Source],
-    report: Callable[[int, int], None] | None,
-) -> list[Job]:
+def _with_finished(jobs: Sequence[Job], report: Callable[[int, int], None] | None) -> list[Job]:
     """The jobs, those marked whose result exists whole and in the right size.
 
-    A result that is damaged or of another size is made again, except where a whole picture of
-    another size was found among the inputs: it may be somebody's original.
+    A damaged result is made again. A whole picture of another size is nobody's unfinished result:
+    the job fails, since it may be the only copy of something else.
     """
-    originals = {_identity(s.path) for s in left_out if s.path is not None}
     there = [j.target for j in jobs if j.error is None and j.target is not None]
     there = [t for t in there if t.is_file()]
     sizes: dict[Path, tuple[int, int] | None] = {}
@@ -303,16 +298,16 @@ def _with_finished(
         sizes[path] = whole_size(path)
         if report is not None:
             report(done, len(there))
-    return [_checked(job, sizes, originals) for job in jobs]
+    return [_checked(job, sizes) for job in jobs]
 
 
-def _checked(job: Job, sizes: dict[Path, tuple[int, int] | None], originals: set[str]) -> Job:
+def _checked(job: Job, sizes: dict[Path, tuple[int, int] | None]) -> Job:
     if job.error is not None or job.target is None:
         return job
     size = sizes.get(job.target)
     if size == (job.out_height, job.out_width):
         return replace(job, finished=True)
-    if size is not None and _identity(job.target) in originals:
+    if size is not None:
         text = (
             f"{job.target}: is there already with {size[1]}x{size[0]} pixels instead of "
             f"{job.out_width}x{job.out_height}; --overwrite replaces it, -o writes elsewhere"

@@ -160,8 +160,13 @@ def _from_address(
 
 
 def _ways_out(entry: Entry, what: str) -> str:
-    return (
+    carried = (
         f"{entry.name} {what}: on a connected machine run `realesr models pull {entry.name}` and "
-        f"here `realesr models import {entry.file}`, or choose a cached model "
-        "(`realesr models list`), or give a path with --model FILE"
+        f"here `realesr models import {entry.file}`"
+    )
+    if entry.kind != "generator":
+        return carried
+    return (
+        f"{carried}, or choose a cached model (`realesr models list`), or give a path with "
+        "--model FILE"
     )

@@ -130,7 +130,9 @@ def _located_entry(entry: Entry) -> LocatedModel:
 def _run_file(folder: Path) -> Path:
     path = folder / RUN_FILE
     if not path.is_file():
-        raise CheckpointFormat(f"{folder}: a folder without {RUN_FILE}, so no training run")
+        raise CheckpointFormat(
+            f"{folder}: a folder without {RUN_FILE}: no training run, or one that has not saved yet"
+        )
     return path
 
 

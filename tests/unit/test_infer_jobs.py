@@ -261,6 +261,16 @@ def test_an_original_that_looks_like_a_result_is_not_replaced(here: Path):
     assert job.error is None
 
 
+def test_another_picture_at_the_output_is_not_replaced(here: Path):
+    """`-o` may name a picture that has nothing to do with this one."""
+    _picture("in/a.png")
+    _picture("holiday.png", 99, 99)
+    (job,) = _plan("in/a.png", output="holiday.png").jobs
+    assert "--overwrite replaces it" in str(job.error)
+    (job,) = _plan("in/a.png", output="holiday.png", overwrite=True).jobs
+    assert job.error is None
+
+
 def test_the_tree_is_mirrored(here: Path):
     _picture("in/a.png")
     _picture("in/s/t/a.png")
