@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from machine import processor
 from torch import Tensor
 
 from realesr_cli.degrade import noise
@@ -193,15 +193,6 @@ def timed(function, recipes: Sequence[Recipe], gt: Tensor) -> tuple[Tensor, Time
     began, spent = time.perf_counter(), time.process_time()
     result = function(recipes, gt)
     return result, (time.perf_counter() - began, time.process_time() - spent)
-
-
-def processor() -> str:
-    """The processor's name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
 
 
 def main() -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from machine import processor
 from PIL import Image
 
 from realesr_cli.train.config import TrainConfig
@@ -96,7 +96,7 @@ def summary(times: Rows, losses: Rows, config: TrainConfig, machine: Machine) ->
         "batch": config.data.batch,
         "patch": config.data.patch,
         "machine": machine_text(machine),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "steps": len(times),
         "seconds_per_step": round(step, 4),

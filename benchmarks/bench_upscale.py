@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from machine import processor
 
 from realesr_cli.image.read import from_array
 from realesr_cli.infer.policy import facts
@@ -94,15 +94,6 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "overlap": upscaler.policy.overlap,
         "threads": torch.get_num_threads(),
     }
-
-
-def processor() -> str:
-    """The processor's name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import threading
 import torch
 from torch import Tensor, nn
 
-from realesr_cli.infer.fused import fuse
+from realesr_cli.infer.fused import fuse, fused_available
 from realesr_cli.infer.guard import Forward, Forwards
 from realesr_cli.infer.policy import Policy
 
@@ -29,7 +29,7 @@ def make_forwards(net: nn.Module, policy: Policy) -> Forwards:
 
 
 def _forward(net: nn.Module, device: str, dtype: torch.dtype, backend: str) -> Forward:
-    if backend == "fused":
+    if backend == "fused" and fused_available():
         fused = fuse(net, dtype)
         if fused is not None:
             return fused

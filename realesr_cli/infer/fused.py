@@ -12,9 +12,10 @@ bf16 has 8 significant bits, which is not enough for a picture of 256 levels.
 
 from __future__ import annotations
 
+import copy
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ from realesr_cli.nets.rrdbnet import (
     RRDBNet,
     unshuffle_any_size,
 )
+
+N = TypeVar("N", bound=nn.Module)
 
 STRIP_BYTES = 6 * 1024 * 1024
 """Features of one strip: what the caches of a few cores keep. Measured flat from 4 to 12 MiB."""
@@ -293,9 +296,16 @@ def _activation(layer: nn.Module, dtype: torch.dtype) -> tuple[float | None, Ten
 
 
 def fuse(net: nn.Module, dtype: torch.dtype) -> FusedRRDBNet | FusedCompact | None:
-    """The network as a fused Forward in fp32 or bf16, or None for one that has no such form."""
+    """The network as a fused Forward in fp32 or bf16, or None for one that has no such form.
+
+    The weights are those of now: what happens to `net` later, or where it lives, has no effect.
+    """
     if isinstance(net, RRDBNet) and not net.architecture.plus:
-        return FusedRRDBNet(net, dtype)
+        return FusedRRDBNet(_frozen(net), dtype)
     if isinstance(net, Compact):
-        return FusedCompact(net, dtype)
+        return FusedCompact(_frozen(net), dtype)
     return None
+
+
+def _frozen(net: N) -> N:
+    return copy.deepcopy(net).to("cpu", torch.float32).eval().requires_grad_(False)

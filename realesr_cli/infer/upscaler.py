@@ -73,13 +73,14 @@ class Upscaler:
 
         Raises Cancelled when `cancel()` turns true between tiles, OutOfMemory when nothing helps.
         """
-        planned = self.estimate(Shape.of(image), settings)
+        shape = Shape.of(image)
+        planned = self.estimate(shape, settings)
         grid = self._grid((image.height, image.width), settings)
         hooks = _hooks(planned, report, cancel)
         began = time.perf_counter()
         alpha = self._alpha(image, settings, grid, hooks)
         pixels = image.pixels
-        if image.alpha is not None and constant_alpha(image.alpha) is None:
+        if image.alpha is not None and shape.alpha:
             pixels = bleed(pixels, image.alpha)
         curve = tone_curve(image.icc)
         look = Look(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from realesr_cli.infer import fused
+from realesr_cli.infer import backends, fused
 from realesr_cli.infer.fused import fuse, fused_available
+from realesr_cli.infer.policy import Policy
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture, standard_architecture
 
@@ -63,6 +64,30 @@ def test_the_network_is_left_as_it_was():
     before = {k: v.clone() for k, v in net.state_dict().items()}
     fuse(net, torch.bfloat16)(torch.rand(1, 3, 8, 8))
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURES[0], ARCHITECTURES[6]])
+def test_later_changes_of_the_network_have_no_effect(architecture):
+    """A network that trains on, or moves, while its fused form is in use."""
+    net = network(architecture).bfloat16()
+    forward = fuse(net, torch.float32)
+    x = torch.rand(1, 3, 9, 11)
+    before = forward(x)
+    for parameter in net.parameters():
+        parameter.data.zero_()
+    assert torch.equal(forward(x), before)
+
+
+def test_the_cpu_fallback_needs_no_fused_operators(monkeypatch):
+    """A GPU machine whose processor lacks them still ends on the CPU, by the module."""
+    monkeypatch.setattr(backends, "fused_available", lambda: False)
+    monkeypatch.setattr(backends, "fuse", lambda *_: pytest.fail("must not be tried"))
+    net = network(ARCHITECTURES[0])
+    policy = Policy("meta", "fp32", "torch", 64, 8, 1, 1)
+    forwards = backends.make_forwards(net, policy)
+    x = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(forwards.cpu(x), net(x))
 
 
 def test_networks_without_a_fused_form():
