@@ -27,12 +27,16 @@ ROWS = {
     "infer": 5,
     "compat": 6,
     "train": 6,
+    "evaluate": 6,
     "cli": 7,
     "__init__": 8,
     "__main__": 8,
 }
 
-STRANGERS = {("image", "ops"), ("nets", "degrade"), ("weights", "metrics")}
+STRANGERS = {
+    ("image", "ops"), ("nets", "degrade"), ("weights", "metrics"),
+    ("train", "evaluate"), ("train", "compat"), ("evaluate", "compat"),
+}  # fmt: skip
 """Parts of one row that do not know each other."""
 
 NEVER = {("infer", "degrade"), ("infer", "train"), ("compat", "train"), ("compat", "degrade")}
@@ -44,11 +48,17 @@ HOMES = {
     "platformdirs": {"weights"},
     "safetensors": {"weights", "train"},
     "cv2": {"image", "infer"},
-    "PIL": {"image", "degrade"},
-    "torch": {"ops", "nets", "degrade", "weights", "metrics", "infer", "train", "compat"},
+    "PIL": {"image", "degrade", "evaluate", "train"},
+    "torch": {
+        "ops", "nets", "degrade", "weights", "metrics", "infer", "train", "compat", "evaluate",
+    },
     "numpy": {
         "image", "ops", "nets", "degrade", "weights", "metrics", "infer", "train", "compat", "cli",
+        "evaluate",
     },
+    "lpips": {"metrics"},
+    "onnx": {"infer"},
+    "onnxruntime": {"infer"},
     "tensorboard": {"train"},
 }  # fmt: skip
 """Which parts may import a library, at top level or inside a function."""

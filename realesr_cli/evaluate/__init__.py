@@ -1,0 +1,1 @@
+"""Judging models: sets of pictures, tables of scores, pages and sheets to compare by eye."""
