@@ -1,0 +1,152 @@
+"""NIQE, a score of naturalness that needs no reference picture: lower is better.
+
+Source: Mittal, Soundararajan and Bovik 2013, "Making a 'completely blind' image quality analyzer",
+in the form that super-resolution papers report (luma rounded, blocks of 96 pixels, every block
+counted). The statistics of natural pictures it compares with are in data/, with their licence.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from realesr_cli.metrics.reference import eight_bits, matlab_luma
+from realesr_cli.ops.resize import imresize
+
+BLOCK = 96
+"""Side in pixels of the blocks whose statistics are taken; half of it at the second scale."""
+WINDOW, SIGMA = 7, 7 / 6
+SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
+"""Neighbours (down, right) whose products are looked at."""
+
+Array = NDArray[np.float64]
+
+
+def niqe(picture: Tensor, *, crop: int = 0) -> float:
+    """Distance of a picture's statistics from those of natural pictures; about 2 to 12.
+
+    picture: (C, H, W) or (1, C, H, W), RGB or gray in [0, 1]. `crop` pixels are left out on each
+    side. The picture is cropped to whole blocks of 96x96; ValueError when that leaves fewer than
+    two, since a single block has no covariance.
+    """
+    luma = _luma(picture, crop)
+    features = np.concatenate(
+        [
+            block_features(luma, BLOCK),
+            block_features(imresize(luma / 255, 0.5) * 255, BLOCK // 2),
+        ],
+        axis=1,
+    )
+    return _distance(features)
+
+
+def _luma(picture: Tensor, crop: int) -> Tensor:
+    """(1, 1, H, W) float64, whole numbers on 16..235, of whole blocks."""
+    image = eight_bits(picture.squeeze(0) if picture.ndim == 4 else picture)
+    height, width = image.shape[-2:]
+    rows, columns = (height - 2 * crop) // BLOCK, (width - 2 * crop) // BLOCK
+    if crop < 0 or min(rows, columns) < 1 or rows * columns < 2:
+        raise ValueError(
+            f"NIQE needs two blocks of {BLOCK}x{BLOCK} pixels or more; "
+            f"{height}x{width} with a crop of {crop} has fewer"
+        )
+    image = image[:, crop : crop + rows * BLOCK, crop : crop + columns * BLOCK]
+    return matlab_luma(image).round().unsqueeze(0)
+
+
+def block_features(luma: Tensor, side: int) -> Array:
+    """(blocks, 18): the shape of the normalised pixels and of four products of neighbours.
+
+    luma: (1, 1, H, W) on 0..255, H and W multiples of `side`. A feature of a flat block is NaN.
+    """
+    normal = normalised(luma)[0, 0].numpy()
+    height, width = normal.shape
+    blocks = normal.reshape(height // side, side, width // side, side).swapaxes(1, 2)
+    blocks = blocks.reshape(-1, side, side)
+    alpha, left, right = asymmetric_gaussian(blocks)
+    columns = [alpha, (left + right) / 2]
+    for shift in SHIFTS:
+        products = blocks * np.roll(blocks, shift, axis=(1, 2))
+        alpha, left, right = asymmetric_gaussian(products)
+        columns += [alpha, (right - left) * _mean_factor(alpha), left, right]
+    return np.stack(columns, axis=1)
+
+
+def normalised(luma: Tensor) -> Tensor:
+    """(1, 1, H, W) less its local mean, over its local deviation plus one (equation 1)."""
+    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
+    window = window / window.sum()
+
+    def blur(x: Tensor) -> Tensor:
+        half = WINDOW // 2
+        x = F.pad(x, (half, half, half, half), mode="replicate")
+        return F.conv2d(F.conv2d(x, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+
+    mean = blur(luma)
+    deviation = (blur(luma**2) - mean**2).abs().sqrt()
+    return (luma - mean) / (deviation + 1)
+
+
+def asymmetric_gaussian(blocks: Array) -> tuple[Array, Array, Array]:
+    """Shape and left and right scale of an asymmetric generalised Gaussian, for each block.
+
+    Matched by moments, the shape to the nearest of a grid of 9801 (Lasmar et al. 2009). NaN where
+    a block has no values on one side.
+    """
+    flat = blocks.reshape(len(blocks), -1)
+    squares = flat**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left = np.sqrt((squares * (flat < 0)).sum(1) / (flat < 0).sum(1))
+        right = np.sqrt((squares * (flat > 0)).sum(1) / (flat > 0).sum(1))
+        ratio = left / right
+        moment = np.abs(flat).mean(1) ** 2 / squares.mean(1)
+        wanted = moment * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
+    shapes, moments, scales = _shape_grid()
+    nearest = np.array([int(np.abs(moments - value).argmin()) for value in wanted])
+    alpha = np.where(np.isnan(wanted), np.nan, shapes[nearest])
+    scale = scales[nearest]
+    return alpha, left * scale, right * scale
+
+
+@cache
+def _shape_grid() -> tuple[Array, Array, Array]:
+    """Shapes 0.2 to 10, the ratio of moments of each, and the deviation's factor to the scale."""
+    shapes = np.arange(200, 10001) / 1000
+    one, two, three = (_log_gamma(k / shapes) for k in (1, 2, 3))
+    return shapes, np.exp(2 * two - one - three), np.exp((one - three) / 2)
+
+
+def _mean_factor(alpha: Array) -> Array:
+    return np.exp(_log_gamma(2 / alpha) - _log_gamma(1 / alpha))
+
+
+def _log_gamma(x: Array) -> Array:
+    return np.asarray(torch.lgamma(torch.from_numpy(np.ascontiguousarray(x))).numpy())
+
+
+def _distance(features: Array) -> float:
+    """Between the Gaussian of these features and that of natural pictures (equation 10)."""
+    mean, covariance = pristine()
+    own_mean = np.nanmean(features, axis=0)
+    whole = features[~np.isnan(features).any(axis=1)]
+    if len(whole) < 2:
+        raise ValueError("NIQE: fewer than two blocks of the picture have any detail")
+    own_covariance = np.cov(whole, rowvar=False)
+    inverse = np.linalg.pinv((covariance + own_covariance) / 2)
+    difference = mean - own_mean
+    return float(np.sqrt(difference @ inverse @ difference))
+
+
+@cache
+def pristine() -> tuple[Array, Array]:
+    """Mean (36) and covariance (36, 36) of the features of 125 natural pictures."""
+    with (files("realesr_cli.metrics") / "data" / "niqe_pristine.npz").open("rb") as file:
+        stored = np.load(file, allow_pickle=False)
+        return stored["mu_pris_param"].reshape(-1), stored["cov_pris_param"]
