@@ -67,8 +67,8 @@ def block_features(luma: Tensor, side: int) -> Array:
     """
     normal = normalised(luma)[0, 0].numpy()
     height, width = normal.shape
-    blocks = normal.reshape(height // side, side, width // side, side).swapaxes(1, 2)
-    blocks = blocks.reshape(-1, side, side)
+    tiled = normal.reshape(height // side, side, width // side, side).swapaxes(1, 2)
+    blocks = tiled.reshape(-1, side, side)
     alpha, left, right = asymmetric_gaussian(blocks)
     columns = [alpha, (left + right) / 2]
     for shift in SHIFTS:
