@@ -40,6 +40,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "realesr_cli.cli.degrade:degrade_command",
         "Make a photo worse as training does.",
     ),
+    "evaluate": (
+        "realesr_cli.cli.evaluate:evaluate_command",
+        "Judge models by numbers on a folder of pictures.",
+    ),
     "dataset": (
         "realesr_cli.cli.dataset:dataset_group",
         "Look over training pictures, and make training files of them.",

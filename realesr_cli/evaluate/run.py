@@ -1,0 +1,370 @@
+"""`evaluate`: pictures enlarged by several models and by bicubic, and the scores of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from realesr_cli import __version__
+from realesr_cli.errors import ConfigError, RealesrError
+from realesr_cli.evaluate import sets
+from realesr_cli.evaluate.pictures import (
+    BICUBIC,
+    Pixels,
+    Shrink,
+    bicubic,
+    read_pixels,
+    shrinker,
+    to_tensor,
+)
+from realesr_cli.evaluate.scores import Metric, Score, chosen, scorer
+from realesr_cli.evaluate.sets import Failure, Measured, PictureSet
+from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.image.record import Image
+from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
+from realesr_cli.infer.upscaler import Upscaler
+from realesr_cli.settings import to_plain
+from realesr_cli.weights.open import open_model
+
+_USUAL = JudgeSettings()
+
+Report = Callable[[int, int], None]
+"""report(done, total), in pictures times rows of the table."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network in the table, and what it is called there."""
+
+    name: str
+    upscaler: Upscaler
+
+    def facts(self) -> dict[str, Any]:
+        """What it is and what it runs on, as plain data."""
+        policy = self.upscaler.policy
+        return {
+            "architecture": to_plain(self.upscaler.architecture),
+            "scale": self.upscaler.scale,
+            "device": policy.device,
+            "precision": policy.precision,
+            "backend": policy.backend,
+        }
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one picture by one method, in the order of the columns; None: has none."""
+
+    picture: str
+    method: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of methods on the same pictures; what failed is in no row of any method."""
+
+    metrics: tuple[Metric, ...]
+    methods: tuple[str, ...]
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    settings: Mapping[str, Any]
+    """How the numbers were made, as plain data."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Names of the pictures that were judged."""
+        return tuple(dict.fromkeys(row.picture for row in self.rows))
+
+    def mean(self, method: str, metric: str) -> float | None:
+        """Of one column over all pictures that have that score; None where none has."""
+        at = [m.key for m in self.metrics].index(metric)
+        return self.metrics[at].mean([r.values[at] for r in self.rows if r.method == method])
+
+
+def contenders(
+    models: Sequence[str | Path | Upscaler | Contender],
+    engine: EngineSettings = EngineSettings(precision="fp32"),
+    *,
+    offline: bool | None = None,
+    report: Report | None = None,
+) -> tuple[Contender, ...]:
+    """Networks ready for the table, each under a name of its own.
+
+    Raises what `open_model` and `Upscaler` raise, and ConfigError for a model given twice.
+    """
+    found: list[Contender] = []
+    names: list[tuple[str, str]] = []
+    for model in models:
+        if isinstance(model, Contender):
+            names.append((model.name, model.name))
+            found.append(model)
+        elif isinstance(model, Upscaler):
+            names.append((model.architecture.kind, f"{model.architecture.kind} {len(found) + 1}"))
+            found.append(Contender("", model))
+        else:
+            opened = open_model(model, offline=offline, report=report)
+            names.append((opened.name, str(model)))
+            found.append(Contender("", Upscaler(opened.net, engine)))
+    short = [name for name, _ in names]
+    unique = [name if short.count(name) == 1 else long for name, long in names]
+    _refuse_twice(unique)
+    return tuple(Contender(n, c.upscaler) for n, c in zip(unique, found, strict=True))
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{twice} is in the table twice: each row needs a name of its own")
+
+
+def evaluate(
+    which: SetSettings,
+    models: Sequence[str | Path | Upscaler | Contender] = (),
+    *,
+    outputs: Mapping[str, Path] | None = None,
+    settings: JudgeSettings = _USUAL,
+    engine: EngineSettings = EngineSettings(precision="fp32"),
+    report: Report | None = None,
+) -> Evaluation:
+    """Judge models, and pictures made by other tools, on a set of pictures.
+
+    `which` names ground truths and small pictures, or either; `models` are names, files, runs or
+    networks in use; `outputs` are folders of finished pictures by the name of their row. Plain
+    bicubic is the first row wherever there are small pictures. Without ground truths only the
+    scores that need none are given.
+
+    Numbers are those of 8-bit pictures. A picture that cannot be read or made is left out for all
+    methods and stands in `failures`. Raises ConfigError for models of different scale and for
+    settings that contradict each other, DatasetError for pictures that do not match, and what
+    opening a model raises.
+    """
+    folders = {} if outputs is None else dict(outputs)
+    ready = contenders(models, engine)
+    scale = common_scale(ready, which.scale)
+    columns = chosen(settings.metrics, settings.channel, with_gt=which.gt is not None)
+    _check_inputs(which, ready, folders)
+    items, notes = sets.find(which, folders)
+    pictures = sets.measure(items, scale)
+    small = which.lq is not None or which.degrade is not None
+    methods = (*((BICUBIC,) if small else ()), *(c.name for c in ready), *folders)
+    _refuse_twice(methods)
+    crop = _crop(settings, pictures, which)
+    work = _Work(
+        methods=methods,
+        contenders=ready,
+        scores=tuple(scorer(metric, crop) for metric in columns),
+        shrink=_shrink(which, pictures),
+        scale=pictures.scale,
+        save=_Keeper(settings, methods[: len(methods) - len(folders)], pictures),
+    )
+    rows, failures = _judge_all(work, pictures, report)
+    return Evaluation(
+        metrics=columns,
+        methods=methods,
+        rows=tuple(rows),
+        failures=(*pictures.failures, *failures),
+        settings=_facts(which, settings, pictures, crop, ready),
+        notes=(*notes, *_gaps(columns, rows)),
+    )
+
+
+def common_scale(models: Sequence[Contender], wanted: int | None) -> int | None:
+    """The scale of all models; ConfigError names those that differ, among them or from `wanted`."""
+    scales = {model.upscaler.scale for model in models}
+    told = ", ".join(f"{model.name} x{model.upscaler.scale}" for model in models)
+    if len(scales) > 1:
+        raise ConfigError(
+            f"models of different scale have no place in one table: {told}. Evaluate them apart"
+        )
+    if wanted is not None and scales - {wanted}:
+        raise ConfigError(f"--scale {wanted}, but the models are: {told}")
+    return scales.pop() if scales else wanted
+
+
+def _check_inputs(
+    which: SetSettings, models: Sequence[Contender], outputs: Mapping[str, Path]
+) -> None:
+    if models and which.lq is None and which.degrade is None:
+        raise ConfigError(
+            "the models have nothing to enlarge: give small pictures with --lq, or --degrade "
+            "bicubic to make them from the ground truths"
+        )
+    if not outputs and which.lq is None and which.degrade is None:
+        raise ConfigError(
+            "nothing to judge: give --lq or --degrade with models (-m), or finished pictures "
+            "(a folder, or --outputs NAME=FOLDER)"
+        )
+
+
+def _crop(settings: JudgeSettings, pictures: PictureSet, which: SetSettings) -> int:
+    if settings.crop is not None:
+        return settings.crop
+    if pictures.scale is not None:
+        return pictures.scale
+    if which.gt is None:
+        return 0
+    raise ConfigError(
+        "nothing tells the scale, and with it the border that is left out: give --scale or --crop"
+    )
+
+
+def _shrink(which: SetSettings, pictures: PictureSet) -> Shrink | None:
+    if which.degrade is None:
+        return None
+    if pictures.scale is None:
+        raise ConfigError("--degrade without a model: give --scale")
+    return shrinker(which.degrade, pictures.scale, which.seed)
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """Writes what is made into the folder for it, if there is one."""
+
+    settings: JudgeSettings
+    methods: tuple[str, ...]
+    pictures: PictureSet
+
+    def __post_init__(self) -> None:
+        """ConfigError where files would be replaced unasked, before any work is done."""
+        if self.settings.save is None or self.settings.overwrite:
+            return
+        for method in self.methods:
+            for picture in self.pictures.pictures:
+                path = self.path(method, picture.item.name)
+                if path.exists():
+                    raise ConfigError(f"{path} is there already: --overwrite replaces it")
+
+    def path(self, method: str, name: str) -> Path:
+        """Where a picture goes; a method's name may not lead out of the folder."""
+        assert self.settings.save is not None
+        safe = method.strip("./\\").replace("/", "_").replace("\\", "_").replace(":", "_")
+        return self.settings.save / safe / f"{name}.png"
+
+    def keep(self, method: str, name: str, pixels: Pixels) -> None:
+        """Write one picture; raises ImageWriteError."""
+        if self.settings.save is None or method not in self.methods:
+            return
+        path = self.path(method, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image(pixels).save(path)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done with each picture."""
+
+    methods: tuple[str, ...]
+    contenders: tuple[Contender, ...]
+    scores: tuple[Score, ...]
+    shrink: Shrink | None
+    scale: int | None
+    save: _Keeper
+    upscale: UpscaleSettings = field(default_factory=UpscaleSettings)
+
+
+def _judge_all(
+    work: _Work, pictures: PictureSet, report: Report | None
+) -> tuple[list[Row], list[Failure]]:
+    rows: list[Row] = []
+    failures: list[Failure] = []
+    each = len(work.methods)
+    total = each * len(pictures.pictures)
+    for number, picture in enumerate(pictures.pictures):
+
+        def step(done: int, before: int = number * each) -> None:
+            if report is not None:
+                report(before + done, total)
+
+        step(0)
+        try:
+            rows += _judge(work, picture, step)
+        except RealesrError as error:
+            failures.append(Failure(picture.item.name, str(error)))
+        step(each)
+    return rows, failures
+
+
+def _judge(work: _Work, picture: Measured, step: Callable[[int], None]) -> list[Row]:
+    """All rows of one picture. Raises the RealesrError that makes it impossible."""
+    name = picture.item.name
+    gt = None if picture.item.gt is None else read_pixels(picture.item.gt)
+    if gt is not None and picture.gt is not None:
+        gt = gt[: picture.gt[0], : picture.gt[1]]
+    target = None if gt is None else to_tensor(gt)
+    rows = []
+    for done, (method, pixels) in enumerate(
+        zip(work.methods, _made(work, picture, gt), strict=True), 1
+    ):
+        if gt is not None:
+            pixels = pixels[: gt.shape[0], : gt.shape[1]]
+        work.save.keep(method, name, pixels)
+        values = tuple(_value(score, to_tensor(pixels), target) for score in work.scores)
+        rows.append(Row(name, method, values))
+        step(done)
+    return rows
+
+
+def _made(work: _Work, picture: Measured, gt: Pixels | None) -> Any:
+    """The picture by each method, in their order, each made when it is asked for."""
+    small = None
+    if picture.item.lq is not None:
+        small = read_pixels(picture.item.lq)
+    elif work.shrink is not None:
+        assert gt is not None
+        small = work.shrink(gt, picture.item.name)
+    if small is not None:
+        assert work.scale is not None
+        yield bicubic(small, work.scale)
+        for contender in work.contenders:
+            yield contender.upscaler(Image(small), work.upscale).pixels
+    for path in picture.item.outputs:
+        yield read_pixels(path)
+
+
+def _value(score: Score, picture: Tensor, gt: Tensor | None) -> float | None:
+    try:
+        return score(picture, gt)
+    except ValueError:  # Too small for this score; the table says how many were.
+        return None
+
+
+def _gaps(columns: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
+    """Which scores some pictures do not have."""
+    notes = []
+    for at, metric in enumerate(columns):
+        without = {row.picture for row in rows if row.values[at] is None}
+        if without:
+            notes.append(
+                f"{metric.title}: {len(without)} of {len({r.picture for r in rows})} pictures are "
+                f"too small for it: {sets.listed(sorted(without))}"
+            )
+    return notes
+
+
+def _facts(
+    which: SetSettings,
+    settings: JudgeSettings,
+    pictures: PictureSet,
+    crop: int,
+    models: Sequence[Contender],
+) -> dict[str, Any]:
+    """How the numbers were made, as plain data."""
+    return {
+        "gt": None if which.gt is None else str(which.gt),
+        "lq": None if which.lq is None else str(which.lq),
+        "degrade": which.degrade,
+        "seed": which.seed if which.degrade not in (None, BICUBIC) else None,
+        "scale": pictures.scale,
+        "crop": crop,
+        "channel": settings.channel,
+        "bits": 8,
+        "baseline": "MATLAB bicubic (a = -0.5), computed in double precision",
+        "models": {model.name: model.facts() for model in models},
+        "version": __version__,
+    }

@@ -1,0 +1,65 @@
+"""What an evaluation is asked for: which pictures, and which scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from realesr_cli.errors import ConfigError
+from realesr_cli.settings import check, option
+
+Channel = Literal["mixed", "y", "rgb"]
+
+
+@dataclass(frozen=True)
+class SetSettings:
+    """Which pictures are judged, and what the models are given."""
+
+    gt: Path | None = option(None, help="Folder of ground truths.")
+    lq: Path | None = option(None, help="Folder of the small pictures that the models enlarge.")
+    degrade: str | None = option(
+        None,
+        help="Make the small pictures from the ground truths: 'bicubic' (MATLAB's), a degradation "
+        "(`realesr degrade --list`), or a TOML file with one.",
+    )
+    scale: int | None = option(
+        None, help="How many times larger; that of the models if not given.", low=1, high=16
+    )
+    seed: int = option(0, help="Of the degradation: the same number, the same pictures.", low=0)
+    gt_prefix: str = option("", help="What ground truths' names begin with, before the name.")
+    gt_suffix: str = option("", help="What follows the name: '_HR'. Other files are passed over.")
+    lq_prefix: str = option("", help="The same for the small pictures.")
+    lq_suffix: str = option("", help="The same for the small pictures: '_LR' or 'x4'.")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.lq is not None and self.degrade is not None:
+            raise ConfigError("--lq and --degrade: the small pictures are given or made, not both")
+        if self.degrade is not None and self.gt is None:
+            raise ConfigError("--degrade makes small pictures from ground truths: give --gt")
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """Which scores are wanted, and what is kept."""
+
+    metrics: tuple[str, ...] = option(
+        ("psnr", "ssim", "niqe"),
+        help="Columns of the table: psnr, ssim, niqe; psnr-rgb, psnr-y, ssim-rgb and ssim-y name "
+        "the channel themselves.",
+    )
+    channel: Channel = option(
+        "mixed",
+        help="What psnr and ssim compare: y (the luma, as papers on bicubic sets do), rgb, or "
+        "mixed: PSNR on RGB and SSIM on luma.",
+        choices=("mixed", "y", "rgb"),
+    )
+    crop: int | None = option(
+        None, help="Border pixels left out on each side; the scale if not given.", low=0
+    )
+    save: Path | None = option(None, help="Keep what the models make: FOLDER/MODEL/NAME.png.")
+    overwrite: bool = option(False, help="Replace pictures that are in --save already.")
+
+    def __post_init__(self) -> None:
+        check(self)
