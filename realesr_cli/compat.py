@@ -21,8 +21,9 @@ from realesr_cli.errors import ConfigError, UnsupportedImage
 from realesr_cli.image.record import Image
 from realesr_cli.infer.settings import EngineSettings, UpscaleSettings, output_size
 from realesr_cli.infer.upscaler import Upscaler
-from realesr_cli.nets.arch import canonical, detect, shapes_of
-from realesr_cli.weights.files import build_network, interpolate, read_state, recognise
+from realesr_cli.nets.arch import detect, shapes_of
+from realesr_cli.weights.files import build_network, interpolate
+from realesr_cli.weights.mixing import require_alike
 from realesr_cli.weights.open import open_model
 
 Array = NDArray[Any]
@@ -107,14 +108,10 @@ def _network(
     share, other = (float(weight) for weight in dni_weight)
     if abs(share + other - 1) > 1e-6:
         raise ConfigError(f"dni_weight = {list(dni_weight)}: the two shares must add up to 1")
-    paths = [open_model(_name(path)).path for path in model_path]
-    states = [read_state(path) for path in paths]
-    found = [
-        recognise(state, metadata, str(path))
-        for (state, metadata), path in zip(states, paths, strict=True)
-    ]
-    first, second = (canonical(s, a) for (s, _), a in zip(states, found, strict=True))
-    return build_network(interpolate(second, first, share), found[0])
+    first, second = (open_model(_name(path)) for path in model_path)
+    require_alike(first.architecture, second.architecture, (first.name, second.name))
+    mixed = interpolate(second.net.state_dict(), first.net.state_dict(), share)
+    return build_network(mixed, first.architecture)
 
 
 def _name(model: str | Path) -> str | Path:

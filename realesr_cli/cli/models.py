@@ -82,7 +82,7 @@ def info_command(model: str, as_json: bool) -> None:
     if as_json:
         _print_json(info)
         return
-    where = str(info.path) if info.path else "not in the cache"
+    where = str(info.path or ("mixed when it is used" if info.cached else "not in the cache"))
     rows = [
         ("name", info.name),
         ("also", ", ".join(info.aliases)),
@@ -96,13 +96,32 @@ def info_command(model: str, as_json: bool) -> None:
         ("size", f"{info.bytes:,} bytes" if info.bytes else "not known"),
         ("sha256", info.sha256 or "not known"),
         *(("address", url) for url in info.urls),
-        *((key, recorded_text(value)) for key, value in info.recorded.items()),
+        *recorded_rows(info.recorded),
     ]
     for label, text in rows:
         if text:
             click.echo(f"{label + ':':12}{text}")
     if info.problem:
         say_warning(f"{where}: {info.problem}")
+
+
+def recorded_rows(recorded: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a file says of itself, as labels and texts; each file it was made of has a line."""
+    rows = []
+    for key, value in recorded.items():
+        if key == "sources" and isinstance(value, list) and all(isinstance(s, dict) for s in value):
+            rows += [("made of", recorded_text(_source_facts(source))) for source in value]
+        else:
+            rows.append((key, recorded_text(value)))
+    return rows
+
+
+def _source_facts(source: dict[str, Any]) -> dict[str, Any]:
+    """One line's worth of a source: the start of its hash, and whether it is a mixture itself."""
+    shown = {key: source[key] for key in ("name", "share", "licence", "sha256") if source.get(key)}
+    if "sha256" in shown:
+        shown["sha256"] = str(shown["sha256"])[:12]
+    return shown | ({"itself of": len(source["sources"])} if source.get("sources") else {})
 
 
 def recorded_text(value: Any) -> str:

@@ -30,7 +30,8 @@ from realesr_cli.settings import check, from_plain, option
 if TYPE_CHECKING:
     from realesr_cli.cli.console import Style
     from realesr_cli.infer.jobs import Plan
-    from realesr_cli.weights.open import LocatedModel, OpenedModel
+    from realesr_cli.weights.locate import LocatedModel
+    from realesr_cli.weights.open import OpenedModel
 
 _AUTO_SCALE = 4.0
 """The factor of `--model auto` where none is given."""
@@ -158,7 +159,7 @@ def _request(
     style: Style,
 ) -> Request:
     from realesr_cli.infer.jobs import sized
-    from realesr_cli.weights.open import AUTO, denoise_partner, locate
+    from realesr_cli.weights.locate import AUTO, denoise_partner, locate
 
     other = aliased(ctx)
     base = from_plain(UpscaleSettings, other.only("scale", "alpha"))
@@ -189,10 +190,11 @@ def _request(
 
 def _upscale(request: Request, arguments: Sequence[str], suffix: str | None) -> int:
     opened = None
-    scale = None if request.located.entry is None else request.located.entry.scale
-    if scale is None:
+    known = request.located.known_architecture
+    if known is None:
         opened = _open(request)
-        scale = opened.architecture.scale
+        known = opened.architecture
+    scale = known.scale
     plan = _plan(request, arguments, suffix, scale)
     _tell_left_out(request, plan)
     if request.run.dry_run:
@@ -312,26 +314,22 @@ def _preview(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
     from realesr_cli.cli.console import Used
     from realesr_cli.infer.records import exit_code, planned
     from realesr_cli.infer.upscaler import Upscaler
-    from realesr_cli.nets.arch import architecture_from_plain
     from realesr_cli.weights.files import load_model
 
     located = request.located
-    entry = located.entry
-    if opened is not None:
-        net = opened.net
-    elif located.path is not None:
-        net = load_model(located.path)
-    else:
+    absent = [] if opened else [part.entry for part in located.parts if part.path is None]
+    if absent and located.known_architecture is not None:
         # Costs depend on the shape of the network, and by a few percent on the overlap that
         # would be measured on the real weights, so nothing is fetched.
-        assert entry is not None
-        assert entry.architecture is not None
-        net = architecture_from_plain(entry.architecture).build().eval()
+        net = located.known_architecture.build().eval()
+    elif opened is None and located.path is not None:
+        net = load_model(located.path)  # without the partner that --denoise may have to fetch
+    else:
+        net = (opened or _open(request)).net
     upscaler = Upscaler(net, request.engine)
     used = Used.of(located.name, upscaler.policy)
-    missing = located.path is None
-    size = entry.bytes if missing and entry is not None else None
-    model = preview.Model(used, upscaler.policy.reasons, missing, size)
+    size = sum(entry.bytes or 0 for entry in absent if entry is not None)
+    model = preview.Model(used, upscaler.policy.reasons, bool(absent), size or None)
     if plan.to_do:
         preview.calibrate(upscaler)
     estimates = [

@@ -19,7 +19,8 @@ from realesr_cli.image.write import encode_image
 from realesr_cli.infer.engine import Array
 from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
 from realesr_cli.infer.upscaler import Upscaler
-from realesr_cli.weights.open import RUN_FILE, open_model
+from realesr_cli.weights.locate import locate
+from realesr_cli.weights.open import open_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -101,17 +102,21 @@ def load(
     engine: EngineSettings = EngineSettings(),
 ) -> Upscaler:
     """The `Upscaler` for a model, kept for the next call until settings or the file change."""
-    path = Path(model)
-    path = path / RUN_FILE if path.is_dir() else path
-    stamp = path.stat().st_mtime_ns if path.is_file() else 0
     # Only what "auto" decides by may split the cache: the factor, where the model is not named.
     factor = settings.scale if str(model) == "auto" else None
-    return _load(str(model), stamp, factor, denoise, engine)
+    # A registered file never changes; its fetching is no change either.
+    parts = locate(str(model), scale=factor).parts
+    stamps = tuple(p.path.stat().st_mtime_ns for p in parts if p.path and p.entry is None)
+    return _load(str(model), stamps, factor, denoise, engine)
 
 
 @functools.lru_cache(maxsize=2)
 def _load(
-    model: str, stamp: int, factor: float | None, denoise: float | None, engine: EngineSettings
+    model: str,
+    stamps: tuple[int, ...],
+    factor: float | None,
+    denoise: float | None,
+    engine: EngineSettings,
 ) -> Upscaler:
     return Upscaler(open_model(model, scale=factor, denoise=denoise).net, engine)
 

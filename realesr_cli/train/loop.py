@@ -31,7 +31,7 @@ from realesr_cli.train.step import (
     update_discriminator,
     update_generator,
 )
-from realesr_cli.weights.open import RUN_FILE
+from realesr_cli.weights.locate import RUN_FILE
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from realesr_cli.weights.store import whole_file
 State = dict[str, Tensor]
 
 METADATA_KEY = "realesr"
-"""Where a .safetensors header keeps our description of the network, as JSON."""
+"""Where a .safetensors header, and a .pth of ours, keep the network's description, as JSON."""
 
 METADATA_FORMAT = 1
 
@@ -61,22 +61,29 @@ _MAX_DEPTH = 5
 _KNOWN = "RRDBNet (ESRGAN, Real-ESRGAN, BSRGAN), Compact (SRVGG) and MSRResNet"
 
 
-def read_state(path: str | Path) -> tuple[State, dict[str, Any]]:
-    """The tensors of a checkpoint and what its header says of them.
+def read_state(path: str | Path, *, as_stored: bool = False) -> tuple[State, dict[str, Any]]:
+    """The tensors of a checkpoint and what the file says of them.
 
     Containers (`params_ema`, `params`, `state_dict`, ...) and prefixes (`generator.`, `module.`,
-    ...) are taken off, averaged weights preferred; floating tensors come as float32 on the CPU.
-    The second value is the description that `save_safetensors` wrote, or empty. Raises
-    UnknownModel for a missing file and CheckpointFormat for everything that is no checkpoint or
-    holds code; nothing in the file is ever run.
+    ...) are taken off, averaged weights preferred; floating tensors come as float32 on the CPU,
+    or in the file's own number format if `as_stored`. The second value is the description that
+    `save_safetensors` or `save_pth` wrote, or empty. Raises UnknownModel for a missing file and
+    CheckpointFormat for everything that is no checkpoint or holds code; nothing in the file is
+    ever run.
     """
     path = Path(path)
     if checkpoint_format(path) == "safetensors":
         state, metadata = _read_safetensors(path)
     else:
-        state, metadata = _unwrap(_read_pickle(path), path), {}
+        data = _read_pickle(path)
+        found = data.get(METADATA_KEY) if isinstance(data, Mapping) else None
+        state = _unwrap(data, path)
+        metadata = _description(found, path) if isinstance(found, str) else {}
     state = _without_prefixes(state)
-    return {name: _plain_tensor(tensor, name, path) for name, tensor in state.items()}, metadata
+    plain = {name: _plain_tensor(tensor, name, path) for name, tensor in state.items()}
+    if not as_stored:
+        plain = {k: v.float() if v.is_floating_point() else v for k, v in plain.items()}
+    return plain, metadata
 
 
 def _read_pickle(path: Path) -> object:
@@ -105,13 +112,17 @@ def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointFormat(f"{path}: a damaged .safetensors file ({error})") from error
+    return state, _description(header.get(METADATA_KEY, "{}"), path)
+
+
+def _description(text: str, path: Path) -> dict[str, Any]:
     try:
-        metadata = json.loads(header.get(METADATA_KEY, "{}"))
+        metadata = json.loads(text)
     except ValueError as error:
         raise CheckpointFormat(f"{path}: a damaged description of the network ({error})") from error
     if not isinstance(metadata, dict) or metadata.get("format", 1) != METADATA_FORMAT:
         raise CheckpointFormat(f"{path}: described in a newer form; update realesr-cli")
-    return state, metadata
+    return metadata
 
 
 def _unwrap(data: object, path: Path) -> State:
@@ -139,15 +150,14 @@ def _without_prefixes(state: State) -> State:
 
 
 def _plain_tensor(tensor: Tensor, name: str, path: Path) -> Tensor:
-    """A tensor as it is worked with: dense, on the CPU, float32 if floating."""
+    """A tensor as it is worked with: dense, on the CPU, nothing but its own numbers."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
         raise CheckpointFormat(f"{path}: tensor {name!r} is sparse, quantized or complex")
     if tensor.numel() == 0:
         raise CheckpointFormat(f"{path}: tensor {name!r} is empty")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise CheckpointFormat(f"{path}: tensor {name!r} claims more numbers than the file holds")
-    tensor = tensor.detach()
-    return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
+    return tensor.detach().contiguous()
 
 
 def recognise(state: Mapping[str, Tensor], metadata: Mapping[str, Any], where: str) -> Architecture:
@@ -226,6 +236,11 @@ def model_metadata(
     return {"architecture": plain, "scale": architecture.scale, **(extra or {})}
 
 
+def description_text(metadata: Mapping[str, Any]) -> str:
+    """The description of a network as it stands in files: JSON, with its `format`."""
+    return json.dumps({"format": METADATA_FORMAT, **metadata}, sort_keys=True)
+
+
 def save_safetensors(
     path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]
 ) -> None:
@@ -235,8 +250,7 @@ def save_safetensors(
     WeightsWriteError where the file cannot be written.
     """
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
-    text = json.dumps({"format": METADATA_FORMAT, **metadata}, sort_keys=True)
-    header = {"format": "pt", METADATA_KEY: text}
+    header = {"format": "pt", METADATA_KEY: description_text(metadata)}
     try:
         with whole_file(Path(path)) as part:
             safetensors.torch.save_file(tensors, part, metadata=header)
@@ -244,15 +258,22 @@ def save_safetensors(
         raise WeightsWriteError(f"{path}: cannot be written ({error})") from error
 
 
-def save_pth(path: str | Path, data: Mapping[str, Mapping[str, Tensor]]) -> None:
+def save_pth(
+    path: str | Path,
+    data: Mapping[str, Mapping[str, Tensor]],
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
     """Write `{"params": state, "params_ema": state}` as other tools read it, whole or not at all.
 
-    Raises WeightsWriteError where the file cannot be written.
+    A description goes beside them as JSON under `realesr`, which other tools pass over. Raises
+    WeightsWriteError where the file cannot be written.
     """
-    plain = {
+    plain: dict[str, Any] = {
         key: {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
         for key, state in data.items()
     }
+    if metadata is not None:
+        plain[METADATA_KEY] = description_text(metadata)
     try:
         # Through a file object: given a path, torch writes the part file's name into the bytes.
         with whole_file(Path(path)) as part, part.open("wb") as file:

@@ -16,6 +16,7 @@ from realesr_cli.errors import (
 )
 from realesr_cli.nets.arch import architecture_to_plain
 from realesr_cli.weights import files, registry, store
+from realesr_cli.weights.provenance import licence_of
 from realesr_cli.weights.registry import Entry
 
 TOOL_FOLDERS = ("models/upscale_models", "models/ESRGAN", "models/RealESRGAN")
@@ -133,6 +134,7 @@ def _own_entry(source: Path, sha256: str, name: str) -> Entry:
         name=name,
         file=f"imported/{name}{source.suffix.lower()}",
         about=f"Imported: {architecture.describe()}.",
+        licence=licence_of(None, metadata),
         scale=architecture.scale,
         architecture=architecture_to_plain(architecture),
         bytes=source.stat().st_size,

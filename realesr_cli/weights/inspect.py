@@ -12,7 +12,9 @@ from realesr_cli.nets.arch import (
     count_parameters,
 )
 from realesr_cli.weights import fetch, files, registry, store
-from realesr_cli.weights.open import locate
+from realesr_cli.weights.locate import LocatedModel, Mixture, locate
+from realesr_cli.weights.mixing import alpha_label, require_alike
+from realesr_cli.weights.provenance import licence_of, merged_licence
 from realesr_cli.weights.registry import Entry
 
 
@@ -43,16 +45,53 @@ class ModelInfo:
 
 
 def inspect(model: str | Path) -> ModelInfo:
-    """What is known of a registered model, a weight file or a training run's folder.
+    """What is known of a registered model, a weight file, a training run's folder or a mixture.
 
-    A registered model's file is checked if it is cached, never fetched. Raises UnknownModel, and
-    for a path what `files.read_state` and `files.recognise` raise.
+    A registered model's file is checked if it is cached, never fetched. Raises UnknownModel, for
+    a path what `files.read_state` and `files.recognise` raise, and ConfigError for a mixture that
+    cannot be.
     """
     located = locate(model)
+    if located.mixture is not None:
+        return _of_mixture(located.name, located.mixture)
+    return _of_one(located)
+
+
+def _of_one(located: LocatedModel) -> ModelInfo:
     if located.entry is not None:
         return _of_entry(located.entry, located.path)
     assert located.path is not None
     return _of_file(located.name, located.path)
+
+
+def _of_mixture(name: str, mixture: Mixture) -> ModelInfo:
+    infos = [_of_one(part) for part in (mixture.first, mixture.second)]
+    first, second = (architecture_from_plain(info.architecture or {}) for info in infos)
+    require_alike(first, second, (infos[0].name, infos[1].name))
+    shared = infos[0]
+    about = (f"{alpha_label(s)} of {i.name}" for s, i in zip(mixture.shares, infos, strict=True))
+    sources = [
+        {"name": info.name, "sha256": info.sha256, "licence": info.licence, "share": share}
+        for info, share in zip(infos, mixture.shares, strict=True)
+    ]
+    return ModelInfo(
+        name=name,
+        aliases=(),
+        kind=shared.kind,
+        about=f"A mixture: {' and '.join(about)}.",
+        licence=merged_licence([info.licence for info in infos]),
+        scale=shared.scale,
+        description=shared.description,
+        architecture=shared.architecture,
+        parameters=shared.parameters,
+        path=None,
+        cached=all(info.cached for info in infos),
+        bytes=None,
+        sha256=None,
+        urls=(),
+        recorded={"alpha": mixture.alpha, "sources": sources},
+        problem="; ".join(info.problem for info in infos if info.problem),
+    )
 
 
 def _of_entry(entry: Entry, path: Path | None) -> ModelInfo:
@@ -83,13 +122,13 @@ def _of_file(name: str, path: Path) -> ModelInfo:
     architecture = files.recognise(state, metadata, str(path))
     sha256 = store.sha256_of(path)
     same = next((e for e in registry.entries() if e.sha256 == sha256), None)
-    own = ("format", "architecture", "scale")
+    own = ("format", "architecture", "scale", "licence")
     return ModelInfo(
         name=same.name if same else name,
         aliases=same.aliases if same else (),
         kind="generator",
         about=same.about if same else "",
-        licence=same.licence if same else "unknown",
+        licence=licence_of(same, metadata),
         scale=architecture.scale,
         description=architecture.describe(),
         architecture=architecture_to_plain(architecture),

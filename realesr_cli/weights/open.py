@@ -1,4 +1,4 @@
-"""What a user calls a model (a name, a file, a training run, `auto`) as a network ready to use."""
+"""What a user calls a model (name, file, run, `auto`, `A:B@0.8`) as a network ready to use."""
 
 from __future__ import annotations
 
@@ -6,41 +6,43 @@ import dataclasses
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from realesr_cli.errors import (
-    CheckpointFormat,
-    ConfigError,
-    ModelUnavailable,
-    RealesrWarning,
-    UnknownModel,
-)
+from realesr_cli.errors import ConfigError, ModelUnavailable, RealesrWarning
 from realesr_cli.nets.arch import Architecture, canonical
-from realesr_cli.settings import did_you_mean
 from realesr_cli.weights import files, registry
 from realesr_cli.weights.fetch import ensure
+from realesr_cli.weights.locate import (
+    AUTO,
+    LocatedModel,
+    Mixture,
+    denoise_partner,
+    is_weak,
+    locate,
+    located_entry,
+    require_generator,
+)
+from realesr_cli.weights.mixing import require_alike
+from realesr_cli.weights.provenance import Source
 from realesr_cli.weights.registry import Entry
 from realesr_cli.weights.store import Report
-
-AUTO = "auto"
-"""The model name that stands for the official network of the factor asked."""
-
-RUN_FILE = "generator.safetensors"
-"""The file of a training run's folder that holds its generator."""
-
-_WEAK = "-wdn-x4v3"
-_STRONG = "-x4v3"
 
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A network, what it is called and where it came from (`entry` None: a path)."""
+    """A network, what it is called and where it came from.
+
+    `path` is None for a mixture, `entry` for a mixture and for a file that is not registered;
+    `sources` are the one or two files the weights are from.
+    """
 
     net: nn.Module
     name: str
-    path: Path
+    path: Path | None
     entry: Entry | None
+    sources: tuple[Source, ...] = ()
 
     @property
     def architecture(self) -> Architecture:
@@ -50,12 +52,18 @@ class OpenedModel:
 
 
 @dataclass(frozen=True)
-class LocatedModel:
-    """Where a model's file is or will be; `path` is None for an official one not yet cached."""
+class ModelFile:
+    """A generator's file, read: float32 tensors by canonical name, and what it records."""
 
-    name: str
-    path: Path | None
-    entry: Entry | None
+    located: LocatedModel
+    path: Path
+    architecture: Architecture
+    state: files.State
+    recorded: dict[str, Any]
+
+    def source(self, share: float = 1.0) -> Source:
+        """This file as a part of a network."""
+        return Source(self.located.name, self.path, self.located.entry, share, self.recorded)
 
 
 def open_model(
@@ -69,24 +77,38 @@ def open_model(
     """Find, fetch if needed, and load a generator.
 
     `model` is `auto` (the official network for `scale`), a name or alias of the registry, a path
-    to a .pth or .safetensors file, or the folder of a training run. `denoise` (0..1) mixes a
-    network with its weak-denoise partner: 1 is the network itself, 0 the partner. `report` gets
-    the bytes of a download.
+    to a .pth or .safetensors file, the folder of a training run, or two of these as `A:B@ALPHA`,
+    which is (1 - ALPHA) of A plus ALPHA of B. `denoise` (0..1) mixes a network with its
+    weak-denoise partner: 1 is the network itself, 0 the partner. `report` gets the bytes of a
+    download.
 
     Raises UnknownModel, ModelUnavailable, DownloadError, ChecksumMismatch, CheckpointFormat,
-    UnknownArchitecture, and ConfigError for a `denoise` that cannot be.
+    UnknownArchitecture, and ConfigError for a `denoise` that cannot be and for networks that
+    cannot be mixed.
     """
+    located = locate(model, scale=scale)
     if denoise is not None:
         if not 0 <= denoise <= 1:
             raise ConfigError(f"denoise = {denoise:g}: must be between 0 and 1")
-        denoise_partner(locate(model, scale=scale))  # refused before anything is fetched
-    located = _located_or_bundled(model, scale, offline, report)
-    assert located.path is not None
-    if denoise is None:
-        net = files.load_model(located.path)
-    else:
-        net = _denoised(located, denoise, offline, report)
-    return OpenedModel(net, located.name, located.path, located.entry)
+        denoise_partner(located)  # refused before anything is fetched
+    mixture = located.mixture
+    if mixture is None:
+        located = _at_hand_or_bundled(located, str(model).lower() == AUTO, offline, report)
+        mixture = None if denoise is None else _denoised(located, denoise)
+    if mixture is None:
+        file = read_model(located)
+        net = files.build_network(file.state, file.architecture)
+        return OpenedModel(net, located.name, file.path, located.entry, (file.source(),))
+    pair = open_pair(mixture, offline=offline, report=report)
+    state = files.interpolate(pair[0].state, pair[1].state, mixture.alpha)
+    net = files.build_network(state, pair[0].architecture)
+    return OpenedModel(net, located.name, located.path, located.entry, pair_sources(pair, mixture))
+
+
+def pair_sources(pair: tuple[ModelFile, ModelFile], mixture: Mixture) -> tuple[Source, Source]:
+    """The two files of a mixture with their shares."""
+    shares = mixture.shares
+    return pair[0].source(shares[0]), pair[1].source(shares[1])
 
 
 def load_model(
@@ -100,124 +122,62 @@ def load_model(
     return open_model(model, offline=offline, report=report).net
 
 
-def locate(model: str | Path = AUTO, *, scale: float | None = None) -> LocatedModel:
-    """Where a model's file is, without fetching or reading it.
+def open_pair(
+    mixture: Mixture, *, offline: bool | None = None, report: Report | None = None
+) -> tuple[ModelFile, ModelFile]:
+    """Both networks of a mixture, fetched if needed and read.
 
-    A file wins over a registered name, a registered name over a folder (`./name` is the folder).
-    Raises UnknownModel for what is none of them, CheckpointFormat for a folder that is no run.
+    Raises what `open_model` raises, and ConfigError, naming the first difference, where they
+    cannot be mixed.
     """
-    text, path = str(model), Path(model).expanduser()
-    if isinstance(model, str) and text.lower() == AUTO:
-        return _located_entry(registry.automatic(scale))
-    if path.is_file():
-        return LocatedModel(path.stem, path, None)
-    is_path = isinstance(model, Path) or any(mark in text for mark in "/\\")
-    entry = None if is_path else registry.find(text)
-    if entry is not None:
-        return _located_entry(entry)
-    if path.is_dir():
-        return LocatedModel(path.resolve().name, _run_file(path), None)
-    if is_path:
-        near = [p.name for p in path.parent.glob("*") if p.suffix in registry.SUFFIXES]
-        raise UnknownModel(f"{text}: no such file{did_you_mean(path.name, near)}")
-    return _located_entry(registry.resolve(text))
+    first, second = (
+        read_model(_at_hand(part, offline, report)) for part in (mixture.first, mixture.second)
+    )
+    names = (first.located.name, second.located.name)
+    require_alike(first.architecture, second.architecture, names)
+    return first, second
 
 
-def _located_entry(entry: Entry) -> LocatedModel:
-    return LocatedModel(entry.name, registry.cached(entry), entry)
+def read_model(located: LocatedModel) -> ModelFile:
+    """A generator's file, recognised and checked; it must be at hand."""
+    path = located.path
+    assert path is not None
+    state, metadata = files.read_state(path)
+    architecture = files.recognise(state, metadata, str(path))
+    files.require_finite(state, str(path))
+    return ModelFile(located, path, architecture, canonical(state, architecture), metadata)
 
 
-def _run_file(folder: Path) -> Path:
-    path = folder / RUN_FILE
-    if not path.is_file():
-        raise CheckpointFormat(
-            f"{folder}: a folder without {RUN_FILE}: no training run, or one that has not saved yet"
-        )
-    return path
-
-
-def _located_or_bundled(
-    model: str | Path, scale: float | None, offline: bool | None, report: Report | None
+def _at_hand_or_bundled(
+    located: LocatedModel, automatic: bool, offline: bool | None, report: Report | None
 ) -> LocatedModel:
     """The model with its file at hand; the bundled one where `auto` cannot be fetched."""
-    located = locate(model, scale=scale)
-    if located.entry is None:
-        return located
-    _require_generator(located.entry)
     try:
-        path = ensure(located.entry, offline=offline, report=report)
-        return dataclasses.replace(located, path=path)
+        return _at_hand(located, offline, report)
     except ModelUnavailable as error:
-        spare = registry.bundled() if str(model).lower() == AUTO else None
+        spare = registry.bundled() if automatic else None
         if spare is None:
             raise
         warnings.warn(f"{error}; using {spare.name} meanwhile", RealesrWarning, stacklevel=3)
         return LocatedModel(spare.name, registry.cached(spare), spare)
 
 
-def _require_generator(entry: Entry) -> None:
-    if entry.kind != "generator":
-        raise ConfigError(
-            f"{entry.name} is no network to upscale with ({entry.kind}): {entry.about}"
-        )
+def _at_hand(located: LocatedModel, offline: bool | None, report: Report | None) -> LocatedModel:
+    """A single model with its file, which is fetched if need be."""
+    if located.entry is None:
+        return located
+    require_generator(located.entry)
+    path = ensure(located.entry, offline=offline, report=report)
+    return dataclasses.replace(located, path=path)
 
 
-def _denoised(
-    located: LocatedModel, denoise: float, offline: bool | None, report: Report | None
-) -> nn.Module:
+def _denoised(located: LocatedModel, denoise: float) -> Mixture:
     """theta = d general + (1 - d) weak-denoise, over all tensors."""
-    assert located.path is not None
     partner = denoise_partner(located)
     if isinstance(partner, Entry):
-        partner = ensure(partner, offline=offline, report=report)
-    pair = (located.path, partner)
-    strong, weak = reversed(pair) if _is_weak(located) else pair
-    architecture, general = _read_canonical(strong)
-    _, noisy = _read_canonical(weak)
-    return files.build_network(files.interpolate(noisy, general, denoise), architecture)
-
-
-def _read_canonical(path: Path) -> tuple[Architecture, files.State]:
-    state, metadata = files.read_state(path)
-    architecture = files.recognise(state, metadata, str(path))
-    files.require_finite(state, str(path))
-    return architecture, canonical(state, architecture)
-
-
-def denoise_partner(located: LocatedModel) -> Path | Entry:
-    """What `denoise` mixes a model with: a registered model, or a file beside its own.
-
-    Nothing is fetched or read. Raises ConfigError where there is no partner.
-    """
-    official = located.entry is not None and not located.entry.imported
-    if not official and located.path is not None:
-        marks = (_WEAK, _STRONG) if _is_weak(located) else (_STRONG, _WEAK)
-        beside = located.path.with_name(located.path.name.replace(*marks, 1))
-        if beside != located.path and beside.is_file():
-            return beside
-    entry = _partner_entry(located)
-    if entry is None:
-        raise ConfigError(
-            f"{located.name} has no weak-denoise partner, so --denoise cannot be used with it; "
-            "realesr-general-x4v3 has one"
-        )
-    return entry
-
-
-def _is_weak(located: LocatedModel) -> bool:
-    """Whether a model is the one of the two that keeps the noise."""
-    return _WEAK in (located.name if located.path is None else located.path.name)
-
-
-def _partner_entry(located: LocatedModel) -> Entry | None:
-    entry = located.entry
-    if entry is None or entry.imported:  # a copy such as realesr-general-x4v3.fp16.pth
-        mark = _WEAK if _is_weak(located) else _STRONG
-        stem, found, _ = located.name.partition(mark)
-        entry = registry.find(stem + mark) if found else None
-    if entry is None:
-        return None
-    if entry.denoise_partner:
-        return registry.resolve(entry.denoise_partner)
-    pairs = (e for e in registry.entries() if e.denoise_partner == entry.name)
-    return next(pairs, None)
+        other = located_entry(partner)
+    else:
+        other = LocatedModel(partner.stem, partner, None)
+    if is_weak(located):
+        return Mixture(located, other, denoise)
+    return Mixture(other, located, denoise)

@@ -21,7 +21,8 @@ from realesr_cli.errors import (
 )
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.weights import files, importing, registry
-from realesr_cli.weights.open import load_model, locate, open_model
+from realesr_cli.weights.locate import locate
+from realesr_cli.weights.open import load_model, open_model
 
 TINY = CompactArchitecture(scale=4, convs=1, features=4)
 
@@ -206,5 +207,5 @@ def test_denoise_that_cannot_be_fetches_nothing(
 def test_denoise_pair_of_different_networks(tmp_path: Path) -> None:
     save(tmp_path / "my-x4v3.pth")
     save(tmp_path / "my-wdn-x4v3.pth", 1, CompactArchitecture(scale=4, convs=2, features=4))
-    with pytest.raises(ConfigError, match="cannot be interpolated"):
+    with pytest.raises(ConfigError, match="cannot be mixed: convs is 2 against 1"):
         open_model(tmp_path / "my-x4v3.pth", denoise=0.5)
