@@ -1,0 +1,1 @@
+"""What drawn training pictures are made of; a file for each kind, and what they share."""
