@@ -152,6 +152,7 @@ def _evaluate(request: Request) -> int:
             outputs=request.outputs,
             settings=request.judge,
             engine=request.engine,
+            offline=request.offline,
             report=progress,
         )
     _tell(evaluation, request.tell)

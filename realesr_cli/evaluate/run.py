@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from realesr_cli import __version__
 from realesr_cli.errors import ConfigError, RealesrError
@@ -21,13 +19,15 @@ from realesr_cli.evaluate.pictures import (
     shrinker,
     to_tensor,
 )
-from realesr_cli.evaluate.scores import Metric, Score, chosen, scorer
+from realesr_cli.evaluate.scores import Judge, Metric, chosen
 from realesr_cli.evaluate.sets import Failure, Measured, PictureSet
 from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
 from realesr_cli.image.record import Image
-from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
+from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.infer.upscaler import Upscaler
-from realesr_cli.settings import to_plain
+from realesr_cli.metrics.lpips import Lpips
+from realesr_cli.metrics.perceptual_index import assigned, read_ma_scores
+from realesr_cli.weights.fetch import is_offline
 from realesr_cli.weights.open import open_model
 
 _USUAL = JudgeSettings()
@@ -42,13 +42,16 @@ class Contender:
 
     name: str
     upscaler: Upscaler
+    sources: tuple[Mapping[str, Any], ...] = ()
+    """The files its weights are from, with their SHA-256, as plain data."""
 
     def facts(self) -> dict[str, Any]:
         """What it is and what it runs on, as plain data."""
         policy = self.upscaler.policy
         return {
-            "architecture": to_plain(self.upscaler.architecture),
+            "network": self.upscaler.architecture.describe(),
             "scale": self.upscaler.scale,
+            "sources": [dict(source) for source in self.sources],
             "device": policy.device,
             "precision": policy.precision,
             "backend": policy.backend,
@@ -62,6 +65,8 @@ class Row:
     picture: str
     method: str
     values: tuple[float | None, ...]
+    reasons: Mapping[str, str]
+    """Why there is no score, by the column's key."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +115,12 @@ def contenders(
         else:
             opened = open_model(model, offline=offline, report=report)
             names.append((opened.name, str(model)))
-            found.append(Contender("", Upscaler(opened.net, engine)))
+            sources = tuple(source.describe() for source in opened.sources)
+            found.append(Contender("", Upscaler(opened.net, engine), sources))
     short = [name for name, _ in names]
     unique = [name if short.count(name) == 1 else long for name, long in names]
     _refuse_twice(unique)
-    return tuple(Contender(n, c.upscaler) for n, c in zip(unique, found, strict=True))
+    return tuple(replace(one, name=name) for one, name in zip(found, unique, strict=True))
 
 
 def _refuse_twice(names: Sequence[str]) -> None:
@@ -130,6 +136,7 @@ def evaluate(
     outputs: Mapping[str, Path] | None = None,
     settings: JudgeSettings = _USUAL,
     engine: EngineSettings = EngineSettings(precision="fp32"),
+    offline: bool | None = None,
     report: Report | None = None,
 ) -> Evaluation:
     """Judge models, and pictures made by other tools, on a set of pictures.
@@ -145,20 +152,20 @@ def evaluate(
     opening a model raises.
     """
     folders = {} if outputs is None else dict(outputs)
-    ready = contenders(models, engine)
+    ready = contenders(models, engine, offline=offline)
     scale = common_scale(ready, which.scale)
-    columns = chosen(settings.metrics, settings.channel, with_gt=which.gt is not None)
+    columns = chosen(settings.columns, settings.channel, with_gt=which.gt is not None)
     _check_inputs(which, ready, folders)
     items, notes = sets.find(which, folders)
     pictures = sets.measure(items, scale)
     small = which.lq is not None or which.degrade is not None
     methods = (*((BICUBIC,) if small else ()), *(c.name for c in ready), *folders)
     _refuse_twice(methods)
-    crop = _crop(settings, pictures, which)
+    judge = _judge_of(settings, columns, _crop(settings, pictures, which), offline)
     work = _Work(
         methods=methods,
         contenders=ready,
-        scores=tuple(scorer(metric, crop) for metric in columns),
+        judge=_with_ma(judge, settings, methods, pictures),
         shrink=_shrink(which, pictures),
         scale=pictures.scale,
         save=_Keeper(settings, methods[: len(methods) - len(folders)], pictures),
@@ -169,9 +176,32 @@ def evaluate(
         methods=methods,
         rows=tuple(rows),
         failures=(*pictures.failures, *failures),
-        settings=_facts(which, settings, pictures, crop, ready),
+        settings=_facts(which, settings, pictures, judge.crop, ready),
         notes=(*notes, *_gaps(columns, rows)),
     )
+
+
+def _judge_of(
+    settings: JudgeSettings, columns: tuple[Metric, ...], crop: int, offline: bool | None
+) -> Judge:
+    """The columns ready to compute; raises what `Lpips` raises where that is one of them."""
+    if "lpips" not in {metric.key for metric in columns}:
+        return Judge(columns, crop)
+    return Judge(columns, crop, Lpips(settings.lpips_net, offline=is_offline(offline)))
+
+
+def _with_ma(
+    judge: Judge, settings: JudgeSettings, methods: Sequence[str], pictures: PictureSet
+) -> Judge:
+    """With the scores of Ma et al., if there is a file of them, which must name every picture."""
+    if settings.ma is None:
+        return judge
+    names = [picture.item.name for picture in pictures.pictures]
+    rows = [m for m in methods if m != BICUBIC] or list(methods)
+    scores = read_ma_scores(settings.ma)
+    if BICUBIC in scores.scores:
+        rows = list(methods)
+    return replace(judge, ma=assigned(scores, rows, names))
 
 
 def common_scale(models: Sequence[Contender], wanted: int | None) -> int | None:
@@ -261,11 +291,10 @@ class _Work:
 
     methods: tuple[str, ...]
     contenders: tuple[Contender, ...]
-    scores: tuple[Score, ...]
+    judge: Judge
     shrink: Shrink | None
     scale: int | None
     save: _Keeper
-    upscale: UpscaleSettings = field(default_factory=UpscaleSettings)
 
 
 def _judge_all(
@@ -304,8 +333,8 @@ def _judge(work: _Work, picture: Measured, step: Callable[[int], None]) -> list[
         if gt is not None:
             pixels = pixels[: gt.shape[0], : gt.shape[1]]
         work.save.keep(method, name, pixels)
-        values = tuple(_value(score, to_tensor(pixels), target) for score in work.scores)
-        rows.append(Row(name, method, values))
+        values, reasons = work.judge.scores(to_tensor(pixels), target, name, method)
+        rows.append(Row(name, method, values, reasons))
         step(done)
     return rows
 
@@ -322,28 +351,19 @@ def _made(work: _Work, picture: Measured, gt: Pixels | None) -> Any:
         assert work.scale is not None
         yield bicubic(small, work.scale)
         for contender in work.contenders:
-            yield contender.upscaler(Image(small), work.upscale).pixels
+            yield contender.upscaler(Image(small)).pixels
     for path in picture.item.outputs:
         yield read_pixels(path)
 
 
-def _value(score: Score, picture: Tensor, gt: Tensor | None) -> float | None:
-    try:
-        return score(picture, gt)
-    except ValueError:  # Too small for this score; the table says how many were.
-        return None
-
-
 def _gaps(columns: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
-    """Which scores some pictures do not have."""
+    """Which scores some pictures do not have, and why."""
     notes = []
-    for at, metric in enumerate(columns):
-        without = {row.picture for row in rows if row.values[at] is None}
-        if without:
-            notes.append(
-                f"{metric.title}: {len(without)} of {len({r.picture for r in rows})} pictures are "
-                f"too small for it: {sets.listed(sorted(without))}"
-            )
+    for metric in columns:
+        without = [row for row in rows if metric.key in row.reasons]
+        for reason in dict.fromkeys(row.reasons[metric.key] for row in without):
+            names = dict.fromkeys(r.picture for r in without if r.reasons[metric.key] == reason)
+            notes.append(f"no {metric.title} of {sets.listed(list(names))}: {reason}")
     return notes
 
 

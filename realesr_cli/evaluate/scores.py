@@ -11,12 +11,14 @@ from torch import Tensor
 from realesr_cli.errors import ConfigError
 from realesr_cli.evaluate.settings import Channel
 from realesr_cli.metrics.niqe import niqe
-from realesr_cli.metrics.reference import psnr, ssim
+from realesr_cli.metrics.perceptual_index import MaScores, perceptual_index, rmse
+from realesr_cli.metrics.reference import psnr, ssim, whole_luma
 from realesr_cli.settings import did_you_mean
 
 _MEANINGS: dict[str, tuple[str, str]] = {
     "mixed": ("psnr-rgb", "ssim-y"),
     "y": ("psnr-y", "ssim-y"),
+    "y8": ("psnr-y8", "ssim-y8"),
     "rgb": ("psnr-rgb", "ssim-rgb"),
 }
 """What plain `psnr` and `ssim` stand for under each choice of channel."""
@@ -37,11 +39,6 @@ class Metric:
     quadratic: bool = False
     """Whether the mean over pictures is that of squares, as for root mean squares."""
 
-    @property
-    def direction(self) -> str:
-        """`higher is better` or `lower is better`."""
-        return "higher is better" if self.higher else "lower is better"
-
     def mean(self, values: Sequence[float | None]) -> float | None:
         """Over the pictures that have this score; None where none has."""
         there = [value for value in values if value is not None]
@@ -57,14 +54,19 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("psnr-rgb", "PSNR (RGB)", "dB", True, True, 3),
         Metric("psnr-y", "PSNR (Y)", "dB", True, True, 3),
+        Metric("psnr-y8", "PSNR (Y8)", "dB", True, True, 3),
         Metric("ssim-rgb", "SSIM (RGB)", "", True, True, 4),
         Metric("ssim-y", "SSIM (Y)", "", True, True, 4),
+        Metric("ssim-y8", "SSIM (Y8)", "", True, True, 4),
+        Metric("rmse", "RMSE (Y8)", "of 255", False, True, 3, quadratic=True),
+        Metric("lpips", "LPIPS", "", False, True, 4),
         Metric("niqe", "NIQE", "", False, False, 3),
+        Metric("pi", "PI", "", False, False, 3),
     )
 }
 
-Score = Callable[[Tensor, Tensor | None], float]
-"""A picture and its ground truth, (3, H, W) in [0, 1], to a number; ValueError if it has none."""
+Values = tuple[float | None, ...]
+"""Scores in the order of the columns; None where a picture has none."""
 
 
 def chosen(names: Sequence[str], channel: Channel, *, with_gt: bool) -> tuple[Metric, ...]:
@@ -91,15 +93,55 @@ def chosen(names: Sequence[str], channel: Channel, *, with_gt: bool) -> tuple[Me
     return kept
 
 
-def scorer(metric: Metric, crop: int) -> Score:
-    """What computes a metric, `crop` pixels of the border left out."""
-    luma = metric.key.endswith("-y")
-    if metric.key == "niqe":
-        return lambda picture, gt: niqe(picture, crop=crop)
-    compare = psnr if metric.key.startswith("psnr") else ssim
+@dataclass(frozen=True)
+class Judge:
+    """Computes the columns of a table for one picture; `crop` border pixels are left out."""
 
-    def score(picture: Tensor, gt: Tensor | None) -> float:
-        assert gt is not None
-        return compare(picture, gt, crop=crop, luma=luma)
+    metrics: tuple[Metric, ...]
+    crop: int
+    lpips: Callable[..., float] | None = None
+    ma: MaScores | None = None
 
-    return score
+    def scores(
+        self, picture: Tensor, gt: Tensor | None, name: str, method: str
+    ) -> tuple[Values, dict[str, str]]:
+        """The scores of a picture, and why it has none in some column, by key of the column.
+
+        picture, gt: (3, H, W) in [0, 1]; `name` and `method` find the score of Ma et al.
+        """
+        found: dict[str, float] = {}
+        reasons: dict[str, str] = {}
+        # NIQE first, since PI is made of it.
+        keys = [metric.key for metric in self.metrics]
+        for key in sorted(keys, key=lambda k: k == "pi"):
+            try:
+                if key == "pi":
+                    found[key] = self._index(picture, found.get("niqe"), name, method)
+                elif key == "niqe":
+                    found[key] = niqe(picture, crop=self.crop)
+                else:
+                    assert gt is not None
+                    found[key] = self._distance(key, picture, gt)
+            except ValueError as error:
+                reasons[key] = str(error)
+        return tuple(found.get(key) for key in keys), reasons
+
+    def _index(self, picture: Tensor, natural: float | None, name: str, method: str) -> float:
+        own = None if self.ma is None else self.ma.of(method)
+        if own is None:
+            raise ValueError(f"no scores of Ma et al. for {method}")
+        return perceptual_index(
+            own[name], niqe(picture, crop=self.crop) if natural is None else natural
+        )
+
+    def _distance(self, key: str, picture: Tensor, gt: Tensor) -> float:
+        if key == "lpips":
+            assert self.lpips is not None
+            return self.lpips(picture, gt, crop=self.crop)
+        if key == "rmse":
+            return rmse(picture, gt, crop=self.crop)
+        what, _, channel = key.partition("-")
+        compare = psnr if what == "psnr" else ssim
+        if channel == "y8":
+            return compare(whole_luma(picture), whole_luma(gt), crop=self.crop)
+        return compare(picture, gt, crop=self.crop, luma=channel == "y")

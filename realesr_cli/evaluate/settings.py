@@ -9,7 +9,7 @@ from typing import Literal
 from realesr_cli.errors import ConfigError
 from realesr_cli.settings import check, option
 
-Channel = Literal["mixed", "y", "rgb"]
+Channel = Literal["mixed", "y", "y8", "rgb"]
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,42 @@ class JudgeSettings:
 
     metrics: tuple[str, ...] = option(
         ("psnr", "ssim", "niqe"),
-        help="Columns of the table: psnr, ssim, niqe; psnr-rgb, psnr-y, ssim-rgb and ssim-y name "
-        "the channel themselves.",
+        help="Columns of the table: psnr, ssim, niqe, lpips, rmse, pi; psnr-rgb, psnr-y, psnr-y8 "
+        "and so on name the channel themselves.",
     )
     channel: Channel = option(
         "mixed",
-        help="What psnr and ssim compare: y (the luma, as papers on bicubic sets do), rgb, or "
-        "mixed: PSNR on RGB and SSIM on luma.",
-        choices=("mixed", "y", "rgb"),
+        help="What psnr and ssim compare: y (luma), y8 (luma rounded to 8 bits, as MATLAB does), "
+        "rgb, or mixed: PSNR on RGB and SSIM on luma.",
+        choices=("mixed", "y", "y8", "rgb"),
     )
     crop: int | None = option(
         None, help="Border pixels left out on each side; the scale if not given.", low=0
     )
-    save: Path | None = option(None, help="Keep what the models make: FOLDER/MODEL/NAME.png.")
+    lpips_net: Literal["alex", "vgg", "squeeze"] = option(
+        "alex",
+        help="Network beneath lpips, which realesr-cli[lpips] installs.",
+        choices=("alex", "vgg", "squeeze"),
+    )
+    ma: Path | None = option(
+        None,
+        help="Scores of Ma et al. for the column pi, a CSV of picture,score or of "
+        "method,picture,score, or JSON. They are made elsewhere: the forests they come from may "
+        "not be shipped.",
+    )
+    save: Path | None = option(None, help="Keep what is made: FOLDER/ROW/NAME.png.")
     overwrite: bool = option(False, help="Replace pictures that are in --save already.")
 
     def __post_init__(self) -> None:
         check(self)
+        if "pi" in self.metrics and self.ma is None:
+            raise ConfigError(
+                "pi = ((10 - Ma) + NIQE) / 2 needs scores of Ma et al.: give a file of them with "
+                "--ma (they cannot be computed here)"
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns; scores of Ma et al. are given for the sake of pi."""
+        wanted = self.ma is not None and "pi" not in self.metrics
+        return (*self.metrics, "pi") if wanted else self.metrics

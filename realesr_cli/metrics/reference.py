@@ -70,6 +70,14 @@ def matlab_luma(image: Tensor) -> Tensor:
     return 16 + (rgb / PEAK * weights).sum(0, keepdim=True)
 
 
+def whole_luma(image: Tensor) -> Tensor:
+    """(C, H, W) or (1, C, H, W) in [0, 1] to its luma (1, H, W), rounded to 8 bits, in [0, 1].
+
+    What MATLAB's rgb2ycbcr gives for 8-bit pictures, and published PSNR on Y often starts from.
+    """
+    return matlab_luma(eight_bits(image.squeeze(0) if image.ndim == 4 else image)).round() / PEAK
+
+
 def _prepare(a: Tensor, b: Tensor, crop: int, luma: bool) -> tuple[Tensor, Tensor]:
     if a.shape != b.shape:
         raise ValueError(f"pictures of different shapes: {tuple(a.shape)} and {tuple(b.shape)}")
