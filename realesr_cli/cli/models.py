@@ -1,4 +1,4 @@
-"""`realesr models`: list, info, pull, verify, import, rm, path."""
+"""`realesr models`: list, info, pull, verify, import, rm, path; interpolate and card join in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from realesr_cli.cli.interpolate import interpolate_command
 from realesr_cli.cli.options import ModelType, json_option, offline_option, quiet_option, yes_option
 from realesr_cli.cli.terminal import Progress, say_error, say_warning
 from realesr_cli.errors import ConfigError, ModelUnavailable, UnknownModel, WeightsError
@@ -21,11 +22,14 @@ _LONGEST_RECORD = 100
 
 @click.group("models")
 def models_group() -> None:
-    """List, fetch, check and import models.
+    """List, fetch, check, import and mix models.
 
     Models are kept in a cache folder (`realesr models path`); the variable REALESR_HOME chooses
     another. A model is named by its official name or a short one, in upper or lower case.
     """
+
+
+models_group.add_command(interpolate_command)
 
 
 def _print_json(data: Any) -> None:

@@ -269,7 +269,8 @@ model_option = click.option(
     default="auto",
     show_default=True,
     metavar="NAME|PATH",
-    help="A model's name, a .pth or .safetensors file, or the folder of a training run.",
+    help="A model's name, a .pth or .safetensors file, the folder of a training run, or two of "
+    "these mixed as A:B@0.8.",
 )
 offline_option = click.option(
     "--offline",

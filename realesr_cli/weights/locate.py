@@ -108,6 +108,11 @@ def locate_mixture(
     check_alpha(alpha)
     one, other = locate(first, scale=scale), locate(second, scale=scale)
     for part in (one, other):
+        if part.mixture is not None:
+            raise ConfigError(
+                f"{part.name} is a mixture already, and only two networks can be mixed at a time: "
+                "write it to a file with `realesr models interpolate`, and mix that"
+            )
         if part.entry is not None:
             require_generator(part.entry)
     known = (one.known_architecture, other.known_architecture)

@@ -33,19 +33,17 @@ def read_mix(text: str, is_model: Callable[[str], bool]) -> MixText | None:
     the one between two models, which `is_model` knows. Raises ConfigError for a share that is no
     number from 0 to 1, for two models without a share, and where two readings are possible.
     """
-    head, at, number = text.rpartition("@")
-    if not at:
-        if ":" in text and any(is_model(a) and is_model(b) for a, b in _cuts(text)):
-            raise ConfigError(f"{text}: two models without a share; {_FORM}")
-        return None
+    head, _, number = text.rpartition("@")
     cuts = _cuts(head)
     known = [cut for cut in cuts if all(map(is_model, cut))]
     try:
         alpha = float(number)
     except ValueError:
-        if not known:
-            return None
-        raise ConfigError(f"{text}: {number!r} is no number; {_FORM}") from None
+        if known:
+            raise ConfigError(f"{text}: {number!r} is no number; {_FORM}") from None
+        if any(all(map(is_model, cut)) for cut in _cuts(text)):
+            raise ConfigError(f"{text}: two models without a share; {_FORM}") from None
+        return None
     drives = {found.start(1) for found in _DRIVE.finditer(head)}
     chosen = known or [cut for cut in cuts if len(cut[0]) not in drives]
     if not chosen:

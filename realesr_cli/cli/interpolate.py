@@ -1,0 +1,126 @@
+"""`realesr models interpolate`: two networks mixed into files of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from realesr_cli.cli.files import is_folder, refuse_targets
+from realesr_cli.cli.options import ModelType, json_option, offline_option, quiet_option
+from realesr_cli.cli.terminal import Progress
+from realesr_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from realesr_cli.weights.locate import Mixture
+
+_FIELD = "{alpha}"
+
+
+@click.command("interpolate")
+@click.argument("first", metavar="A", type=ModelType())
+@click.argument("second", metavar="B", type=ModelType())
+@click.option(
+    "--alpha",
+    "alphas",
+    type=float,
+    multiple=True,
+    required=True,
+    metavar="NUMBER",
+    help="Share of B: 0 is A, 1 is B; may be repeated.  [0 to 1]",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    help="File (.safetensors or .pth), name with {alpha} in it, or folder.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@offline_option
+@quiet_option
+@json_option
+def interpolate_command(
+    first: str,
+    second: str,
+    alphas: tuple[float, ...],
+    output: str,
+    overwrite: bool,
+    offline: bool | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Mix two networks of one architecture: (1 - alpha) A + alpha B, for every number in them.
+
+    Meant for networks of one training, such as one before and after its adversarial stage: the
+    mixture goes smoothly from A's pictures to B's. `-m A:B@0.8` of the other commands does the
+    same without a file.
+
+    \b
+    realesr models interpolate RealESRNet_x4plus x4plus --alpha 0.8 -o mixed.safetensors
+    realesr models interpolate wdn general --alpha 0.3 --alpha 0.6 -o 'general-{alpha}.pth'
+    """
+    from realesr_cli.weights.interpolate import save_mixture
+    from realesr_cli.weights.locate import locate_mixture
+    from realesr_cli.weights.open import open_pair
+
+    mixtures: list[Mixture] = []
+    names = []
+    for alpha in alphas:
+        located = locate_mixture(first, second, alpha)
+        assert located.mixture is not None
+        mixtures.append(located.mixture)
+        names.append(located.name)
+    targets = _targets(output, alphas, names)
+    sources = [p.path for p in (mixtures[0].first, mixtures[0].second) if p.path is not None]
+    refuse_targets(targets, overwrite=overwrite, inputs=sources)
+    with Progress("models", bytes=True, enabled=not quiet) as progress:
+        pair = open_pair(mixtures[0], offline=offline, report=progress)
+    written = []
+    for mixture, target in zip(mixtures, targets, strict=True):
+        save_mixture(pair, mixture, target)
+        written.append(_told(mixture, target))
+        if not quiet and not as_json:
+            click.echo(_line(mixture, target))
+    if as_json:
+        network = pair[0].architecture.describe()
+        click.echo(json.dumps({"network": network, "written": written}, indent=2))
+
+
+def _targets(output: str, alphas: Sequence[float], names: Sequence[str]) -> list[Path]:
+    """One file per share, all different."""
+    from realesr_cli.weights.interpolate import ENDINGS, check_ending
+    from realesr_cli.weights.mixing import alpha_label
+
+    twice = next((a for a in alphas if alphas.count(a) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"--alpha {alpha_label(twice)} is given twice")
+    if is_folder(output):
+        return [Path(output) / f"{name}{ENDINGS[0]}" for name in names]
+    if len(alphas) > 1 and _FIELD not in output:
+        raise ConfigError(
+            f"-o {output}: one file for {len(alphas)} shares; put {_FIELD} into the name, as in "
+            f"mixed-{_FIELD}{ENDINGS[0]}, or give a folder (end it with a slash)"
+        )
+    targets = [Path(output.replace(_FIELD, alpha_label(alpha))) for alpha in alphas]
+    for target in targets:
+        check_ending(target)
+    return targets
+
+
+def _told(mixture: Mixture, target: Path) -> dict[str, Any]:
+    return {
+        "path": str(target),
+        "alpha": mixture.alpha,
+        "first": mixture.first.name,
+        "second": mixture.second.name,
+    }
+
+
+def _line(mixture: Mixture, target: Path) -> str:
+    from realesr_cli.weights.mixing import alpha_label
+
+    first, second = (alpha_label(share) for share in mixture.shares)
+    return f"{target}: {first} of {mixture.first.name} and {second} of {mixture.second.name}"
