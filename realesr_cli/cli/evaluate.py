@@ -23,7 +23,8 @@ from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.settings import check, option
 
 if TYPE_CHECKING:
-    from realesr_cli.evaluate.run import Contender, Evaluation
+    from realesr_cli.evaluate.contenders import Contender
+    from realesr_cli.evaluate.run import Evaluation
 
 _STDOUT = "-"
 
@@ -144,6 +145,7 @@ def _evaluate(request: Request) -> int:
     from realesr_cli.evaluate.run import evaluate
 
     shown = not request.quiet
+    _check_targets(request.tell)
     models = _open(request)
     with Progress("evaluating", unit="picture", enabled=shown) as progress:
         evaluation = evaluate(
@@ -166,24 +168,35 @@ def _evaluate(request: Request) -> int:
 
 
 def _open(request: Request) -> tuple[Contender, ...]:
-    from realesr_cli.evaluate.run import contenders
+    from realesr_cli.evaluate.contenders import contenders
 
     with Progress("models", bytes=True, enabled=not request.quiet) as progress:
         return contenders(request.models, request.engine, offline=request.offline, report=progress)
 
 
 def _tell(evaluation: Evaluation, tell: ReportSettings) -> None:
+    """The table first, so that it is seen even where a file cannot be written."""
     from realesr_cli.evaluate import table
 
     made = ((tell.json, table.to_json), (tell.csv, table.to_csv))
-    for target, render in made:
-        if target is not None and target != _STDOUT:
-            _write(Path(target), render(evaluation))
+    if _STDOUT not in (tell.json, tell.csv):
+        click.echo(table.text(evaluation, per_picture=tell.per_picture))
     for target, render in made:
         if target == _STDOUT:
             click.echo(render(evaluation), nl=False)
-            return
-    click.echo(table.text(evaluation, per_picture=tell.per_picture))
+        elif target is not None:
+            _write(Path(target), render(evaluation))
+
+
+def _check_targets(tell: ReportSettings) -> None:
+    """ConfigError for a file that could not be written, before the work is done."""
+    for target in (tell.json, tell.csv):
+        if target in (None, _STDOUT):
+            continue
+        path = Path(str(target))
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            what = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
+            raise ConfigError(f"{path} {what}: name a file to write to")
 
 
 def _write(path: Path, text: str) -> None:

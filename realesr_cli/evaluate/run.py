@@ -10,6 +10,14 @@ from typing import Any
 from realesr_cli import __version__
 from realesr_cli.errors import ConfigError, RealesrError
 from realesr_cli.evaluate import sets
+from realesr_cli.evaluate.contenders import (
+    Contender,
+    Report,
+    common_scale,
+    contenders,
+    refuse_twice,
+)
+from realesr_cli.evaluate.keeper import Keeper
 from realesr_cli.evaluate.pictures import (
     BICUBIC,
     Pixels,
@@ -28,34 +36,8 @@ from realesr_cli.infer.upscaler import Upscaler
 from realesr_cli.metrics.lpips import Lpips
 from realesr_cli.metrics.perceptual_index import assigned, read_ma_scores
 from realesr_cli.weights.fetch import is_offline
-from realesr_cli.weights.open import open_model
 
 _USUAL = JudgeSettings()
-
-Report = Callable[[int, int], None]
-"""report(done, total), in pictures times rows of the table."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A network in the table, and what it is called there."""
-
-    name: str
-    upscaler: Upscaler
-    sources: tuple[Mapping[str, Any], ...] = ()
-    """The files its weights are from, with their SHA-256, as plain data."""
-
-    def facts(self) -> dict[str, Any]:
-        """What it is and what it runs on, as plain data."""
-        policy = self.upscaler.policy
-        return {
-            "network": self.upscaler.architecture.describe(),
-            "scale": self.upscaler.scale,
-            "sources": [dict(source) for source in self.sources],
-            "device": policy.device,
-            "precision": policy.precision,
-            "backend": policy.backend,
-        }
 
 
 @dataclass(frozen=True)
@@ -92,43 +74,6 @@ class Evaluation:
         return self.metrics[at].mean([r.values[at] for r in self.rows if r.method == method])
 
 
-def contenders(
-    models: Sequence[str | Path | Upscaler | Contender],
-    engine: EngineSettings = EngineSettings(precision="fp32"),
-    *,
-    offline: bool | None = None,
-    report: Report | None = None,
-) -> tuple[Contender, ...]:
-    """Networks ready for the table, each under a name of its own.
-
-    Raises what `open_model` and `Upscaler` raise, and ConfigError for a model given twice.
-    """
-    found: list[Contender] = []
-    names: list[tuple[str, str]] = []
-    for model in models:
-        if isinstance(model, Contender):
-            names.append((model.name, model.name))
-            found.append(model)
-        elif isinstance(model, Upscaler):
-            names.append((model.architecture.kind, f"{model.architecture.kind} {len(found) + 1}"))
-            found.append(Contender("", model))
-        else:
-            opened = open_model(model, offline=offline, report=report)
-            names.append((opened.name, str(model)))
-            sources = tuple(source.describe() for source in opened.sources)
-            found.append(Contender("", Upscaler(opened.net, engine), sources))
-    short = [name for name, _ in names]
-    unique = [name if short.count(name) == 1 else long for name, long in names]
-    _refuse_twice(unique)
-    return tuple(replace(one, name=name) for one, name in zip(found, unique, strict=True))
-
-
-def _refuse_twice(names: Sequence[str]) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"{twice} is in the table twice: each row needs a name of its own")
-
-
 def evaluate(
     which: SetSettings,
     models: Sequence[str | Path | Upscaler | Contender] = (),
@@ -149,7 +94,7 @@ def evaluate(
     Numbers are those of 8-bit pictures. A picture that cannot be read or made is left out for all
     methods and stands in `failures`. Raises ConfigError for models of different scale and for
     settings that contradict each other, DatasetError for pictures that do not match, and what
-    opening a model raises.
+    opening a model raises. `report` counts rows of the table, every picture's apart.
     """
     folders = {} if outputs is None else dict(outputs)
     ready = contenders(models, engine, offline=offline)
@@ -160,15 +105,21 @@ def evaluate(
     pictures = sets.measure(items, scale)
     small = which.lq is not None or which.degrade is not None
     methods = (*((BICUBIC,) if small else ()), *(c.name for c in ready), *folders)
-    _refuse_twice(methods)
-    judge = _judge_of(settings, columns, _crop(settings, pictures, which), offline)
+    refuse_twice(methods)
+    crop = _crop(settings, pictures, which)
+    keeper = None
+    if settings.save is not None:
+        names = [picture.item.name for picture in pictures.pictures]
+        keeper = Keeper(settings.save, methods[: len(methods) - len(folders)])
+        keeper.prepare(names, _inputs(which, folders), overwrite=settings.overwrite)
+    judge = _judge_of(settings, columns, crop, offline)
     work = _Work(
         methods=methods,
         contenders=ready,
         judge=_with_ma(judge, settings, methods, pictures),
         shrink=_shrink(which, pictures),
         scale=pictures.scale,
-        save=_Keeper(settings, methods[: len(methods) - len(folders)], pictures),
+        keeper=keeper,
     )
     rows, failures = _judge_all(work, pictures, report)
     return Evaluation(
@@ -179,6 +130,10 @@ def evaluate(
         settings=_facts(which, settings, pictures, judge.crop, ready),
         notes=(*notes, *_gaps(columns, rows)),
     )
+
+
+def _inputs(which: SetSettings, outputs: Mapping[str, Path]) -> list[Path]:
+    return [path for path in (which.gt, which.lq, *outputs.values()) if path is not None]
 
 
 def _judge_of(
@@ -204,19 +159,6 @@ def _with_ma(
     return replace(judge, ma=assigned(scores, rows, names))
 
 
-def common_scale(models: Sequence[Contender], wanted: int | None) -> int | None:
-    """The scale of all models; ConfigError names those that differ, among them or from `wanted`."""
-    scales = {model.upscaler.scale for model in models}
-    told = ", ".join(f"{model.name} x{model.upscaler.scale}" for model in models)
-    if len(scales) > 1:
-        raise ConfigError(
-            f"models of different scale have no place in one table: {told}. Evaluate them apart"
-        )
-    if wanted is not None and scales - {wanted}:
-        raise ConfigError(f"--scale {wanted}, but the models are: {told}")
-    return scales.pop() if scales else wanted
-
-
 def _check_inputs(
     which: SetSettings, models: Sequence[Contender], outputs: Mapping[str, Path]
 ) -> None:
@@ -233,6 +175,9 @@ def _check_inputs(
 
 
 def _crop(settings: JudgeSettings, pictures: PictureSet, which: SetSettings) -> int:
+    """The border that is left out. ConfigError where the scale is needed and nothing tells it."""
+    if pictures.scale is None and (which.lq is not None or which.degrade is not None):
+        raise ConfigError("nothing tells by how much the pictures are enlarged: give --scale")
     if settings.crop is not None:
         return settings.crop
     if pictures.scale is not None:
@@ -247,42 +192,8 @@ def _crop(settings: JudgeSettings, pictures: PictureSet, which: SetSettings) -> 
 def _shrink(which: SetSettings, pictures: PictureSet) -> Shrink | None:
     if which.degrade is None:
         return None
-    if pictures.scale is None:
-        raise ConfigError("--degrade without a model: give --scale")
+    assert pictures.scale is not None
     return shrinker(which.degrade, pictures.scale, which.seed)
-
-
-@dataclass(frozen=True)
-class _Keeper:
-    """Writes what is made into the folder for it, if there is one."""
-
-    settings: JudgeSettings
-    methods: tuple[str, ...]
-    pictures: PictureSet
-
-    def __post_init__(self) -> None:
-        """ConfigError where files would be replaced unasked, before any work is done."""
-        if self.settings.save is None or self.settings.overwrite:
-            return
-        for method in self.methods:
-            for picture in self.pictures.pictures:
-                path = self.path(method, picture.item.name)
-                if path.exists():
-                    raise ConfigError(f"{path} is there already: --overwrite replaces it")
-
-    def path(self, method: str, name: str) -> Path:
-        """Where a picture goes; a method's name may not lead out of the folder."""
-        assert self.settings.save is not None
-        safe = method.strip("./\\").replace("/", "_").replace("\\", "_").replace(":", "_")
-        return self.settings.save / safe / f"{name}.png"
-
-    def keep(self, method: str, name: str, pixels: Pixels) -> None:
-        """Write one picture; raises ImageWriteError."""
-        if self.settings.save is None or method not in self.methods:
-            return
-        path = self.path(method, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image(pixels).save(path)
 
 
 @dataclass(frozen=True)
@@ -294,7 +205,7 @@ class _Work:
     judge: Judge
     shrink: Shrink | None
     scale: int | None
-    save: _Keeper
+    keeper: Keeper | None
 
 
 def _judge_all(
@@ -332,7 +243,8 @@ def _judge(work: _Work, picture: Measured, step: Callable[[int], None]) -> list[
     ):
         if gt is not None:
             pixels = pixels[: gt.shape[0], : gt.shape[1]]
-        work.save.keep(method, name, pixels)
+        if work.keeper is not None:
+            work.keeper.keep(method, name, pixels)
         values, reasons = work.judge.scores(to_tensor(pixels), target, name, method)
         rows.append(Row(name, method, values, reasons))
         step(done)

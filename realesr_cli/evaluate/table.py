@@ -16,28 +16,35 @@ from realesr_cli.evaluate.scores import Metric
 WIDTH = 100
 _GAP = "  "
 _BEST = "*"
-_FEWEST_NAME = 12
+_INDENT = "  "
+_FEWEST_NAME = 14
 
 Values = Sequence[float | None]
+
+Group = tuple[str, Sequence[Values]]
+"""A picture's name (or `mean`) and the scores of each method."""
 
 
 def text(evaluation: Evaluation, *, per_picture: bool = False) -> str:
     """The table for people: means, and with `per_picture` every picture's scores before them.
 
-    The best of each column is marked with a star.
+    The best of each column is marked with a star, among the methods of one picture or of the mean.
     """
-    parts = [heading(evaluation)]
+    groups: list[Group] = []
     if per_picture:
         for picture in evaluation.pictures:
             found = {row.method: row.values for row in evaluation.rows if row.picture == picture}
-            parts.append(_table(picture, evaluation, [found[m] for m in evaluation.methods]))
-    count = len(evaluation.pictures)
-    if count:
-        parts.append(
-            _table("mean" if count > 1 else evaluation.pictures[0], evaluation, means(evaluation))
-        )
-    notes = [f"note: {note}" for note in evaluation.notes]
-    return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
+            groups.append((picture, [found[method] for method in evaluation.methods]))
+    if len(evaluation.pictures) == 1 and not per_picture:
+        groups.append((evaluation.pictures[0], means(evaluation)))
+    elif len(evaluation.pictures) > 1:
+        groups.append((f"mean of {len(evaluation.pictures)}", means(evaluation)))
+    parts = [heading(evaluation)]
+    if groups:
+        parts.append(_table(evaluation, groups))
+    if evaluation.notes:
+        parts.append("\n".join(f"note: {note}" for note in evaluation.notes))
+    return "\n\n".join(parts)
 
 
 def heading(evaluation: Evaluation) -> str:
@@ -57,7 +64,7 @@ def heading(evaluation: Evaluation) -> str:
         lines.append(f"small pictures: degradation {facts['degrade']}, seed {facts['seed']}")
     crop = facts["crop"]
     border = f"{crop} pixels of border left out" if crop else "no border left out"
-    lines.append(f"scored at 8 bits, {border}; * is the best of a column")
+    lines.append(f"scored at 8 bits, {border}; * is the best of its column, which names the better way")
     used = {(m["device"], m["precision"]) for m in facts["models"].values()}
     if used:
         lines.append("computed on " + ", ".join(f"{d} in {p}" for d, p in sorted(used)))
@@ -72,24 +79,32 @@ def means(evaluation: Evaluation) -> list[list[float | None]]:
     ]
 
 
-def _table(title: str, evaluation: Evaluation, lines: Sequence[Values]) -> str:
-    metrics, methods = evaluation.metrics, evaluation.methods
-    best = [_best(metric, [line[at] for line in lines]) for at, metric in enumerate(metrics)]
-    columns = []
-    for at, metric in enumerate(metrics):
-        head = [metric.title, ", ".join(filter(None, (metric.unit, _way(metric))))]
-        cells = []
-        for line in lines:
-            mark = (
-                _BEST if len(methods) > 1 and line[at] is not None and line[at] == best[at] else " "
-            )
-            cells.append(_number(metric, line[at]) + mark)
-        columns.append(_right([head[0] + " ", head[1] + " ", *cells]))
-    room = WIDTH - sum(len(_GAP) + len(column[0]) for column in columns)
-    names = [_shortened(name, max(room, _FEWEST_NAME)) for name in (title, "", *methods)]
+def _table(evaluation: Evaluation, groups: Sequence[Group]) -> str:
+    """Columns with two lines of heading; each group is a line with its name, then the methods."""
+    columns = [_column(metric, at, groups) for at, metric in enumerate(evaluation.metrics)]
+    room = max(WIDTH - sum(len(_GAP) + len(column[0]) for column in columns), _FEWEST_NAME)
+    names = ["", ""]
+    for title, _ in groups:
+        names.append(_shortened(title, room))
+        names += [_INDENT + _shortened(m, room - len(_INDENT)) for m in evaluation.methods]
     wide = max(map(len, names))
     rows = zip([name.ljust(wide) for name in names], *columns, strict=True)
     return "\n".join(_GAP.join(row).rstrip() for row in rows)
+
+
+def _column(metric: Metric, at: int, groups: Sequence[Group]) -> list[str]:
+    """All cells of one column, equally wide, a place for the mark behind each."""
+    unit = ", ".join(filter(None, (metric.unit, _way(metric))))
+    cells = [metric.title + " ", unit + " "]
+    for _, lines in groups:
+        values = [line[at] for line in lines]
+        best = _best(metric, values) if len(values) > 1 else None
+        cells.append("")
+        for value in values:
+            mark = _BEST if value is not None and value == best else " "
+            cells.append(_number(metric, value) + mark)
+    wide = max(map(len, cells))
+    return [cell.rjust(wide) for cell in cells]
 
 
 def _way(metric: Metric) -> str:
@@ -105,11 +120,6 @@ def _best(metric: Metric, values: Values) -> float | None:
 
 def _number(metric: Metric, value: float | None) -> str:
     return "-" if value is None else f"{value:.{metric.digits}f}"
-
-
-def _right(cells: Sequence[str]) -> list[str]:
-    wide = max(map(len, cells))
-    return [cell.rjust(wide) for cell in cells]
 
 
 def _shortened(name: str, room: int) -> str:
