@@ -26,7 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "models": (
         "realesr_cli.cli.models:models_group",
-        "List, fetch, check and import models.",
+        "List, fetch, check, import and mix models.",
     ),
     "doctor": (
         "realesr_cli.cli.doctor:doctor_command",
@@ -43,6 +43,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "evaluate": (
         "realesr_cli.cli.evaluate:evaluate_command",
         "Judge models by numbers on a folder of pictures.",
+    ),
+    "compare": (
+        "realesr_cli.cli.compare:compare_command",
+        "Show photos by several models side by side.",
     ),
     "dataset": (
         "realesr_cli.cli.dataset:dataset_group",

@@ -1,0 +1,275 @@
+"""`realesr compare`: photos by several models, on a page or a sheet to be looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from realesr_cli.cli.files import refuse_targets
+from realesr_cli.cli.interrupt import interruptible
+from realesr_cli.cli.options import (
+    ModelType,
+    json_option,
+    offline_option,
+    quiet_option,
+    settings_from,
+    settings_options,
+)
+from realesr_cli.cli.terminal import Progress, say_error
+from realesr_cli.errors import Cancelled, ConfigError, ImageError
+from realesr_cli.evaluate.compare_settings import (
+    CompareSettings,
+    Crop,
+    PageSettings,
+    SheetSettings,
+)
+from realesr_cli.infer.settings import EngineSettings
+from realesr_cli.settings import check, option
+
+if TYPE_CHECKING:
+    from realesr_cli.evaluate.compare import Hooks
+    from realesr_cli.evaluate.comparison import Comparison
+
+_STOPPING = "stopping when the tile in work is done; nothing will be written"
+_PAGE_ENDINGS = (".html", ".htm")
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """What is written."""
+
+    output: Path | None = option(None, help="Page to write: one HTML file that holds everything.")
+    sheet: Path | None = option(
+        None, help="Picture to write: parts of the photos at full size, with labels."
+    )
+    overwrite: bool = option(False, help="Replace files that are there already.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that will be written."""
+        return tuple(path for path in (self.output, self.sheet) if path is not None)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A call of the command."""
+
+    photos: tuple[Path, ...]
+    originals: tuple[Path, ...]
+    models: tuple[str, ...]
+    target: TargetSettings
+    compare: CompareSettings
+    page: PageSettings
+    sheet: SheetSettings
+    engine: EngineSettings
+
+
+class CropType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """`X,Y,WIDTH,HEIGHT`."""
+
+    name = "X,Y,W,H"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Crop:
+        """Text to a crop; a usage error says what was expected."""
+        try:
+            return value if isinstance(value, Crop) else Crop.parse(str(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command("compare")
+@click.argument("photos", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    type=ModelType(),
+    multiple=True,
+    default=("auto",),
+    show_default="auto",
+    metavar="NAME|PATH",
+    help="A model's name, a .pth or .safetensors file, or the folder of a training run; may be "
+    "repeated.",
+)
+@settings_options(TargetSettings, only={"output"}, short={"output": ("-o",)})
+@settings_options(TargetSettings, only={"sheet"})
+@click.option(
+    "--gt",
+    "originals",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The original that a photo was reduced from; one for each photo, in the same order.",
+)
+@settings_options(PageSettings)
+@click.option(
+    "--crop",
+    "chosen",
+    multiple=True,
+    type=CropType(),
+    help="Part that the sheet shows, in pixels of the photo; may be repeated.",
+)
+@settings_options(SheetSettings, skip={"chosen"})
+@settings_options(CompareSettings, skip={"offline"})
+@settings_options(EngineSettings, short={"tile": ("-t",)})
+@settings_options(TargetSettings, only={"overwrite"})
+@offline_option
+@json_option
+@quiet_option
+@click.pass_context
+def compare_command(
+    ctx: click.Context,
+    photos: tuple[Path, ...],
+    models: tuple[str, ...],
+    originals: tuple[Path, ...],
+    chosen: tuple[Crop, ...],
+    offline: bool | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Show PHOTOS by several models side by side.
+
+    The page has a slider between two versions, a view of both beside each other, zoom, the scores
+    and the settings; it needs no network and can be sent to others. The input and MATLAB's
+    bicubic are always in it. All models must have the same scale.
+
+    \b
+    realesr compare photo.jpg -m x4plus -m general -o report.html
+    realesr compare small.png --gt original.png -m x4plus -m runs/mine -o report.html
+    realesr compare a.jpg b.jpg -m x4plus -m bsrgan --sheet sheet.png
+    realesr compare photo.jpg -m x4plus --sheet eyes.png --crop 120,80,64,48
+    """
+    sheet = replace(settings_from(ctx, SheetSettings), chosen=chosen)
+    compare = replace(settings_from(ctx, CompareSettings), offline=offline)
+    request = Request(
+        photos=photos,
+        originals=originals,
+        models=models,
+        target=settings_from(ctx, TargetSettings),
+        compare=compare,
+        page=settings_from(ctx, PageSettings),
+        sheet=sheet,
+        engine=settings_from(ctx, EngineSettings),
+    )
+    if not photos:
+        raise click.UsageError("no photo given", ctx)
+    _check(request)
+    return _compare(request, as_json=as_json, quiet=quiet)
+
+
+def _check(request: Request) -> None:
+    """Refuse before any work what would be in vain."""
+    from realesr_cli.image.formats import format_of
+
+    target = request.target
+    if not target.paths:
+        raise ConfigError(
+            "nothing to write: name a page with -o report.html, or a picture with --sheet"
+        )
+    if target.output is not None and target.output.suffix.lower() not in _PAGE_ENDINGS:
+        raise ConfigError(
+            f"-o {target.output}: the page is HTML, so its name ends in .html; --sheet writes a "
+            "picture"
+        )
+    if target.sheet is not None:
+        format_of(target.sheet)
+    inputs = (*request.photos, *request.originals)
+    refuse_targets(target.paths, overwrite=target.overwrite, inputs=inputs)
+    _check_crops(request)
+
+
+def _check_crops(request: Request) -> None:
+    """Raise ConfigError for a crop outside a photo; one that cannot be read is told of later."""
+    from realesr_cli.image.probe import probe
+
+    for photo in request.photos if request.sheet.chosen else ():
+        try:
+            header = probe(photo, max_pixels=request.compare.max_pixels)
+        except ImageError:
+            continue
+        for crop in request.sheet.chosen:
+            crop.require_inside(str(photo), (header.height, header.width))
+
+
+def _compare(request: Request, *, as_json: bool, quiet: bool) -> int:
+    from realesr_cli.evaluate.compare import Hooks, compare
+
+    notice = "" if quiet else _STOPPING
+    with Progress(unit="tile", enabled=not quiet) as bar, interruptible(notice) as interrupt:
+        hooks = Hooks(bar.relabel, bar, bar, interrupt.asked)
+        try:
+            comparison = compare(
+                request.photos,
+                request.models,
+                originals=request.originals,
+                settings=request.compare,
+                engine=request.engine,
+                hooks=hooks,
+            )
+        except Cancelled:
+            return interrupt.exit_code
+        written = _write(comparison, request, hooks)
+    if as_json:
+        click.echo(json.dumps(_plain(comparison, written), ensure_ascii=False, indent=2))
+    elif not quiet:
+        for path, size in written:
+            click.echo(f"{path}: {_contents(comparison)}, {size / 1e6:.1f} MB")
+    for failure in comparison.failures:
+        named = failure.name in failure.error
+        say_error(failure.error if named else f"{failure.name}: {failure.error}")
+    return 1 if comparison.failures else 0
+
+
+def _write(comparison: Comparison, request: Request, hooks: Hooks) -> Sequence[tuple[Path, int]]:
+    """Write what was asked for; the files and their bytes."""
+    from realesr_cli.evaluate.page import write_page
+    from realesr_cli.evaluate.sheet import write_sheet
+
+    target = request.target
+    for path in target.paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hooks.step(f"writing {path}")
+        if path == target.output:
+            write_page(comparison, path, request.page)
+        else:
+            write_sheet(comparison, path, request.sheet)
+    return [(path, path.stat().st_size) for path in target.paths]
+
+
+def _contents(comparison: Comparison) -> str:
+    count = len(comparison.photos)
+    versions = [version.name for version in comparison.photos[0].versions]
+    return f"{count} photo{'s' if count > 1 else ''} x{comparison.scale}, {', '.join(versions)}"
+
+
+def _plain(comparison: Comparison, written: Sequence[tuple[Path, int]]) -> dict[str, Any]:
+    """What `--json` prints: what was written, scores and times."""
+    photos = [
+        {
+            "name": photo.name,
+            "width": photo.width,
+            "height": photo.height,
+            "notes": list(photo.notes),
+            "versions": [
+                {"name": v.name, "kind": v.kind, "seconds": v.seconds, "scores": dict(v.scores)}
+                for v in photo.versions
+            ],
+        }
+        for photo in comparison.photos
+    ]
+    return {
+        "scale": comparison.scale,
+        "models": [{**vars(m), "files": [vars(f) for f in m.files]} for m in comparison.models],
+        "photos": photos,
+        "failures": [vars(failure) for failure in comparison.failures],
+        "written": [{"path": str(path), "bytes": size} for path, size in written],
+        "version": comparison.version,
+    }

@@ -1,0 +1,252 @@
+"""A comparison as one HTML page that holds everything it shows and asks no network for anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cache
+from html import escape
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as pillow
+
+from realesr_cli.errors import RealesrWarning
+from realesr_cli.evaluate.compare_settings import PageSettings
+from realesr_cli.evaluate.comparison import (
+    Comparison,
+    ModelFacts,
+    Photo,
+    Version,
+    WeightsFile,
+    best_of,
+    full_score,
+    pixels_of,
+    score_text,
+)
+from realesr_cli.evaluate.scores import METRICS
+from realesr_cli.image.color import is_srgb
+from realesr_cli.image.landing import landing
+from realesr_cli.image.record import Image
+from realesr_cli.image.write import encode_image
+
+_USUAL = PageSettings()
+
+LARGE_PAGE = 60_000_000
+"""Bytes of a page above which a browser gets slow, which is told."""
+
+_WEBP_SIDE = 16_383
+"""Longest side in pixels of a WebP picture."""
+
+
+def write_page(comparison: Comparison, path: Path, settings: PageSettings = _USUAL) -> int:
+    """Write the page, whole or not at all, replacing a file of that name; returns its bytes.
+
+    Pictures are in it as WebP, without loss unless the settings give a quality (as PNG where they
+    are too long for WebP). Warns where the page is so large that browsers get slow. Raises
+    ImageWriteError, with the reason, where it cannot be written.
+    """
+    size = 0
+    with landing(path) as file:
+        for part in page_parts(comparison, settings):
+            size += file.write(part.encode("utf-8", "replace"))
+    if size > LARGE_PAGE:
+        hint = "" if settings.quality else ", or --quality 90"
+        warnings.warn(
+            f"{path} has {size / 1e6:.0f} MB and will be slow to open: take fewer photos{hint}",
+            RealesrWarning,
+            stacklevel=2,
+        )
+    return size
+
+
+def page_parts(comparison: Comparison, settings: PageSettings = _USUAL) -> Iterator[str]:
+    """The page as pieces of text, one photo at a time."""
+    template = _template()
+    values = {
+        "policy": _policy(template),
+        "generator": f"realesr-cli {comparison.version}",
+        "title": escape(settings.title or _title(comparison)),
+        "summary": escape(_summary(comparison)),
+        "settings": _settings(comparison),
+        "footer": escape(_footer(comparison, settings)),
+    }
+    before, after = template.split("{{photos}}")
+    yield _filled(before, values)
+    for photo in comparison.photos:
+        yield from _photo(photo, comparison.scale, settings)
+    for failure in comparison.failures:
+        yield f'<p class="failed">Left out: {escape(failure.error)}</p>\n'
+    yield _filled(after, values)
+
+
+def data_uri(image: Image, quality: int | None = None) -> str:
+    """A picture of 8 bits as `data:image/...;base64,...`: WebP, or PNG where WebP is too small.
+
+    The colour profile goes with it unless it is sRGB's.
+    """
+    icc = None if image.icc is None or is_srgb(image.icc) else image.icc
+    if max(image.height, image.width) > _WEBP_SIDE:
+        kind, data = "png", encode_image(Image(image.pixels, image.alpha, icc=icc), "png")
+    else:
+        kind, data = "webp", _webp(image, icc, quality)
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _webp(image: Image, icc: bytes | None, quality: int | None) -> bytes:
+    picture = pillow.fromarray(np.asarray(pixels_of(image)))
+    buffer = BytesIO()
+    if quality is None:
+        # Here `quality` and `method` are efforts: the highest save 2 % and take thrice the time.
+        picture.save(
+            buffer, "WEBP", lossless=True, exact=True, quality=20, method=1, icc_profile=icc
+        )
+    else:
+        picture.save(buffer, "WEBP", quality=quality, icc_profile=icc)
+    return buffer.getvalue()
+
+
+@cache
+def _template() -> str:
+    return (files("realesr_cli.evaluate") / "page.html").read_text(encoding="utf-8")
+
+
+def _filled(template: str, values: dict[str, str]) -> str:
+    """The marks `{{name}}` replaced, in one pass, so that no value is taken for a mark."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: values[mark[1]], template)
+
+
+def _policy(template: str) -> str:
+    """Nothing but this page's own script and style, and pictures that are in it."""
+    rules = ["default-src 'none'", "img-src data:", "base-uri 'none'", "form-action 'none'"]
+    for kind in ("script", "style"):
+        (text,) = re.findall(rf"<{kind}>(.*?)</{kind}>", template, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+        rules.append(f"{kind}-src 'sha256-{digest}'")
+    return "; ".join(rules)
+
+
+def _title(comparison: Comparison) -> str:
+    photos = comparison.photos
+    return photos[0].name if len(photos) == 1 else f"{len(photos)} photos"
+
+
+def _summary(comparison: Comparison) -> str:
+    names = [version.name for version in comparison.photos[0].versions if version.kind != "input"]
+    return f"enlarged x{comparison.scale} by {_listed([n for n in names if n != 'original'])}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}"
+
+
+def _footer(comparison: Comparison, settings: PageSettings) -> str:
+    kept = (
+        "Pictures are embedded without loss"
+        if settings.quality is None
+        else f"Pictures are embedded as WebP of quality {settings.quality}"
+    )
+    return (
+        f"{kept}, at 8 bits a channel. Bicubic is MATLAB's. "
+        f"Made by realesr-cli {comparison.version}."
+    )
+
+
+def _photo(photo: Photo, scale: int, settings: PageSettings) -> Iterator[str]:
+    name = escape(photo.name)
+    yield (
+        f'<article class="photo card" data-name="{name}" data-width="{photo.width}" '
+        f'data-height="{photo.height}">\n<h2>{name}</h2>\n<div class="pictures">\n'
+    )
+    for version in photo.versions:
+        yield _figure(photo, version, scale, settings)
+    yield "</div>\n" + _scores(photo)
+    for note in photo.notes:
+        yield f'<p class="note">{escape(note[:1].upper() + note[1:])}.</p>\n'
+    yield "</article>\n"
+
+
+def _figure(photo: Photo, version: Version, scale: int, settings: PageSettings) -> str:
+    factor = scale if version.kind == "input" else 1
+    # The input is small, and a pixel of it is what is looked for.
+    quality = None if version.kind == "input" else settings.quality
+    scores = ", ".join(full_score(key, value) for key, value in version.scores.items())
+    name = escape(version.name)
+    image = version.picture
+    return (
+        f'<figure data-name="{name}" data-factor="{factor}" data-score="{escape(scores)}"'
+        f"{' data-alpha' if image.has_alpha else ''}>"
+        f'<img src="{data_uri(image, quality)}" width="{image.width}" height="{image.height}" '
+        f'alt="{escape(photo.name)}, {name}"><figcaption>{name}</figcaption></figure>\n'
+    )
+
+
+def _scores(photo: Photo) -> str:
+    keys = [key for key in METRICS if any(key in v.scores for v in photo.versions)]
+    heads = "".join(f'<th scope="col">{escape(_head(key))}</th>' for key in keys)
+    best = {key: best_of(key, photo.versions) for key in keys}
+    rows = []
+    for version in photo.versions:
+        cells = []
+        for key in keys:
+            mark = ' class="best"' if version in best[key] else ""
+            value = version.scores.get(key)
+            text = "" if value is None else score_text(key, value)
+            cells.append(f"<td{mark}>{text}</td>")
+        taken = "" if version.seconds is None else f"{version.seconds:.2f} s"
+        size = f"{version.picture.width} x {version.picture.height}"
+        rows.append(
+            f'<tr><th scope="row">{escape(version.name)}</th><td>{size}</td>{"".join(cells)}'
+            f"<td>{taken}</td></tr>\n"
+        )
+    return (
+        f'<table class="scores"><thead><tr><th scope="col">Version</th><th scope="col">Pixels</th>'
+        f'{heads}<th scope="col">Time</th></tr></thead>\n<tbody>\n{"".join(rows)}</tbody></table>\n'
+    )
+
+
+def _head(key: str) -> str:
+    metric = METRICS[key]
+    unit = f", {metric.unit}" if metric.unit else ""
+    return f"{metric.title}{unit} {'↑' if metric.higher else '↓'}"
+
+
+def _settings(comparison: Comparison) -> str:
+    models = comparison.models
+    heads = "".join(f'<th scope="col">{escape(model.name)}</th>' for model in models)
+    rows = []
+    for label, texts in _properties(models):
+        cells = "".join(f"<td>{text}</td>" for text in texts)
+        rows.append(f'<tr><th scope="row">{label}</th>{cells}</tr>\n')
+    return (
+        '<section class="settings card" aria-label="Models and settings">\n<table><thead><tr>'
+        f'<th scope="col">Model</th>{heads}</tr></thead>\n<tbody>\n{"".join(rows)}</tbody>'
+        "</table>\n</section>"
+    )
+
+
+def _properties(models: Sequence[ModelFacts]) -> Iterator[tuple[str, list[str]]]:
+    """The rows of the table of models; the texts are HTML."""
+    yield "Network", [escape(m.network) for m in models]
+    yield "Scale", [f"x{m.scale}" for m in models]
+    yield "File", ["<br>".join(_file(f) for f in m.files) for m in models]
+    yield "SHA-256", ["<br>".join(f"<code>{f.sha256}</code>" for f in m.files) for m in models]
+    yield "Licence", [escape(m.licence) for m in models]
+    yield "Computed on", [escape(f"{m.device}, {m.precision}") for m in models]
+    yield "Tile", [_tile(m) for m in models]
+
+
+def _file(file: WeightsFile) -> str:
+    share = "" if file.share == 1 else f" ({file.share:.0%})"
+    return escape(file.name) + share
+
+
+def _tile(model: ModelFacts) -> str:
+    if not model.tile:
+        return "whole picture"
+    return f"{model.tile} pixels, overlap {model.overlap or 0}"
