@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from realesr_cli.errors import ConfigError
+from realesr_cli.ops.banded import Banded, banded
 from realesr_cli.settings import did_you_mean
 
 TORCH_MODES = ("area", "bilinear", "bicubic")
@@ -88,11 +89,22 @@ def resample_matrix(
     )
 
 
+def matlab_band(in_size: int, out_size: int) -> Banded:
+    """`resample_matrix` with its defaults, as a banded matrix: for axes of any length."""
+    index, weights = _taps(in_size, out_size, out_size / in_size, "matlab")
+    return banded(_folded(index, in_size), weights, in_size)
+
+
+def _folded(index: Tensor, size: int) -> Tensor:
+    """Positions beyond the ends as those of a picture mirrored there, its last pixel repeated."""
+    folded = index % (2 * size)
+    return torch.where(folded < size, folded, 2 * size - 1 - folded)
+
+
 def _matrix(in_size: int, out_size: int, ratio: float, kernel: str, border: str) -> Tensor:
     index, weights = _taps(in_size, out_size, ratio, kernel)
     if border == "symmetric":
-        folded = index % (2 * in_size)
-        index = torch.where(folded < in_size, folded, 2 * in_size - 1 - folded)
+        index = _folded(index, in_size)
     else:
         inside = (index >= 0) & (index < in_size)
         weights = torch.where(inside, weights, torch.zeros_like(weights))
