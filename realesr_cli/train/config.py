@@ -113,6 +113,17 @@ class PixelConfig:
 
 
 @dataclass(frozen=True)
+class StructureConfig:
+    """One less the structural similarity (SSIM) of the luma."""
+
+    weight: float = option(0.0, help="Weight; 0 switches it off.", low=0)
+    sharpened: bool = option(True, help="Compare with the sharpened ground truth, if made.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class PerceptualConfig:
     """Distance of ImageNet features before their activation."""
 
@@ -201,6 +212,7 @@ class StageConfig:
     name: str = option(help="Name, in logs and in `--set stages.NAME.key=value`.")
     iterations: int = option(help="Steps.", low=0)
     pixel: PixelConfig = PixelConfig()
+    structure: StructureConfig = StructureConfig()
     perceptual: PerceptualConfig = PerceptualConfig()
     gan: GanConfig = GanConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
@@ -210,7 +222,8 @@ class StageConfig:
         check(self)
         if not self.name.replace("-", "").replace("_", "").isalnum() or self.name.isdigit():
             raise ConfigError(f"name = {self.name!r}: letters, digits, - and _, not a number")
-        if not (self.pixel.weight or self.perceptual.weight or self.gan.weight):
+        losses = (self.pixel, self.structure, self.perceptual, self.gan)
+        if not any(loss.weight for loss in losses):
             raise ConfigError(f"stage {self.name!r}: every loss has weight 0; nothing to learn")
 
     @property

@@ -1,4 +1,4 @@
-"""Pixel, perceptual and adversarial losses: generated and real pictures (or logits) to a scalar."""
+"""Pixel, structure, perceptual and adversarial losses: pictures (or logits) to a scalar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realesr_cli.nets.vgg import Features
+from realesr_cli.ops.color import luma_studio
 
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 TINY = 1e-8
 """Keeps a quotient finite."""
 
@@ -17,6 +20,31 @@ TINY = 1e-8
 def pixel_loss(fake: Tensor, real: Tensor) -> Tensor:
     """Mean absolute difference (L1) over all elements."""
     return F.l1_loss(fake, real)
+
+
+def structure_loss(fake: Tensor, real: Tensor) -> Tensor:
+    """One less the mean structural similarity of the luma (Zhao et al. 2017, section III-B).
+
+    Two batches (B, 3, H, W), RGB in [0, 1], at least 11 pixels a side, to a scalar: 0 where they
+    are equal. Window, constants and luma are those of the score of the field's papers (Wang et al.
+    2004), in fp32. Where it cannot know a detail's place, this loss keeps more of its contrast
+    than L1 does.
+    """
+    x, y = luma_studio(fake.float()), luma_studio(real.float())
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    variances = _window_mean(x * x) - mean_x**2 + _window_mean(y * y) - mean_y**2
+    covariance = _window_mean(x * y) - mean_x * mean_y
+    top = (2 * mean_x * mean_y + SSIM_C1) * (2 * covariance + SSIM_C2)
+    bottom = (mean_x**2 + mean_y**2 + SSIM_C1) * (variances + SSIM_C2)
+    return 1 - (top / bottom).mean()
+
+
+def _window_mean(x: Tensor) -> Tensor:
+    """(B, 1, H, W) averaged under the Gaussian window, where it lies inside."""
+    offsets = torch.arange(SSIM_WINDOW, device=x.device, dtype=x.dtype) - SSIM_WINDOW // 2
+    window = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
+    window = window / window.sum()
+    return F.conv2d(F.conv2d(x, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
 
 
 class PerceptualLoss(nn.Module):

@@ -87,11 +87,16 @@ def disk_bytes(config: TrainConfig, parameters: int, checkpoint: int, *, scenes:
 def stage_text(stage: StageConfig) -> str:
     """A stage in one line: steps, losses, learning rate."""
     losses = []
-    for name in ("pixel", "perceptual", "gan"):
+    for name in ("pixel", "structure", "perceptual", "gan"):
         part = getattr(stage, name)
         if part.weight:
-            kind = {"pixel": "L1", "perceptual": f"perceptual ({stage.perceptual.backbone})"}
-            losses.append(f"{kind.get(name, f'{stage.gan.kind} GAN')} x {part.weight:g}")
+            kind = {
+                "pixel": "L1",
+                "structure": "SSIM",
+                "perceptual": f"perceptual ({stage.perceptual.backbone})",
+                "gan": f"{stage.gan.kind} GAN",
+            }
+            losses.append(f"{kind[name]} x {part.weight:g}")
     rate = f"lr {stage.optimiser.lr:g}, {stage.schedule.kind}"
     return f"{stage.iterations:,} steps, {' + '.join(losses)}, {rate}"
 
