@@ -64,7 +64,7 @@ def heading(evaluation: Evaluation) -> str:
         lines.append(f"small pictures: degradation {facts['degrade']}, seed {facts['seed']}")
     crop = facts["crop"]
     border = f"{crop} pixels of border left out" if crop else "no border left out"
-    lines.append(f"scored at 8 bits, {border}; * is the best of its column, which names the better way")
+    lines.append(f"scored at 8 bits, {border}; * is the best, higher or lower as the column says")
     used = {(m["device"], m["precision"]) for m in facts["models"].values()}
     if used:
         lines.append("computed on " + ", ".join(f"{d} in {p}" for d, p in sorted(used)))

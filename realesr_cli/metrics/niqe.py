@@ -134,10 +134,10 @@ def _log_gamma(x: Array) -> Array:
 def _distance(features: Array) -> float:
     """Between the Gaussian of these features and that of natural pictures (equation 10)."""
     mean, covariance = pristine()
-    own_mean = np.nanmean(features, axis=0)
     whole = features[~np.isnan(features).any(axis=1)]
     if len(whole) < 2:
         raise ValueError("NIQE: fewer than two blocks of the picture have any detail")
+    own_mean = np.nanmean(features, axis=0)
     own_covariance = np.cov(whole, rowvar=False)
     inverse = np.linalg.pinv((covariance + own_covariance) / 2)
     difference = mean - own_mean
