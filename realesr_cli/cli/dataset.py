@@ -243,5 +243,5 @@ def draw_command(
     if as_json:
         _print_json({"format": 1, "pictures": len(paths), "fonts": [str(path) for path in files]})
     elif not quiet:
-        click.echo(f"{output}: {len(paths)} pictures with {len(files) or 'no'} fonts")
+        click.echo(f"{output}: {len(paths)} pictures with {len(files) or 1} fonts")
     return 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from realesr_cli.errors import ConfigError, ImageWriteError
@@ -40,7 +41,10 @@ from realesr_cli.train.dataset.settings import LARGEST_SIDE, SMALLEST_SIDE, Draw
 Report = Callable[[int, int], None]
 
 SETTINGS_FILE = "drawn.json"
-"""Written into the folder, so that it never mixes two seeds, sizes or sets of fonts."""
+"""Written into the folder, so that it never mixes two ways of drawing."""
+
+DRAWING = 1
+"""Version of the drawings: another number wherever the same seed gives other pixels."""
 
 FILTERS = (Image.Resampling.BOX, Image.Resampling.HAMMING, Image.Resampling.BICUBIC)
 """How the large sheet is reduced: as scanners and screens do, softer, and crisper."""
@@ -79,16 +83,17 @@ def draw_picture(
 ) -> Pixels:
     """One drawn picture, (height, width, 3) RGB of 0..255.
 
-    All choices come from `rng`: the same state and the same fonts give the same bytes. `fonts` are
+    All choices come from `rng`: the same state and fonts give the same bytes (with one release of
+    Pillow, which draws). `fonts` are
     font files, as `find_fonts` lists them; without any, Pillow's own font is used. `kind` is a key
     of `KINDS`; without it one is chosen by their shares. Raises ConfigError for a side outside
-    of 32..8192 pixels, an unknown kind, or a file that is no font with Latin letters.
+    of 32..2048 pixels, an unknown kind, or a file that is no font with Latin letters.
     """
     for name, side in (("height", height), ("width", width)):
         if not SMALLEST_SIDE <= side <= LARGEST_SIDE:
             raise ConfigError(f"{name} = {side}: must be {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
     faces = library(tuple(fonts))
-    chosen = weighted(rng, [(name, kind.share) for name, kind in KINDS.items()])
+    chosen = weighted(rng, [(name, one.share) for name, one in KINDS.items()])
     chosen = chosen if kind is None else kind
     if chosen not in KINDS:
         raise ConfigError(f"kind = {chosen!r}: must be one of {', '.join(KINDS)}")
@@ -149,7 +154,7 @@ def draw_pictures(
     Picture number i depends on (seed, i), the size and the fonts alone, so that a larger count
     begins with the same pictures, and a run that was stopped goes on: files that are there are
     left. Files land whole. Raises ConfigError if the folder holds other files, or was drawn with
-    another seed, size or fonts; ImageWriteError where a file cannot be written.
+    another seed, size, fonts or version; ImageWriteError where a file cannot be written.
     """
     library(tuple(fonts))
     _claim(folder, settings, fonts)
@@ -169,25 +174,38 @@ def draw_pictures(
 
 
 def _claim(folder: Path, settings: DrawSettings, fonts: Sequence[Path]) -> None:
-    """Note seed, size and fonts in the folder; ConfigError if others are noted, or none."""
-    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in fonts}
-    shown = {"seed": settings.seed, "size": settings.size, "fonts": digests}
+    """Note in the folder what its pictures depend on; ConfigError if something else is noted."""
+    shown = {
+        "seed": settings.seed,
+        "size": settings.size,
+        "drawing": DRAWING,
+        "pillow": PIL.__version__,
+        "fonts": [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in fonts],
+    }
     path = folder / SETTINGS_FILE
-    if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            before = None
-        if before != shown:
-            raise ConfigError(
-                f"{folder} was drawn with another seed, size or fonts: choose another folder"
-            )
-        return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} holds other files: choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        used = any(folder.iterdir())
+        before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
     except OSError as error:
-        raise ImageWriteError(f"{folder}: cannot be made: {error.strerror or error}") from error
+        raise ImageWriteError(
+            f"{folder}: cannot be written into: {error.strerror or error}: choose another folder"
+        ) from error
+    if before is not None:
+        if _noted(before) != shown:
+            raise ConfigError(
+                f"{folder} was drawn with another seed, size, fonts or version: choose another "
+                "folder, or delete it"
+            )
+        return
+    if used:
+        raise ConfigError(f"{folder} holds other files: choose another folder")
     with landing(path) as file:
         file.write((json.dumps(shown, indent=1) + "\n").encode())
+
+
+def _noted(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -69,7 +69,7 @@ class PrepareSettings:
             )
 
 
-SMALLEST_SIDE, LARGEST_SIDE = 32, 8192
+SMALLEST_SIDE, LARGEST_SIDE = 32, 2048
 """Sides of drawn pictures in pixels."""
 
 

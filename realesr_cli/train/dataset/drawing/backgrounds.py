@@ -62,12 +62,12 @@ def tinted(plane: Plane, colours: list[Colour]) -> Pixels:
     return pixels
 
 
-def background(rng: Rng, height: int, width: int, paper: Colour, *, strength: float = 1) -> Pixels:
-    """(height, width, 3) about the colour of the paper, near enough for ink to stay readable."""
+def background(rng: Rng, height: int, width: int, paper: Colour) -> Pixels:
+    """(height, width, 3) in the colour of the paper and shades not far from it."""
     kind = weighted(rng, (("flat", 0.45), ("gradient", 0.15), ("paper", 0.2), ("photo", 0.2)))
     if kind == "flat":
         return np.full((height, width, 3), paper, np.uint8)
-    depth = between(rng, 0.05, 0.28) * strength
+    depth = between(rng, 0.05, 0.28)
     far = mixed(paper, (0, 0, 0) if sum(paper) > 200 else (255, 255, 255), depth)
     near = mixed(paper, (whole(rng, 0, 255), whole(rng, 0, 255), whole(rng, 0, 255)), depth / 2)
     if kind == "gradient":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-from realesr_cli.errors import ConfigError
+from realesr_cli.errors import ConfigError, RealesrWarning
 from realesr_cli.train.dataset.drawing.dice import Rng, chance, pick
 
 Font = ImageFont.FreeTypeFont
@@ -91,8 +92,8 @@ def find_fonts(folders: Sequence[Path] | None = None) -> tuple[Path, ...]:
     """Font files that draw Latin letters, sorted by name; by default those of the system.
 
     Of files of the same name in several folders the first is taken, and files that cannot be read
-    or lack letters (symbols, emoji) are passed over. Empty if the system has none. Raises
-    ConfigError if a folder was named that does not exist or has no such font.
+    or lack letters (symbols, emoji) are passed over. Empty, with a RealesrWarning, if the system
+    has none. Raises ConfigError if a folder was named that does not exist or has no such font.
     """
     found: dict[str, Path] = {}
     for folder in folders_of_system() if folders is None else folders:
@@ -102,6 +103,13 @@ def find_fonts(folders: Sequence[Path] | None = None) -> tuple[Path, ...]:
             raise ConfigError(f"{folder}: {why}: name a folder with .ttf or .otf files")
         for path in here:
             found.setdefault(path.name.lower(), path)
+    if not found:
+        warnings.warn(
+            "no TrueType font was found: text is drawn in Pillow's own one only; --fonts names a "
+            "folder of fonts",
+            RealesrWarning,
+            stacklevel=2,
+        )
     return tuple(found[name] for name in sorted(found))
 
 
