@@ -167,7 +167,8 @@ def compare_command(
 
 def _check(request: Request) -> None:
     """Refuse before any work what would be in vain."""
-    from realesr_cli.image.formats import format_of
+    from realesr_cli.image.formats import WRITABLE
+    from realesr_cli.infer.naming import known_format
 
     target = request.target
     if not target.paths:
@@ -179,8 +180,11 @@ def _check(request: Request) -> None:
             f"-o {target.output}: the page is HTML, so its name ends in .html; --sheet writes a "
             "picture"
         )
-    if target.sheet is not None:
-        format_of(target.sheet)
+    if target.sheet is not None and known_format(target.sheet) is None:
+        raise ConfigError(
+            f"--sheet {target.sheet}: {target.sheet.suffix or 'no extension'!r} is no format that "
+            f"can be written; use one of {', '.join(WRITABLE)}"
+        )
     inputs = (*request.photos, *request.originals)
     refuse_targets(target.paths, overwrite=target.overwrite, inputs=inputs)
     _check_crops(request)

@@ -186,7 +186,10 @@ def _photo(
     path, name = named
     scale = ready[0].facts.scale
     image = read_image(path, max_pixels=settings.max_pixels)
-    truth = None if original is None else _original(original, (name, image), scale)
+    truth = None
+    if original is not None:
+        most = settings.max_pixels * scale**2
+        truth = _original(read_image(original, max_pixels=most), original, (name, image), scale)
     made = [
         Version("input", "input", _shown(image)),
         Version("bicubic", "bicubic", bicubic(image, scale)),
@@ -213,9 +216,8 @@ def _by_model(one: _Ready, image: Image, name: str, hooks: Hooks) -> Version:
     return Version(one.facts.name, "model", _shown(result), time.perf_counter() - began)
 
 
-def _original(path: Path, photo: tuple[str, Image], scale: int) -> Image:
+def _original(truth: Image, path: Path, photo: tuple[str, Image], scale: int) -> Image:
     """The original in 8 bits; DatasetError where its size is not that of the results."""
-    truth = read_image(path)
     name, image = photo
     wanted = image.height * scale, image.width * scale
     if (truth.height, truth.width) != wanted:

@@ -30,6 +30,7 @@ def test_wheel_holds_the_list_the_marker_and_the_licence(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "realesr_cli/weights.json" in names
     assert "realesr_cli/py.typed" in names
+    assert "realesr_cli/evaluate/page.html" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
 
