@@ -1,0 +1,165 @@
+"""`realesr evaluate` from the outside: what it prints, writes and answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as pillow
+from upscale_cli import Outcome, save_tiny
+
+from realesr_cli.cli.main import run
+
+Evaluate = Callable[..., Outcome]
+
+
+@pytest.fixture
+def evaluate(
+    tmp_path: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Evaluate:
+    """`realesr evaluate` in a folder with ground truths in gt/ and results in made/."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("gt", "made"):
+        (tmp_path / folder).mkdir()
+        for seed, name in enumerate(("baby", "bird")):
+            small = np.random.default_rng(seed).integers(0, 256, (50, 52, 3), np.uint8)
+            large = pillow.fromarray(small).resize((208, 200), pillow.Resampling.BICUBIC)
+            large.save(tmp_path / folder / f"{name}.png")
+
+    def call(*arguments: object) -> Outcome:
+        capfdbinary.readouterr()
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+            run(["evaluate", *(str(argument) for argument in arguments)])
+        heard = capfdbinary.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Outcome(ended.value.code, heard.out, heard.err.decode())
+
+    return call
+
+
+MADE = ("--gt", "gt", "--degrade", "bicubic", "--device", "cpu", "--threads", "1")
+
+
+def test_a_table_of_two_models_beside_bicubic(evaluate: Evaluate, tiny: Path) -> None:
+    other = save_tiny(Path("other.pth"))
+    outcome = evaluate(*MADE, "-m", tiny, "-m", other, "--per-picture")
+    assert outcome.code == 0
+    shown = [line.split()[:1] for line in outcome.out.decode().splitlines()]
+    rows = [["bicubic"], ["tiny"], ["other"]]
+    at = shown.index(["baby"])
+    assert shown[at:] == [["baby"], *rows, ["bird"], *rows, ["mean"], *rows]
+    assert b"SSIM (Y)" in outcome.out
+    assert b"NIQE" in outcome.out
+    assert outcome.err == ""
+
+
+def test_json_and_csv_go_where_they_are_sent(evaluate: Evaluate, tiny: Path) -> None:
+    outcome = evaluate(*MADE, "-m", tiny, "--metrics", "psnr-y8", "--json", "-", "--csv", "a.csv")
+    assert outcome.code == 0
+    found = json.loads(outcome.out)
+    assert list(found["methods"]) == ["bicubic", "tiny"]
+    model = found["settings"]["models"]["tiny"]
+    assert (model["device"], model["precision"]) == ("cpu", "fp32")
+    assert len(model["sources"][0]["sha256"]) == 64
+    lines = list(csv.reader(Path("a.csv").read_text().splitlines()))
+    assert lines[0] == ["picture", "method", "psnr-y8"]
+    mean = {line[1]: float(line[2]) for line in lines if line[0] == "mean"}
+    assert mean["tiny"] == found["methods"]["tiny"]["mean"]["psnr-y8"]
+    outcome = evaluate(*MADE, "-m", tiny, "--metrics", "psnr", "--csv", "-", "--json", "a.json")
+    assert outcome.out.startswith(b"picture,method,psnr-rgb\n")
+    assert json.loads(Path("a.json").read_text())["settings"]["scale"] == 4
+
+
+def test_precision_is_told(evaluate: Evaluate, tiny: Path) -> None:
+    outcome = evaluate(*MADE, "-m", tiny, "--metrics", "psnr", "--precision", "bf16")
+    assert b"computed on cpu in bf16" in outcome.out
+
+
+def test_a_folder_alone_is_judged_without_reference(evaluate: Evaluate) -> None:
+    outcome = evaluate("made", "--csv", "-")
+    assert outcome.code == 0
+    assert outcome.out.startswith(b"picture,method,niqe\nbaby,made,")
+
+
+def test_finished_pictures_beside_others(evaluate: Evaluate) -> None:
+    outcome = evaluate(*MADE[:4], "--scale", 4, "--outputs", "mine=made", "gt", "--csv", "-")
+    assert outcome.code == 0
+    assert b"mean,mine,inf,1.0" in outcome.out
+    assert b"mean,gt,inf,1.0" in outcome.out
+    twice = evaluate("made", "made")
+    assert twice.code == 2
+    assert "given twice" in twice.err
+    odd = evaluate("--outputs", "made")
+    assert odd.code == 2
+    assert "expected NAME=FOLDER" in odd.err
+
+
+def test_one_unreadable_picture_among_many(evaluate: Evaluate, tiny: Path) -> None:
+    Path("gt/broken.png").write_bytes(b"not a picture")
+    outcome = evaluate(*MADE, "-m", tiny, "--json", "-")
+    assert outcome.code == 1
+    assert "broken.png" in outcome.err
+    assert "1 left out, 2 judged" in outcome.err
+    assert list(json.loads(outcome.out)["methods"]["tiny"]["pictures"]) == ["baby", "bird"]
+
+
+def test_models_of_different_scale(evaluate: Evaluate, tiny: Path) -> None:
+    outcome = evaluate(*MADE, "-m", tiny, "-m", save_tiny(Path("two.pth"), scale=2))
+    assert outcome.code == 2
+    assert "tiny x4, two x2" in outcome.err
+
+
+def test_empty_sets_and_sizes_that_do_not_match(evaluate: Evaluate, tiny: Path) -> None:
+    Path("empty").mkdir()
+    outcome = evaluate("--gt", "empty", "--degrade", "bicubic", "-m", tiny)
+    assert outcome.code == 1
+    assert "empty holds no file" in outcome.err
+    outcome = evaluate("--gt", "gt", "--lq", "made", "-m", tiny)
+    assert outcome.code == 1
+    assert "sizes do not match at scale 4: baby (208x200 and 208x200)" in outcome.err
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_a_report_that_cannot_be_written_is_refused_first(
+    evaluate: Evaluate, tiny: Path, option: str
+) -> None:
+    outcome = evaluate(*MADE, "-m", tiny, option, "none/report")
+    assert (outcome.code, outcome.out) == (2, b"")
+    assert "folder that does not exist" in outcome.err
+    outcome = evaluate(*MADE, "-m", tiny, option, "gt")
+    assert "gt is a folder" in outcome.err
+    both = evaluate(*MADE, "-m", tiny, "--json", "-", "--csv", "-")
+    assert both.code == 2
+    assert "both write to stdout" in both.err
+
+
+def test_the_index_needs_scores_and_the_help_says_why(evaluate: Evaluate) -> None:
+    Path("ma.csv").write_text("baby,8\nbird,7\n")
+    outcome = evaluate("made", "--ma", "ma.csv", "--csv", "-")
+    assert outcome.out.startswith(b"picture,method,niqe,pi\n")
+    outcome = evaluate("made", "--metrics", "pi")
+    assert outcome.code == 2
+    assert "--ma" in outcome.err
+    shown = " ".join(evaluate("--help").out.decode().split())
+    assert "the forests they come from may not be shipped" in shown
+
+
+def test_the_help_needs_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from realesr_cli.cli.main import cli\n"
+        "assert CliRunner().invoke(cli, ['evaluate', '--help']).exit_code == 0\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,59 @@
+"""Known numbers: bicubic on Set5, NIQE of a test picture, published weights on Kodak24."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from realesr_cli.evaluate.pictures import read_pixels, to_tensor
+from realesr_cli.evaluate.run import evaluate
+from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.metrics.niqe import niqe
+
+pytestmark = pytest.mark.slow
+
+
+def test_bicubic_on_set5_is_the_known_number(shared: Path) -> None:
+    """28.42 dB, as tables print it: luma rounded to 8 bits, which MATLAB's rgb2ycbcr does."""
+    folder = shared / "data" / "bench" / "Set5"
+    settings = JudgeSettings(metrics=("psnr-y8", "ssim-y8", "psnr-y"))
+    for which in (
+        SetSettings(gt=folder, lq=folder),
+        SetSettings(gt=folder, degrade="bicubic", scale=4),
+    ):
+        found = evaluate(which, settings=settings)
+        assert len(found.pictures) == 5
+        assert found.mean("bicubic", "psnr-y8") == pytest.approx(28.42, abs=0.005)
+        assert found.mean("bicubic", "ssim-y8") == pytest.approx(0.8104, abs=0.0005)
+        assert found.mean("bicubic", "psnr-y") == pytest.approx(28.43, abs=0.005)
+
+
+def test_niqe_of_the_test_picture(shared: Path) -> None:
+    picture = to_tensor(read_pixels(shared / "data" / "bench" / "baboon.png"))
+    assert niqe(picture) == pytest.approx(5.7296, abs=1e-3)
+
+
+def test_gray_and_odd_sizes_of_set14(shared: Path) -> None:
+    folder = shared / "data" / "bench" / "Set14"
+    found = evaluate(SetSettings(gt=folder, lq=folder), settings=JudgeSettings(channel="y8"))
+    assert (len(found.pictures), found.failures) == (14, ())
+    assert found.mean("bicubic", "psnr-y8") == pytest.approx(26.09, abs=0.01)
+
+
+def test_published_weights_on_kodak24(shared: Path) -> None:
+    data = shared / "data"
+    folder = data / "bench" / "Kodak24"
+    which = SetSettings(gt=folder / "gt", lq=folder / "lq_second_order_x4")
+    weights = data / "weights"
+    models = [weights / "realesr-general-x4v3.fp16.pth", weights / "realesr-animevideov3.pth"]
+    found = evaluate(which, models)
+    expected = {
+        "bicubic": (22.035, 0.5611, 10.242),
+        "realesr-general-x4v3.fp16": (22.128, 0.5891, 5.511),
+        "realesr-animevideov3": (21.635, 0.5440, 9.513),
+    }
+    for method, (fidelity, structure, natural) in expected.items():
+        assert found.mean(method, "psnr-rgb") == pytest.approx(fidelity, abs=0.002)
+        assert found.mean(method, "ssim-y") == pytest.approx(structure, abs=0.0002)
+        assert found.mean(method, "niqe") == pytest.approx(natural, abs=0.01)
