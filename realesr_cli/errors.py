@@ -93,6 +93,10 @@ class WeightsWriteError(WeightsError, OSError):
     """Weights could not be written (disk full, no permission)."""
 
 
+class ExportError(WeightsError, RuntimeError):
+    """A model could not be exported, or the exported file does not compute what the model does."""
+
+
 class DeviceError(RealesrError):
     """The device asked for cannot be used."""
 

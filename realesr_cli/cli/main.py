@@ -28,6 +28,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "realesr_cli.cli.models:models_group",
         "List, fetch, check, import and mix models.",
     ),
+    "export": (
+        "realesr_cli.cli.export:export_command",
+        "Write a model as a file for other programs: ONNX, safetensors, pth, fp16.",
+    ),
     "doctor": (
         "realesr_cli.cli.doctor:doctor_command",
         "Tell what is installed, what will be used, and what to mend.",

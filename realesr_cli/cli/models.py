@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from realesr_cli.cli.card import card_command
 from realesr_cli.cli.interpolate import interpolate_command
 from realesr_cli.cli.options import ModelType, json_option, offline_option, quiet_option, yes_option
 from realesr_cli.cli.terminal import Progress, say_error, say_warning
@@ -30,6 +31,7 @@ def models_group() -> None:
 
 
 models_group.add_command(interpolate_command)
+models_group.add_command(card_command)
 
 
 def _print_json(data: Any) -> None:

@@ -30,7 +30,7 @@ from realesr_cli.nets.arch import (
     shapes_of,
 )
 from realesr_cli.weights.sniff import checkpoint_format
-from realesr_cli.weights.store import whole_file
+from realesr_cli.weights.store import whole_file, write_whole
 
 State = dict[str, Tensor]
 
@@ -280,6 +280,24 @@ def save_pth(
             torch.save(plain, file)
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
         raise WeightsWriteError(f"{path}: cannot be written ({error})") from error
+
+
+def make_folder(target: Path) -> None:
+    """Make the folder of a file; raises WeightsWriteError where that cannot be."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WeightsWriteError(
+            f"{target.parent}: cannot be made ({error.strerror}); choose another folder with -o"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file, whole or not at all; WeightsWriteError where that cannot be."""
+    try:
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise WeightsWriteError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def interpolate(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from realesr_cli.errors import ConfigError, WeightsWriteError
+from realesr_cli.errors import ConfigError
 from realesr_cli.nets.arch import canonical
 from realesr_cli.weights import files
 from realesr_cli.weights.locate import Mixture
@@ -39,22 +39,12 @@ def save_mixture(pair: tuple[ModelFile, ModelFile], mixture: Mixture, target: Pa
     Raises ConfigError for another ending and WeightsWriteError where it cannot be written.
     """
     check_ending(target)
-    make_folder(target)
+    files.make_folder(target)
     state, description = mixed_state(pair, mixture)
     if target.suffix.lower() == ".pth":
         files.save_pth(target, {"params_ema": state}, description)
     else:
         files.save_safetensors(target, state, description)
-
-
-def make_folder(target: Path) -> None:
-    """Make the folder of a file; raises WeightsWriteError where that cannot be."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WeightsWriteError(
-            f"{target.parent}: cannot be made ({error.strerror}); choose another folder with -o"
-        ) from error
 
 
 def check_ending(target: Path) -> None:

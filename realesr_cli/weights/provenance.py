@@ -11,10 +11,7 @@ from realesr_cli import __version__
 from realesr_cli.nets.arch import Architecture
 from realesr_cli.weights import registry, store
 from realesr_cli.weights.files import model_metadata
-from realesr_cli.weights.registry import Entry
-
-UNKNOWN = "unknown"
-"""The licence of a file that is not registered and says nothing."""
+from realesr_cli.weights.registry import UNKNOWN, Entry
 
 _OURS = ("format", "architecture", "scale", "licence", "sources", "alpha", "tool")
 """Keys of a description that are written anew for every file."""
@@ -53,7 +50,7 @@ def licence_of(entry: Entry | None, recorded: Mapping[str, Any]) -> str:
 
 def merged_licence(licences: Sequence[str]) -> str:
     """What holds for a mixture: every licence of its parts, joined as SPDX does."""
-    different = list(dict.fromkeys(licences))
+    different = list(dict.fromkeys(licences)) or [UNKNOWN]
     if len(different) == 1:
         return different[0]
     return " AND ".join(f"({text})" if " " in text else text for text in different)

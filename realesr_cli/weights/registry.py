@@ -22,6 +22,9 @@ Kind = Literal["generator", "discriminator", "features"]
 FORMAT = 1
 """Version of weights.json and of the index of imported models."""
 
+UNKNOWN = "unknown"
+"""The licence of a model of which nothing states any."""
+
 SUFFIXES = (".pth", ".pt", ".safetensors")
 """Endings of weight files; a name may be given with or without."""
 
@@ -41,7 +44,7 @@ class Entry:
     file: str
     kind: Kind = "generator"
     about: str = ""
-    licence: str = "unknown"
+    licence: str = UNKNOWN
     aliases: tuple[str, ...] = ()
     scale: int | None = None
     architecture: dict[str, Any] | None = field(default=None, hash=False)

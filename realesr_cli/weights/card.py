@@ -1,0 +1,163 @@
+"""A model's description in the form of OpenModelDB, the public list of upscaling models.
+
+Source: the type `Model` in src/lib/schema.ts of github.com/OpenModelDB/open-model-database.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from realesr_cli.errors import ConfigError
+from realesr_cli.settings import check, option
+from realesr_cli.weights.registry import UNKNOWN
+
+if TYPE_CHECKING:
+    from realesr_cli.weights.inspect import ModelInfo
+
+REQUIRED = ("name", "author", "license", "tags", "description", "date")
+"""What only a person may know, and the list wants of every model."""
+
+_ID = re.compile(r"[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_SPDX_WORD = re.compile(r"[A-Za-z0-9.+-]+")
+
+# Our kind, its name in the list, the fields of its size and their units there.
+_ARCHITECTURES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "rrdb": ("esrgan", {"features": "nf", "blocks": "nb"}),
+    "compact": ("compact", {"features": "nf", "convs": "nc"}),
+    "srresnet": ("sr-res-net", {"features": "nf", "blocks": "nb"}),
+}
+
+
+@dataclass(frozen=True)
+class CardSettings:
+    """What a person says of a model, where no file does."""
+
+    name: str | None = option(None, help="Name in the card; the model's own if not given.")
+    author: tuple[str, ...] = option(
+        (), help="Author's id, letters, digits and hyphens; several with commas."
+    )
+    license: str | None = option(None, help="SPDX expression, as MIT or CC-BY-4.0.")
+    description: str | None = option(None, help="What the model is for, Markdown.")
+    tag: tuple[str, ...] = option((), help="Subjects, as photo or anime; several with commas.")
+    date: str | None = option(None, help="Day of publication, YYYY-MM-DD.")
+
+    def __post_init__(self) -> None:
+        check(self)
+        for label, words in (("author", self.author), ("tag", self.tag)):
+            for word in words:
+                if _ID.fullmatch(word) is None:
+                    near = "-".join(re.findall(r"[a-zA-Z0-9]+", word)).lower()
+                    raise ConfigError(
+                        f"{label} {word!r}: OpenModelDB wants letters, digits and single hyphens"
+                        + (f", as in {near}" if near else "")
+                    )
+        if self.license is not None and not is_spdx(self.license):
+            raise ConfigError(f"license {self.license!r}: give an SPDX expression, as MIT")
+        if self.date is not None and not _is_date(self.date):
+            raise ConfigError(f"date {self.date!r}: give a day as YYYY-MM-DD")
+        for label, text in (("name", self.name), ("description", self.description)):
+            if text is not None and not text.strip():
+                raise ConfigError(f"{label}: must not be empty")
+
+
+def is_spdx(text: str) -> bool:
+    """Whether a text has the form of an SPDX licence expression (`MIT`, `MIT AND (A OR B)`)."""
+    words = text.replace("(", " ").replace(")", " ").split()
+    joined = {"AND", "OR", "WITH"}
+    alternates = all((word in joined) == bool(place % 2) for place, word in enumerate(words))
+    fits = all(_SPDX_WORD.fullmatch(word) for word in words)
+    return bool(len(words) % 2) and alternates and fits and UNKNOWN not in words
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError:
+        return False
+    return _DATE.fullmatch(text) is not None
+
+
+def make_card(
+    info: ModelInfo,
+    settings: CardSettings = CardSettings(),
+    resources: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The card of a generator as plain data for JSON.
+
+    Only what is known is in it: an unknown licence is null, and other unknown fields are left
+    out, as the schema allows no null there; `missing` tells which. `resources` are the files to
+    offer; the model's own if not given.
+    """
+    plain = info.architecture or {}
+    name, size = _network(plain)
+    licence = settings.license or (info.licence if is_spdx(info.licence) else None)
+    author = settings.author[0] if len(settings.author) == 1 else list(settings.author)
+    card = {
+        "name": settings.name or info.name,
+        "author": author,
+        "license": licence,
+        "tags": list(settings.tag),
+        "description": settings.description or info.about,
+        "date": settings.date,
+        "architecture": name,
+        "size": size,
+        "scale": info.scale,
+        "inputChannels": 3,
+        "outputChannels": 3,
+        **_training(info.recorded, info.scale or 1),
+        "resources": _own_resources(info) if resources is None else list(map(dict, resources)),
+        "images": [],
+    }
+    left_out = {key for key in ("author", "description", "date") if not card[key]}
+    return {key: value for key, value in card.items() if key not in left_out}
+
+
+def missing(card: Mapping[str, Any]) -> list[str]:
+    """What the list asks for and the card does not say."""
+    return [key for key in REQUIRED if not card.get(key)]
+
+
+def resource(path: Path | None, size: int | None, sha256: str | None) -> dict[str, Any]:
+    """A file that a card offers; its addresses are for whoever publishes it."""
+    suffix = "" if path is None else path.suffix.lower()
+    kind = {".onnx": "onnx", ".safetensors": "safetensors"}.get(suffix, "pth")
+    platform = "onnx" if kind == "onnx" else "pytorch"
+    return {"platform": platform, "type": kind, "size": size, "sha256": sha256, "urls": []}
+
+
+def _own_resources(info: ModelInfo) -> list[dict[str, Any]]:
+    if info.path is None and not info.urls:  # a mixture has no file
+        return []
+    path = info.path or Path(info.urls[0])
+    return [{**resource(path, info.bytes, info.sha256), "urls": list(info.urls)}]
+
+
+def _network(plain: Mapping[str, Any]) -> tuple[str, list[str] | None]:
+    """Name and size of a network, from its plain record, as the list writes them."""
+    kind = str(plain["kind"])
+    if kind not in _ARCHITECTURES:
+        return kind, None
+    name, fields = _ARCHITECTURES[kind]
+    plus = "+" if plain.get("plus") else ""
+    return name + plus, [f"{plain[key]}{unit}" for key, unit in fields.items()]
+
+
+def _training(recorded: Mapping[str, Any], scale: int) -> dict[str, Any]:
+    """What a run of this package recorded of the training."""
+    training, step = recorded.get("training"), recorded.get("step")
+    if not isinstance(training, Mapping) or not isinstance(step, int):
+        return {}
+    data = training["data"]
+    names = [stage["name"] for stage in training["stages"]]
+    before = training["stages"][: names.index(recorded["stage"])]
+    return {
+        "trainingIterations": sum(stage["iterations"] for stage in before) + step,
+        "trainingBatchSize": data["batch"] * data["accumulate"],
+        "trainingHRSize": data["patch"] * scale,
+    }
