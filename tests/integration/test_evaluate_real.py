@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from realesr_cli.evaluate.pictures import read_pixels, to_tensor
 from realesr_cli.evaluate.run import evaluate
 from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
 from realesr_cli.metrics.niqe import niqe
+from realesr_cli.metrics.reference import psnr, ssim, whole_luma
+from realesr_cli.ops.resize import imresize
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +30,17 @@ def test_bicubic_on_set5_is_the_known_number(shared: Path) -> None:
         assert found.mean("bicubic", "psnr-y8") == pytest.approx(28.42, abs=0.005)
         assert found.mean("bicubic", "ssim-y8") == pytest.approx(0.8104, abs=0.0005)
         assert found.mean("bicubic", "psnr-y") == pytest.approx(28.43, abs=0.005)
+
+
+def test_luma_alone_gives_the_pair_in_print(shared: Path) -> None:
+    """28.42 / 0.8104: rounded luma made smaller and larger, nothing rounded in between."""
+    found = []
+    for path in sorted((shared / "data" / "bench" / "Set5").glob("*_HR.png")):
+        luma = whole_luma(to_tensor(read_pixels(path)))
+        again = imresize(imresize(luma[None], 1 / 4), 4)[0]
+        found.append((psnr(again, luma, crop=4), ssim(again, luma, crop=4)))
+    assert np.mean(found, axis=0) == pytest.approx([28.42, 0.8104], abs=0.005)
+    assert np.mean(found, axis=0)[1] == pytest.approx(0.8104, abs=5e-5)
 
 
 def test_niqe_of_the_test_picture(shared: Path) -> None:
