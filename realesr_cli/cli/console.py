@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
 from realesr_cli.cli.terminal import Progress, say_error, wants_color
+from realesr_cli.infer.blending import DEFAULT_SHARE
 from realesr_cli.infer.jobs import Job
 from realesr_cli.infer.policy import Policy
 from realesr_cli.infer.records import Record, summary
+from realesr_cli.infer.settings import UpscaleSettings
 
 _MIB = 2**20
 _GIB = 2**30
@@ -36,11 +38,37 @@ class Used:
     device: str = ""
     precision: str = ""
     tile: int | str = "auto"
+    blend_model: str | None = None
+    blend: float | None = None
+    """Share of the second model's picture."""
+    back_project: int = 0
+    back_project_kernel: str | None = None
 
     @classmethod
-    def of(cls, model: str, policy: Policy) -> Used:
-        """A model and what the machine will do with it."""
-        return cls(model, policy.device, policy.precision, policy.tile)
+    def of(
+        cls, models: Sequence[str], settings: UpscaleSettings, policy: Policy | None = None
+    ) -> Used:
+        """One model or two, how the result shall look, and what the machine will do with them."""
+        plain = cls(models[0])
+        if policy is not None:
+            plain = cls(models[0], policy.device, policy.precision, policy.tile)
+        if len(models) > 1:
+            share = DEFAULT_SHARE if settings.blend is None else settings.blend
+            plain = replace(plain, blend_model=models[1], blend=share)
+        if settings.back_project:
+            iterations, kernel = settings.back_project, settings.kernel
+            plain = replace(plain, back_project=iterations, back_project_kernel=kernel)
+        return plain
+
+    def describe(self) -> str:
+        """What is done besides the model's own work, to follow its name; often empty."""
+        text = ""
+        if self.blend_model is not None:
+            text += f"; {self.blend:g} of {self.blend_model} blended in"
+        if self.back_project:
+            count = "1 iteration" if self.back_project == 1 else f"{self.back_project} iterations"
+            text += f"; {count} of back-projection ({self.back_project_kernel})"
+        return text
 
 
 class Console:
@@ -115,6 +143,10 @@ def record_plain(record: Record, used: Used) -> dict[str, Any]:
         "device": used.device,
         "precision": used.precision,
         "tile": used.tile,
+        "blend_model": used.blend_model,
+        "blend": used.blend,
+        "back_project": used.back_project,
+        "back_project_kernel": used.back_project_kernel,
     }
 
 

@@ -272,6 +272,12 @@ model_option = click.option(
     help="A model's name, a .pth or .safetensors file, the folder of a training run, or two of "
     "these mixed as A:B@0.8.",
 )
+blend_model_option = click.option(
+    "--blend-model",
+    type=ModelType(),
+    metavar="NAME|PATH",
+    help="A second model of the same scale, whose picture is mixed with the first one's.",
+)
 offline_option = click.option(
     "--offline",
     is_flag=True,

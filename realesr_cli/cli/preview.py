@@ -42,12 +42,15 @@ class Model:
     download: int | None = None
 
 
-def calibrate(upscaler: Upscaler) -> None:
-    """Time a small picture of noise, so that estimates know how long theirs will take."""
+def calibrate(upscaler: Upscaler, settings: UpscaleSettings) -> None:
+    """Time a small picture of noise, so that estimates know how long theirs will take.
+
+    Of `settings` only the share of a second network matters: which of the two are run.
+    """
     side = _CPU_SIDE if upscaler.policy.device == "cpu" else _GPU_SIDE
     side = min(side, 2 * upscaler.policy.tile or side)
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    upscaler(Image(noise))
+    upscaler(Image(noise), UpscaleSettings(blend=settings.blend))
 
 
 def estimate(upscaler: Upscaler, job: Job, settings: UpscaleSettings) -> Estimate:
@@ -82,6 +85,7 @@ def _fetch(model: Model) -> int | bool:
 def _model_line(model: Model) -> str:
     used = model.used
     text = f"{used.model} on {used.device}, {used.precision}, tile {used.tile or 'whole picture'}"
+    text += used.describe()
     if not model.missing:
         return text
     size = f" ({size_text(model.download)})" if model.download else ""

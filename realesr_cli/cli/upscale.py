@@ -12,7 +12,9 @@ import click
 
 from realesr_cli.cli.aliases import alias_options, aliased
 from realesr_cli.cli.interrupt import interruptible
+from realesr_cli.cli.networks import Named, named, opened, require_blendable, stand_in
 from realesr_cli.cli.options import (
+    blend_model_option,
     json_option,
     model_option,
     offline_option,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 _AUTO_SCALE = 4.0
 """The factor of `--model auto` where none is given."""
+
+_BACK_PROJECTION = ("back_project", "back_project_kernel")
 
 _STOPPING = "stopping when the tile in work is done; the same signal again stops at once"
 
@@ -90,10 +94,15 @@ class Request:
     engine: EngineSettings
     write: WriteSettings
     run: RunSettings
-    model: str
     offline: bool | None
     style: Style
-    located: LocatedModel
+    networks: tuple[Named, ...]
+    """The model, and the second one where two are blended."""
+
+    @property
+    def located(self) -> LocatedModel:
+        """Where the model is, which results are named after."""
+        return self.networks[0].located
 
 
 @click.command("upscale")
@@ -105,10 +114,12 @@ class Request:
 @model_option
 @settings_options(
     UpscaleSettings,
-    skip={"scale", "width", "height", "fit", "max_side"},
+    skip={"scale", "width", "height", "fit", "max_side", "blend", *_BACK_PROJECTION},
     short={"tta": ("-x",)},
 )
 @settings_options(RunSettings, only={"denoise"})
+@blend_model_option
+@settings_options(UpscaleSettings, only={"blend", *_BACK_PROJECTION})
 @settings_options(EngineSettings, short={"tile": ("-t",)})
 @settings_options(WriteSettings)
 @settings_options(RunSettings, skip={"output", "denoise"}, short={"recursive": ("-r",)})
@@ -123,6 +134,7 @@ def upscale_command(
     inputs: tuple[str, ...],
     fit: tuple[int, int] | None,
     model: str,
+    blend_model: str | None,
     offline: bool | None,
     as_json: bool,
     quiet: bool,
@@ -144,7 +156,7 @@ def upscale_command(
     from realesr_cli.cli.console import Style
 
     style = Style(quiet=quiet, verbose=verbose, json=as_json)
-    request = _request(ctx, fit, model, offline, style)
+    request = _request(ctx, fit, (model, blend_model), offline, style)
     arguments = (*inputs, *aliased(ctx).inputs)
     if not arguments:
         raise click.UsageError("no input given: name a picture, a folder, or - for stdin", ctx)
@@ -154,13 +166,14 @@ def upscale_command(
 def _request(
     ctx: click.Context,
     fit: tuple[int, int] | None,
-    model: str,
+    models: tuple[str, str | None],
     offline: bool | None,
     style: Style,
 ) -> Request:
     from realesr_cli.infer.jobs import sized
-    from realesr_cli.weights.locate import AUTO, denoise_partner, locate
+    from realesr_cli.weights.locate import AUTO
 
+    model, blend_model = models
     other = aliased(ctx)
     base = from_plain(UpscaleSettings, other.only("scale", "alpha"))
     upscale = settings_from(ctx, UpscaleSettings, base)
@@ -173,46 +186,39 @@ def _request(
         model = other.model
     if model == AUTO and upscale.scale is None and not sized(upscale):
         upscale = replace(upscale, scale=_AUTO_SCALE)
-    located = locate(model, scale=upscale.scale)
-    if run.denoise is not None:
-        denoise_partner(located)
+    networks = [named(model, scale=upscale.scale, denoise=run.denoise)]
+    if blend_model is not None:
+        networks.append(named(blend_model, scale=upscale.scale))
+        require_blendable(*networks)
+    elif upscale.blend is not None:
+        raise ConfigError("--blend mixes in a second model: name it with --blend-model")
     return Request(
         upscale=upscale,
         engine=settings_from(ctx, EngineSettings, engine),
         write=write if write.format is None else replace(write, format=canonical(write.format)),
         run=run,
-        model=model,
         offline=offline,
         style=style,
-        located=located,
+        networks=tuple(networks),
     )
 
 
 def _upscale(request: Request, arguments: Sequence[str], suffix: str | None) -> int:
-    opened = None
+    models: list[OpenedModel] = []
     known = request.located.known_architecture
     if known is None:
-        opened = _open(request)
-        known = opened.architecture
-    scale = known.scale
-    plan = _plan(request, arguments, suffix, scale)
+        models = _opened(request)
+        known = models[0].architecture
+    plan = _plan(request, arguments, suffix, known.scale)
     _tell_left_out(request, plan)
     if request.run.dry_run:
-        return _preview(request, plan, opened)
-    return _run(request, plan, opened)
+        return _preview(request, plan, models)
+    return _run(request, plan, models)
 
 
-def _open(request: Request) -> OpenedModel:
-    from realesr_cli.weights.open import open_model
-
-    with Progress(request.located.name, bytes=True, enabled=not request.style.quiet) as progress:
-        return open_model(
-            request.model,
-            scale=request.upscale.scale,
-            denoise=request.run.denoise,
-            offline=request.offline,
-            report=progress,
-        )
+def _opened(request: Request) -> list[OpenedModel]:
+    quiet = request.style.quiet
+    return [opened(one, offline=request.offline, quiet=quiet) for one in request.networks]
 
 
 def _plan(request: Request, arguments: Sequence[str], suffix: str | None, scale: int) -> Plan:
@@ -281,17 +287,18 @@ def _tell_left_out(request: Request, plan: Plan) -> None:
         click.echo(text, err=True)
 
 
-def _run(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
+def _run(request: Request, plan: Plan, models: list[OpenedModel]) -> int:
     from realesr_cli.cli.console import Console, Used
     from realesr_cli.infer import batch
+    from realesr_cli.infer.api import upscaler_of
     from realesr_cli.infer.records import exit_code
-    from realesr_cli.infer.upscaler import Upscaler
 
-    upscaler, used = None, Used(model=request.located.name)
+    names = [one.located.name for one in request.networks]
+    upscaler, used = None, Used.of(names, request.upscale)
     if plan.to_do:
-        opened = opened or _open(request)
-        upscaler = Upscaler(opened.net, request.engine)
-        used = Used.of(opened.name, upscaler.policy)
+        models = models or _opened(request)
+        upscaler = upscaler_of(models, request.engine)
+        used = Used.of([one.name for one in models], request.upscale, upscaler.policy)
         if request.style.verbose:
             click.echo("\n".join(upscaler.policy.reasons), err=True)
     console = Console(request.style, used, plan.jobs)
@@ -309,29 +316,22 @@ def _run(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
     return code
 
 
-def _preview(request: Request, plan: Plan, opened: OpenedModel | None) -> int:
+def _preview(request: Request, plan: Plan, models: list[OpenedModel]) -> int:
     from realesr_cli.cli import preview
     from realesr_cli.cli.console import Used
     from realesr_cli.infer.records import exit_code, planned
     from realesr_cli.infer.upscaler import Upscaler
-    from realesr_cli.weights.files import load_model
 
-    located = request.located
-    absent = [] if opened else [part.entry for part in located.parts if part.path is None]
-    if absent and located.known_architecture is not None:
-        # Costs depend on the shape of the network, and by a few percent on the overlap that
-        # would be measured on the real weights, so nothing is fetched.
-        net = located.known_architecture.build().eval()
-    elif opened is None and located.path is not None:
-        net = load_model(located.path)  # without the partner that --denoise may have to fetch
-    else:
-        net = (opened or _open(request)).net
-    upscaler = Upscaler(net, request.engine)
-    used = Used.of(located.name, upscaler.policy)
-    size = sum(entry.bytes or 0 for entry in absent if entry is not None)
-    model = preview.Model(used, upscaler.policy.reasons, bool(absent), size or None)
+    absent = [n.absent for n in request.networks if n.absent is not None and not models]
+    nets = [one.net for one in models]
+    nets = nets or [stand_in(one, offline=request.offline) for one in request.networks]
+    upscaler = Upscaler(nets[0], request.engine, partner=nets[1] if len(nets) > 1 else None)
+    names = [one.located.name for one in request.networks]
+    used = Used.of(names, request.upscale, upscaler.policy)
+    reasons = upscaler.policy.reasons
+    model = preview.Model(used, reasons, bool(absent), sum(absent) or None)
     if plan.to_do:
-        preview.calibrate(upscaler)
+        preview.calibrate(upscaler, request.upscale)
     estimates = [
         preview.estimate(upscaler, job, request.upscale) if job.open else None for job in plan.jobs
     ]

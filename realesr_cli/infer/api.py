@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -16,11 +18,12 @@ from realesr_cli.image.formats import default_extension, format_of
 from realesr_cli.image.read import from_array, from_pil, read_image
 from realesr_cli.image.record import Image
 from realesr_cli.image.write import encode_image
+from realesr_cli.infer.blending import require_same_scale
 from realesr_cli.infer.engine import Array
 from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
 from realesr_cli.infer.upscaler import Upscaler
 from realesr_cli.weights.locate import locate
-from realesr_cli.weights.open import open_model
+from realesr_cli.weights.open import OpenedModel, open_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -35,6 +38,8 @@ def upscale(
     scale: float | None = ...,
     model: str | Path | Upscaler = ...,
     denoise: float | None = ...,
+    blend_model: str | Path | None = ...,
+    blend: float | None = ...,
     settings: UpscaleSettings = ...,
     engine: EngineSettings = ...,
 ) -> Image: ...
@@ -47,6 +52,8 @@ def upscale(
     scale: float | None = ...,
     model: str | Path | Upscaler = ...,
     denoise: float | None = ...,
+    blend_model: str | Path | None = ...,
+    blend: float | None = ...,
     settings: UpscaleSettings = ...,
     engine: EngineSettings = ...,
 ) -> X: ...
@@ -58,6 +65,8 @@ def upscale(
     scale: float | None = None,
     model: str | Path | Upscaler = "auto",
     denoise: float | None = None,
+    blend_model: str | Path | None = None,
+    blend: float | None = None,
     settings: UpscaleSettings = UpscaleSettings(),
     engine: EngineSettings = EngineSettings(),
 ) -> Any:
@@ -70,12 +79,23 @@ def upscale(
 
     `scale` is output over input size (the model's own if neither it nor a size in `settings` is
     given), `model` a name, a file, a training run's folder or an `Upscaler`, `denoise` 0..1 for
-    the models that have it. The network stays loaded for the next call with the same model.
-    Raises the classes of `realesr_cli.errors`.
+    the models that have it. `blend_model` is a second model of the same scale, of whose picture the
+    share `blend` (0..1; 0.5 if not given) is mixed in. The networks stay loaded for the next call
+    with the same models. Raises the classes of `realesr_cli.errors`.
     """
     if scale is not None:
         settings = dataclasses.replace(settings, scale=scale)
-    upscaler = model if isinstance(model, Upscaler) else load(model, settings, denoise, engine)
+    if blend is not None:
+        settings = dataclasses.replace(settings, blend=blend)
+    if isinstance(model, Upscaler):
+        if blend_model is not None:
+            raise ConfigError(
+                "blend_model goes with a model's name; an Upscaler gets its second network when it "
+                "is made: Upscaler(net, partner=other)"
+            )
+        upscaler = model
+    else:
+        upscaler = load(model, settings, denoise, engine, blend_model=blend_model)
     if isinstance(x, (str, Path)):
         return upscaler(read_image(x), settings)
     if isinstance(x, Image):
@@ -100,25 +120,56 @@ def load(
     settings: UpscaleSettings = UpscaleSettings(),
     denoise: float | None = None,
     engine: EngineSettings = EngineSettings(),
+    *,
+    blend_model: str | Path | None = None,
 ) -> Upscaler:
-    """The `Upscaler` for a model, kept for the next call until settings or the file change."""
+    """The `Upscaler` for a model, or two, kept for the next call until settings or files change."""
+    wanted = [_wanted(model, settings.scale, denoise)]
+    if blend_model is not None:
+        wanted.append(_wanted(blend_model, settings.scale, None))
+    return _load(tuple(wanted), engine)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """All that decides which network is opened."""
+
+    model: str
+    stamps: tuple[int, ...]
+    scale: float | None
+    denoise: float | None
+
+
+def _wanted(model: str | Path, scale: float | None, denoise: float | None) -> _Wanted:
     # Only what "auto" decides by may split the cache: the factor, where the model is not named.
-    factor = settings.scale if str(model) == "auto" else None
+    factor = scale if str(model) == "auto" else None
     # A registered file never changes; its fetching is no change either.
     parts = locate(str(model), scale=factor).parts
     stamps = tuple(p.path.stat().st_mtime_ns for p in parts if p.path and p.entry is None)
-    return _load(str(model), stamps, factor, denoise, engine)
+    return _Wanted(str(model), stamps, factor, denoise)
 
 
 @functools.lru_cache(maxsize=2)
-def _load(
-    model: str,
-    stamps: tuple[int, ...],
-    factor: float | None,
-    denoise: float | None,
-    engine: EngineSettings,
+def _load(wanted: tuple[_Wanted, ...], engine: EngineSettings) -> Upscaler:
+    return upscaler_of(
+        [open_model(one.model, scale=one.scale, denoise=one.denoise) for one in wanted], engine
+    )
+
+
+def upscaler_of(
+    models: Sequence[OpenedModel], engine: EngineSettings = EngineSettings()
 ) -> Upscaler:
-    return Upscaler(open_model(model, scale=factor, denoise=denoise).net, engine)
+    """The `Upscaler` of one model, or of two to be blended.
+
+    Raises ConfigError, naming both, where their scales differ, and DeviceError.
+    """
+    if len(models) == 1:
+        return Upscaler(models[0].net, engine)
+    first, partner = models
+    require_same_scale(
+        (first.name, first.architecture.scale), (partner.name, partner.architecture.scale)
+    )
+    return Upscaler(first.net, engine, partner=partner.net)
 
 
 def _array(x: Array, upscaler: Upscaler, settings: UpscaleSettings) -> Array:

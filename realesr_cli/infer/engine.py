@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from realesr_cli.errors import Cancelled
+from realesr_cli.infer.backproject import Correction, Rows
 from realesr_cli.infer.guard import Forward
 from realesr_cli.infer.looks import color_fix, resample
 from realesr_cli.infer.tiling import Axis, Span, Taps, resample_taps, spans
+from realesr_cli.ops.backproject import axis_steps
 from realesr_cli.ops.color import luma
 
 Array = NDArray[Any]
@@ -48,10 +50,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Look:
-    """What is done to each tile after the network."""
+    """What is done after the network: to each tile, and where tiles have become rows."""
 
     strength: float = 1.0
     color_fix: bool = False
+    back_project: int = 0
+    """Iterations of back-projection on the enlarged picture, before rounding."""
+    kernel: str = "gaussian"
+    """Its variant: one of `ops.backproject.KERNELS`."""
     decode: Curve | None = None
     """From the picture's tone curve to sRGB's, before the network; float32 (h, w, C)."""
     encode: Curve | None = None
@@ -82,7 +88,10 @@ def upscale_tiled(
     # Sweep along the longer side, so that the row of unfinished tiles is the shorter one.
     along_rows = target.shape[0] >= target.shape[1]
     outer, inner = (rows, columns) if along_rows else (columns, rows)
-    band = _Band(target, along_rows, max(s.write[1] - s.write[0] for s in outer), look.encode)
+    finished: Rows = _Store(target, along_rows, look.encode)
+    if look.back_project:
+        finished = _corrected(finished, source, grid, look, along_rows)
+    band = _Band(target, along_rows, max(s.write[1] - s.write[0] for s in outer), finished)
     for i, span in enumerate(outer):
         line = [(span, other) if along_rows else (other, span) for other in inner]
         for windows in _batches(line, grid.batch):
@@ -145,8 +154,13 @@ def _compute(
 
 def _cut(source: Array, window: Window, decode: Curve | None) -> Tensor:
     (top, bottom), (left, right) = window[0].read, window[1].read
-    piece = source[top:bottom, left:right].astype(np.float32)
-    piece /= np.float32(full_scale(source.dtype))
+    return _floats(source[top:bottom, left:right], decode)
+
+
+def _floats(part: Array, decode: Curve | None) -> Tensor:
+    """A part of a source (h, w, C) as (C, h, w) float32 in [0, 1], in sRGB's tone curve."""
+    piece = part.astype(np.float32)
+    piece /= np.float32(full_scale(part.dtype))
     if decode is not None:
         piece = decode(piece)
     return torch.from_numpy(np.ascontiguousarray(piece.transpose(2, 0, 1)))
@@ -177,10 +191,11 @@ def _taps(axis: Axis, span: Span, scale: int) -> Taps | None:
 class _Band:
     """The unfinished part of the output as floats: one line of tiles across the shorter side."""
 
-    def __init__(self, target: Array, along_rows: bool, length: int, encode: Curve | None) -> None:
-        self._target, self._encode = target, encode
+    def __init__(self, target: Array, along_rows: bool, length: int, finished: Rows) -> None:
+        self._finished = finished
         self._axis = 0 if along_rows else 1
         shape = list(target.shape)
+        self._size = shape[self._axis]
         shape[self._axis] = length
         self._buffer = torch.zeros(shape[2], shape[0], shape[1])
         self._start = 0
@@ -194,26 +209,53 @@ class _Band:
         self._buffer[:, top:bottom, left:right] += tile
 
     def finish(self, next_start: int | None) -> None:
-        """Write out all that lies before `next_start` (None: everything) and move on to there."""
-        size = self._target.shape[self._axis]
-        stop = size if next_start is None else next_start
+        """Give on all that lies before `next_start` (None: everything) and move on to there."""
+        stop = self._size if next_start is None else next_start
         count = stop - self._start
         dim = self._axis + 1
         # Pieces, so that the rounding needs no second band.
         for begin in range(0, count, 256):
-            length = min(256, count - begin)
-            values = quantised(self._buffer.narrow(dim, begin, length), self._target, self._encode)
-            where = slice(self._start + begin, self._start + begin + length)
-            if self._axis == 0:
-                self._target[where] = values
-            else:
-                self._target[:, where] = values
+            piece = self._buffer.narrow(dim, begin, min(256, count - begin))
+            self._finished(piece if self._axis == 0 else piece.transpose(1, 2))
         rest = self._buffer.shape[dim] - count
         if next_start is not None:
             kept = self._buffer.narrow(dim, count, rest).clone()
             self._buffer.zero_()
             self._buffer.narrow(dim, 0, rest).copy_(kept)
             self._start = stop
+
+
+class _Store:
+    """Rounds finished rows (C, n, W) of the sweep into the output, one after the other."""
+
+    def __init__(self, target: Array, along_rows: bool, encode: Curve | None) -> None:
+        self._target = target if along_rows else target.transpose(1, 0, 2)
+        self._along_rows, self._encode = along_rows, encode
+        self._start = 0
+
+    def __call__(self, rows: Tensor) -> None:
+        stop = self._start + rows.shape[1]
+        place = self._target[self._start : stop]
+        if self._along_rows:
+            place[:] = quantised(rows, self._target, self._encode)
+        else:
+            # In the picture's own order, which memory is written to faster in.
+            values = quantised(rows.transpose(1, 2), self._target, self._encode)
+            place[:] = values.transpose(1, 0, 2)
+        self._start = stop
+
+
+def _corrected(store: Rows, source: Array, grid: Grid, look: Look, along_rows: bool) -> Rows:
+    """A taker of rows that corrects them by back-projection and gives them on to `store`."""
+    outer, inner = (grid.rows, grid.columns) if along_rows else (grid.columns, grid.rows)
+    across = axis_steps(outer.size, outer.out_size, look.kernel)
+    along = axis_steps(inner.size, inner.out_size, look.kernel)
+    lines = source if along_rows else source.transpose(1, 0, 2)
+
+    def original(start: int, stop: int) -> Tensor:
+        return _floats(lines[start:stop], look.decode)
+
+    return Correction((across, along), look.back_project, original, store)
 
 
 def quantised(tile: Tensor, like: Array, encode: Curve | None) -> Array:

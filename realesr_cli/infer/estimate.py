@@ -65,8 +65,11 @@ def estimate(shape: Shape, grid: Grid, alpha: str, working: int) -> Estimate:
     )
 
 
-def working_bytes(grid: Grid, channels: int, per_pixel: int) -> int:
-    """Main memory of the largest tile, at `per_pixel` bytes, and of the unfinished output."""
+def working_bytes(grid: Grid, channels: int, per_pixel: int, rows: int = 0) -> int:
+    """Main memory of the largest tile, at `per_pixel` bytes, and of the unfinished output.
+
+    `rows` more lines of the output wait for a correction.
+    """
     core = grid.rows.core or max(grid.rows.size, grid.columns.size)
     window = 1
     for axis in (grid.rows, grid.columns):
@@ -74,4 +77,4 @@ def working_bytes(grid: Grid, channels: int, per_pixel: int) -> int:
     long = max(grid.rows, grid.columns, key=lambda axis: axis.out_size)
     short = min(grid.rows.out_size, grid.columns.out_size)
     line = min(long.out_size, core * long.out_size // long.size + 1)
-    return window * per_pixel + line * short * channels * 4
+    return window * per_pixel + (line + rows) * short * channels * 4

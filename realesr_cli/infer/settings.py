@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from realesr_cli.errors import ConfigError
+from realesr_cli.errors import ConfigError, UnsupportedImage
 from realesr_cli.settings import check, option
 
 
@@ -32,13 +32,51 @@ class UpscaleSettings:
         1.0, help="1 is the network's picture, 0 the plainly resampled one.", low=0, high=1
     )
     color_fix: bool = option(False, help="Take large-scale colour from the input.")
+    blend: float | None = option(
+        None,
+        help="Share of the second model's picture in the result; 0.5 if not given, 0 is the first "
+        "model alone.",
+        low=0,
+        high=1,
+    )
+    back_project: int = option(
+        0,
+        help="Iterations that correct the result until, reduced again, it is the input: for clean "
+        "reduced pictures, since noise and JPEG traces come back too; 20 is usual, 0 is off.",
+        low=0,
+        high=100,
+    )
+    back_project_kernel: Literal["gaussian", "reverse"] | None = option(
+        None,
+        help="Filter of each correction: gaussian, which is taken if not given, or reverse: none, "
+        "with which fewer iterations do.",
+        choices=("gaussian", "reverse"),
+    )
 
     def __post_init__(self) -> None:
         check(self)
+        self._check_back_projection()
         by_size = self.width is not None or self.height is not None
         ways = [self.scale is not None, by_size, self.fit is not None, self.max_side is not None]
         if sum(ways) > 1:
             raise ConfigError("give only one of scale, width/height, fit and max-side")
+
+    def _check_back_projection(self) -> None:
+        if self.back_project and self.scale is not None and self.scale <= 1:
+            raise ConfigError(
+                f"back_project = {self.back_project} with scale = {self.scale:g}: only a result "
+                "larger than its input can be corrected; leave one of them away"
+            )
+        if self.back_project_kernel is not None and not self.back_project:
+            raise ConfigError(
+                f"back_project_kernel = {self.back_project_kernel!r} without back_project: "
+                "say how many iterations, as in --back-project 20"
+            )
+
+    @property
+    def kernel(self) -> str:
+        """The filter of back-projection, whether given or not."""
+        return self.back_project_kernel or "gaussian"
 
 
 @dataclass(frozen=True)
@@ -71,8 +109,20 @@ class EngineSettings:
 def output_size(settings: UpscaleSettings, size: tuple[int, int], own: int) -> tuple[int, int]:
     """Height and width of the result for an input (height, width); `own` is the model's scale.
 
-    Sizes are rounded to the nearest pixel (halves up), never below 1.
+    Sizes are rounded to the nearest pixel (halves up), never below 1. Raises UnsupportedImage
+    where back-projection is asked for and the result is not larger.
     """
+    out = _asked_size(settings, size, own)
+    if settings.back_project and not (out[0] > size[0] and out[1] > size[1]):
+        raise UnsupportedImage(
+            f"a picture of {size[1]}x{size[0]} would become {out[1]}x{out[0]}, and back-projection "
+            "only corrects results that are larger both ways: ask for a larger size, or leave "
+            "--back-project away"
+        )
+    return out
+
+
+def _asked_size(settings: UpscaleSettings, size: tuple[int, int], own: int) -> tuple[int, int]:
     height, width = size
     if settings.fit is not None:
         factor = min(settings.fit[0] / width, settings.fit[1] / height)

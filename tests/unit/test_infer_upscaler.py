@@ -115,6 +115,17 @@ def test_any_factor_and_size(upscaler):
         assert upscaler(image, settings).pixels.shape == (*size, 3)
 
 
+@pytest.mark.parametrize("scale", [0.7, 1.5, 2.7])
+def test_tiles_are_exact_at_any_factor(scale):
+    image = Image(np.random.default_rng(0).random((70, 50, 3)).astype(np.float32))
+    net = network(CompactArchitecture(2, 1, 8))
+    tiled, whole = (
+        Upscaler(net, EngineSettings("cpu", "fp32", tile))(image, UpscaleSettings(scale)).pixels
+        for tile in (16, 0)
+    )
+    np.testing.assert_allclose(tiled, whole, atol=2e-6)
+
+
 def test_strength_zero_is_plain_resampling(upscaler):
     pixels = picture(dtype=np.float32)
     result = upscaler(Image(pixels), UpscaleSettings(strength=0)).pixels
