@@ -171,7 +171,13 @@ def _open(request: Request) -> tuple[Contender, ...]:
     from realesr_cli.evaluate.contenders import contenders
 
     with Progress("models", bytes=True, enabled=not request.quiet) as progress:
-        return contenders(request.models, request.engine, offline=request.offline, report=progress)
+        return contenders(
+            request.models,
+            request.engine,
+            scale=request.which.scale,
+            offline=request.offline,
+            report=progress,
+        )
 
 
 def _tell(evaluation: Evaluation, tell: ReportSettings) -> None:

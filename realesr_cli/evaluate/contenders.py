@@ -42,10 +42,13 @@ def contenders(
     models: Sequence[str | Path | Upscaler | Contender],
     engine: EngineSettings = EngineSettings(precision="fp32"),
     *,
+    scale: int | None = None,
     offline: bool | None = None,
     report: Report | None = None,
 ) -> tuple[Contender, ...]:
     """Networks ready for the table, each under a name of its own.
+
+    `scale` decides what `auto` is; `report` gets the bytes of downloads.
 
     Raises what `open_model` and `Upscaler` raise, and ConfigError for a model given twice.
     """
@@ -59,7 +62,7 @@ def contenders(
             names.append((model.architecture.kind, f"{model.architecture.kind} {len(found) + 1}"))
             found.append(Contender("", model))
         else:
-            opened = open_model(model, offline=offline, report=report)
+            opened = open_model(model, scale=scale, offline=offline, report=report)
             names.append((opened.name, str(model)))
             sources = tuple(source.describe() for source in opened.sources)
             found.append(Contender("", Upscaler(opened.net, engine), sources))

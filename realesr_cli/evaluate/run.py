@@ -97,7 +97,7 @@ def evaluate(
     opening a model raises. `report` counts rows of the table, every picture's apart.
     """
     folders = {} if outputs is None else dict(outputs)
-    ready = contenders(models, engine, offline=offline)
+    ready = contenders(models, engine, scale=which.scale, offline=offline)
     scale = common_scale(ready, which.scale)
     columns = chosen(settings.columns, settings.channel, with_gt=which.gt is not None)
     _check_inputs(which, ready, folders)

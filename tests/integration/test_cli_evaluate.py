@@ -153,6 +153,15 @@ def test_the_index_needs_scores_and_the_help_says_why(evaluate: Evaluate) -> Non
     assert "the forests they come from may not be shipped" in shown
 
 
+def test_lpips_without_its_package_names_the_extra(
+    evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    outcome = evaluate(*MADE, "--scale", 4, "--metrics", "lpips")
+    assert outcome.code == 2
+    assert "pip install 'realesr-cli[lpips]'" in outcome.err
+
+
 def test_the_help_needs_no_torch() -> None:
     code = (
         "import sys\n"

@@ -20,11 +20,13 @@ from realesr_cli.evaluate.pictures import bicubic, degradation, read_pixels, shr
 from realesr_cli.evaluate.run import Evaluation, evaluate
 from realesr_cli.evaluate.scores import METRICS, Judge, chosen
 from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.image.record import Image
 from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.infer.upscaler import Upscaler
 from realesr_cli.metrics.perceptual_index import MaScores
 from realesr_cli.metrics.reference import psnr, ssim
 from realesr_cli.nets.compact import CompactArchitecture
+from realesr_cli.weights.open import OpenedModel, open_model
 
 ENGINE = EngineSettings(device="cpu", precision="fp32", threads=1)
 PLAIN = JudgeSettings(metrics=("psnr", "ssim"))
@@ -88,8 +90,6 @@ def test_a_models_picture_is_what_the_upscaler_makes(gt: Path, lq: Path) -> None
     found = evaluate(
         SetSettings(gt=gt, lq=lq), [Contender("mine", upscaler)], settings=PLAIN, engine=ENGINE
     )
-    from realesr_cli.image.record import Image
-
     made = to_tensor(upscaler(Image(read_pixels(lq / "ax4.png"))).pixels)
     truth = to_tensor(read_pixels(gt / "a.png"))
     assert values(found, "mine", "a")[0] == psnr(made, truth, crop=4)
@@ -159,6 +159,18 @@ def test_each_row_has_a_name_of_its_own(tiny: Path, tmp_path: Path, gt: Path) ->
         contenders([tiny, tiny], ENGINE)
     with pytest.raises(ConfigError, match="bicubic is in the table twice"):
         evaluate(SetSettings(gt=gt, degrade="bicubic", scale=4), outputs={"bicubic": gt})
+
+
+def test_the_scale_decides_what_auto_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def opened(model: str, **options: object) -> OpenedModel:
+        asked.update(options, model=model)
+        return open_model(tiny)
+
+    monkeypatch.setattr("realesr_cli.evaluate.contenders.open_model", opened)
+    contenders(["auto"], ENGINE, scale=2, offline=True)
+    assert (asked["model"], asked["scale"], asked["offline"]) == ("auto", 2, True)
 
 
 def test_one_picture_that_cannot_be_read_leaves_the_others(gt: Path, tiny: Path) -> None:
