@@ -23,7 +23,12 @@ from realesr_cli.nets.arch import architecture_from_plain
 from realesr_cli.weights import fetch, registry
 
 PACKAGES = ("torch", "numpy", "pillow", "opencv-python", "safetensors", "click", "requests", "tqdm")
-OPTIONAL = {"tensorboard": "curves of a training run"}
+OPTIONAL = {
+    "tensorboard": "curves of a training run",
+    "lpips": "the column lpips of evaluate",
+    "onnx": "export to ONNX",
+    "onnxruntime": "export to ONNX",
+}
 SHOWN_MODELS = ("RealESRGAN_x4plus", "realesr-general-x4v3")
 """One large and one small network: `auto` may decide differently for them."""
 
