@@ -70,7 +70,12 @@ class UnknownModel(WeightsError, KeyError):
 
 
 class ModelUnavailable(WeightsError, OSError):
-    """The weights are not cached and cannot be fetched now (offline, or every address failed)."""
+    """The weights are not cached and cannot be fetched now (offline, or every address failed).
+
+    `what` says so in few words, without the ways out that the message names.
+    """
+
+    what = ""
 
 
 class DownloadError(WeightsError, OSError):

@@ -21,6 +21,9 @@ from realesr_cli.weights.transfer import AddressFailed, Network, discard, transf
 PATIENT = Network()
 """How downloads go unless a caller says otherwise."""
 
+HASTY = Network(attempts=2, connect_timeout=5.0, backoff=0.5)
+"""How they go where another model can stand in."""
+
 _NO = frozenset({"", "0", "no", "false", "off"})
 
 
@@ -57,7 +60,7 @@ def ensure(
     if is_offline(offline):
         if path is not None:
             raise ChecksumMismatch(f"{path}: {reason}; offline, so it cannot be fetched again")
-        raise ModelUnavailable(_ways_out(entry, "is not cached and this is offline mode"))
+        raise _unavailable(entry, "is not cached and this is offline mode")
     if not entry.urls:
         raise ModelUnavailable(
             f"{entry.name} has no public address: get {entry.file} and run "
@@ -138,7 +141,7 @@ def _fetch(entry: Entry, path: Path, network: Network, report: Report | None) ->
     listed = "; ".join(reasons)
     if wrong == len(entry.urls):
         raise ChecksumMismatch(f"{entry.name}: no address gave the right file ({listed})")
-    raise ModelUnavailable(_ways_out(entry, f"could not be fetched ({listed})"))
+    raise _unavailable(entry, f"could not be fetched ({listed})")
 
 
 def _from_address(
@@ -157,6 +160,12 @@ def _from_address(
             raise ChecksumMismatch(
                 f"SHA-256 {found[:12]}... where {entry.sha256[:12]}... belongs; not kept"
             )
+
+
+def _unavailable(entry: Entry, what: str) -> ModelUnavailable:
+    error = ModelUnavailable(_ways_out(entry, what))
+    error.what = f"{entry.name} {what}"
+    return error
 
 
 def _ways_out(entry: Entry, what: str) -> str:

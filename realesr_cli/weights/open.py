@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from realesr_cli.errors import ConfigError, ModelUnavailable, RealesrWarning
+from realesr_cli.errors import ConfigError, DownloadError, ModelUnavailable, RealesrWarning
 from realesr_cli.nets.arch import Architecture, canonical
 from realesr_cli.weights import files, registry
-from realesr_cli.weights.fetch import ensure
+from realesr_cli.weights.fetch import HASTY, PATIENT, ensure
 from realesr_cli.weights.locate import (
     AUTO,
     LocatedModel,
@@ -28,6 +28,7 @@ from realesr_cli.weights.mixing import require_alike
 from realesr_cli.weights.provenance import Source
 from realesr_cli.weights.registry import Entry
 from realesr_cli.weights.store import Report
+from realesr_cli.weights.transfer import Network
 
 
 @dataclass(frozen=True)
@@ -152,22 +153,33 @@ def _at_hand_or_bundled(
     located: LocatedModel, automatic: bool, offline: bool | None, report: Report | None
 ) -> LocatedModel:
     """The model with its file at hand; the bundled one where `auto` cannot be fetched."""
-    try:
+    spare = registry.bundled() if automatic else None
+    if spare is None:
         return _at_hand(located, offline, report)
-    except ModelUnavailable as error:
-        spare = registry.bundled() if automatic else None
-        if spare is None:
-            raise
-        warnings.warn(f"{error}; using {spare.name} meanwhile", RealesrWarning, stacklevel=3)
+    try:
+        return _at_hand(located, offline, report, HASTY)
+    except (ModelUnavailable, DownloadError) as error:
+        what = error.what if isinstance(error, ModelUnavailable) else str(error)
+        warnings.warn(
+            f"{what or error}; using {spare.name}, the small model that is installed "
+            f"(`realesr models pull {located.name}` fetches the large one)",
+            RealesrWarning,
+            stacklevel=3,
+        )
         return LocatedModel(spare.name, registry.cached(spare), spare)
 
 
-def _at_hand(located: LocatedModel, offline: bool | None, report: Report | None) -> LocatedModel:
+def _at_hand(
+    located: LocatedModel,
+    offline: bool | None,
+    report: Report | None,
+    network: Network = PATIENT,
+) -> LocatedModel:
     """A single model with its file, which is fetched if need be."""
     if located.entry is None:
         return located
     require_generator(located.entry)
-    path = ensure(located.entry, offline=offline, report=report)
+    path = ensure(located.entry, offline=offline, report=report, network=network)
     return dataclasses.replace(located, path=path)
 
 
