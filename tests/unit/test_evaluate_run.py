@@ -20,6 +20,7 @@ from realesr_cli.evaluate.pictures import bicubic, degradation, read_pixels, shr
 from realesr_cli.evaluate.run import Evaluation, evaluate
 from realesr_cli.evaluate.scores import METRICS, Judge, chosen
 from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.image.probe import probe
 from realesr_cli.image.record import Image
 from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.infer.upscaler import Upscaler
@@ -61,6 +62,12 @@ def lq(gt: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.pth")
+
+
+def with_damage(png: bytes) -> bytes:
+    """The same file with other bytes in the middle of its pixels."""
+    at = png.index(b"IDAT") + 40
+    return png[:at] + bytes(60) + png[at + 60 :]
 
 
 def network(scale: int) -> Upscaler:
@@ -175,8 +182,8 @@ def test_the_scale_decides_what_auto_is(tiny: Path, monkeypatch: pytest.MonkeyPa
 
 def test_one_picture_that_cannot_be_read_leaves_the_others(gt: Path, tiny: Path) -> None:
     (gt / "c.png").write_bytes(b"not a picture")
-    whole = (gt / "a.png").read_bytes()
-    (gt / "d.png").write_bytes(whole[: len(whole) // 2])  # the header is fine
+    (gt / "d.png").write_bytes(with_damage((gt / "a.png").read_bytes()))
+    assert probe(gt / "d.png").height == 48  # the header is fine
     found = evaluate(SetSettings(gt=gt, degrade="bicubic"), [tiny], settings=PLAIN, engine=ENGINE)
     assert found.pictures == ("a", "b")
     assert [failure.name for failure in found.failures] == ["c", "d"]
@@ -199,6 +206,12 @@ def test_a_ground_truth_is_cut_and_so_are_results_as_large_as_it(tmp_path: Path)
     which = SetSettings(gt=tmp_path / "gt", degrade="bicubic", scale=4)
     found = evaluate(which, outputs={"same": tmp_path / "gt"}, settings=PLAIN)
     assert values(found, "same", "a")[0] == math.inf
+    lq = tmp_path / "lq" / "a.png"
+    lq.parent.mkdir()
+    pillow.fromarray(bicubic(read_pixels(tmp_path / "gt" / "a.png")[:48, :64], 0.25)).save(lq)
+    given = evaluate(SetSettings(gt=tmp_path / "gt", lq=lq.parent), settings=PLAIN)
+    assert values(given, "bicubic", "a") == values(found, "bicubic", "a")
+    assert values(given, "bicubic", "a")[0] > 10
 
 
 def test_without_ground_truth_only_naturalness_is_scored(tmp_path: Path, lq: Path) -> None:

@@ -49,6 +49,9 @@ def test_scores_by_method(tmp_path: Path) -> None:
     path.write_text("method,picture,ma\na,x,7\nb,x,8\n")
     other = tmp_path / "ma.json"
     other.write_text(json.dumps({"a": {"x": 7}, "b": {"x.png": 8}}))
+    dotted = tmp_path / "dotted.json"
+    dotted.write_text(json.dumps({"v1.5": 8}))
+    assert read_ma_scores(dotted).of("") == {"v1.5": 8.0}
     for scores in (read_ma_scores(path), read_ma_scores(other)):
         assert scores.scores == {"a": {"x": 7.0}, "b": {"x": 8.0}}
         assert scores.of("c") is None
