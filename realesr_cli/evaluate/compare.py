@@ -23,14 +23,14 @@ from realesr_cli.evaluate.comparison import (
     printable,
 )
 from realesr_cli.evaluate.pictures import Pixels, to_pixels, to_tensor
+from realesr_cli.evaluate.scores import Judge, chosen
+from realesr_cli.evaluate.settings import Channel
 from realesr_cli.image.alpha import bleed
 from realesr_cli.image.depth import Array, over_white, to_uint8
 from realesr_cli.image.read import read_image
 from realesr_cli.image.record import Image
 from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.infer.upscaler import Upscaler
-from realesr_cli.metrics.niqe import niqe
-from realesr_cli.metrics.reference import psnr, ssim
 from realesr_cli.ops.resize import imresize
 from realesr_cli.weights.open import OpenedModel, open_model
 from realesr_cli.weights.provenance import merged_licence
@@ -75,8 +75,8 @@ def compare(
     """Enlarge photos with every model and with bicubic, and score the results.
 
     `originals` holds, in the order of the photos, pictures that the photos are reduced from: PSNR
-    and SSIM of the luma are taken against them, `scale` pixels left out on each side. Without
-    originals NIQE is taken. A photo or original that cannot be used becomes a `Failure`, and the
+    and SSIM are taken against them, `scale` pixels left out on each side. Without originals NIQE
+    is taken. A photo or original that cannot be used becomes a `Failure`, and the
     others go on.
 
     Raises ConfigError for no or doubled models or photos, another number of originals than of
@@ -200,10 +200,10 @@ def _photo(
     notes = _notes(image)
     if settings.scores:
         hooks.step(f"{name}, scores")
-        try:
-            made = [replace(v, scores=_scores(v, truth, scale)) for v in made]
-        except ValueError as error:  # The picture is too small for the metric.
-            notes = (*notes, f"not scored: {error}")
+        made, gaps = _scored(made, truth, settings.channel, scale)
+        notes += gaps
+        if any(version.picture.has_alpha for version in made):
+            notes = (*notes, "transparent pixels are scored over white")
     return Photo(name, image.height * scale, image.width * scale, notes, tuple(made))
 
 
@@ -238,23 +238,28 @@ def _notes(image: Image) -> tuple[str, ...]:
     notes = list(image.notes)
     if image.bits > 8:
         notes.append(f"{image.bits} bits a channel, computed as such and shown with 8")
-    if image.has_alpha:
-        notes.append("transparent pixels are scored over white")
     return tuple(notes)
 
 
-def _scores(version: Version, truth: Image | None, scale: int) -> dict[str, float]:
-    """ValueError where the picture is too small for a metric; none for what cannot be compared."""
-    if version.kind in ("input", "original"):
-        return {}
-    picture = _opaque(version.picture)
+def _scored(
+    versions: Sequence[Version], truth: Image | None, channel: Channel, scale: int
+) -> tuple[list[Version], tuple[str, ...]]:
+    """The versions with their scores, and why some have none (the picture is too small)."""
     if truth is None:
-        return {"niqe": niqe(picture)}
-    pair = picture, _opaque(truth)
-    return {
-        "psnr-y": psnr(*pair, crop=scale, luma=True),
-        "ssim-y": ssim(*pair, crop=scale, luma=True),
-    }
+        judge, target = Judge(chosen(("niqe",), channel, with_gt=False), crop=0), None
+    else:
+        metrics = chosen(("psnr", "ssim"), channel, with_gt=True)
+        judge, target = Judge(metrics, crop=scale), _opaque(truth)
+    scored, gaps = [], []
+    for version in versions:
+        if version.kind in ("bicubic", "model"):
+            values, reasons = judge.scores(_opaque(version.picture), target, "", version.name)
+            keys = [metric.key for metric in judge.metrics]
+            pairs = zip(keys, values, strict=True)
+            version = replace(version, scores={k: v for k, v in pairs if v is not None})
+            gaps += [f"not scored: {reason}" for reason in reasons.values()]
+        scored.append(version)
+    return scored, tuple(dict.fromkeys(gaps))
 
 
 def _opaque(image: Image) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from realesr_cli.errors import ConfigError
+from realesr_cli.evaluate.settings import Channel
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS
 from realesr_cli.settings import check, option
 
@@ -15,6 +17,12 @@ class CompareSettings:
 
     scores: bool = option(
         True, help="Measure PSNR and SSIM against --gt, or NIQE where it is not given."
+    )
+    channel: Channel = option(
+        "mixed",
+        help="What PSNR and SSIM compare: y, y8 (rounded luma), rgb, or mixed: PSNR on RGB and "
+        "SSIM on luma.",
+        choices=get_args(Channel),
     )
     max_pixels: int = option(
         DEFAULT_MAX_PIXELS, help="Refuse inputs with more pixels than this.", low=1

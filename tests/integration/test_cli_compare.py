@@ -85,7 +85,7 @@ def test_json(call: Call) -> None:
     assert told["models"][0]["files"][0]["name"] == "net.pth"
     versions = {v["name"]: v for v in told["photos"][0]["versions"]}
     assert list(versions) == ["input", "bicubic", "net", "original"]
-    assert set(versions["net"]["scores"]) == {"psnr-y", "ssim-y"}
+    assert set(versions["net"]["scores"]) == {"psnr-rgb", "ssim-y"}
     assert versions["net"]["seconds"] > 0
     assert told["written"] == [{"path": "r.html", "bytes": Path("r.html").stat().st_size}]
 

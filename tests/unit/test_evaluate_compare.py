@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -72,15 +72,22 @@ def test_facts_of_models(net: Path, small: Path) -> None:
     assert "Compact" in facts.network
 
 
-def test_scores_against_an_original(net: Path, small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("channel", ["y", "rgb"])
+def test_scores_against_an_original(
+    net: Path, small: Path, tmp_path: Path, channel: Literal["y", "rgb"]
+) -> None:
     truth = save_photo(tmp_path / "gt.png", 120, 80)
-    (photo,) = made(small, models=[net], originals=[truth]).photos
+    settings = CompareSettings(channel=channel)
+    (photo,) = made(small, models=[net], originals=[truth], settings=settings).photos
     assert [v.kind for v in photo.versions] == ["input", "bicubic", "model", "original"]
     target = tensor(read_image(truth))
     for version in photo.versions[1:3]:
         picture = tensor(version.picture)
-        assert version.scores["psnr-y"] == psnr(picture, target, crop=4, luma=True)
-        assert version.scores["ssim-y"] == ssim(picture, target, crop=4, luma=True)
+        luma = channel == "y"
+        assert version.scores == {
+            f"psnr-{channel}": psnr(picture, target, crop=4, luma=luma),
+            f"ssim-{channel}": ssim(picture, target, crop=4, luma=luma),
+        }
     assert not photo.versions[0].scores
     assert not photo.versions[3].scores
 
@@ -98,7 +105,8 @@ def test_niqe_without_an_original(net: Path, tmp_path: Path) -> None:
 def test_too_small_for_a_score_is_said(net: Path, small: Path) -> None:
     (photo,) = made(small, models=[net]).photos
     assert not any(version.scores for version in photo.versions)
-    assert any("not scored" in note for note in photo.notes)
+    assert len(photo.notes) == 1
+    assert photo.notes[0].startswith("not scored: NIQE needs")
     (quiet,) = made(small, models=[net], settings=CompareSettings(scores=False)).photos
     assert quiet.notes == ()
 
@@ -129,7 +137,7 @@ def test_transparent_pixels_are_scored_over_white(net: Path, tmp_path: Path) -> 
     pillow.fromarray(pixels).save(path)
     pillow.new("RGB", (120, 80), "white").save(truth)
     (photo,) = made(path, models=[net], originals=[truth]).photos
-    assert photo.versions[1].scores["psnr-y"] == float("inf")
+    assert photo.versions[1].scores["psnr-rgb"] == float("inf")
 
 
 def test_sixteen_bits_become_eight_at_the_end(net: Path, tmp_path: Path) -> None:
@@ -188,6 +196,12 @@ def test_equal_names_are_told_apart(net: Path, small: Path, tmp_path: Path) -> N
     result = made(small, again, models=[net, other])
     assert [model.name for model in result.models] == [str(net), str(other)]
     assert [photo.name for photo in result.photos] == [str(small), str(again)]
+
+
+def test_a_mixture_names_both_files(net: Path, small: Path, tmp_path: Path) -> None:
+    save_net(tmp_path / "other.pth", seed=8)
+    (facts,) = compare([small], [f"{net}:{tmp_path / 'other.pth'}@0.25"], engine=CPU).models
+    assert [(f.name, f.share) for f in facts.files] == [("net.pth", 0.75), ("other.pth", 0.25)]
 
 
 def test_number_of_originals(net: Path, small: Path, tmp_path: Path) -> None:
