@@ -169,6 +169,10 @@ class GanConfig:
     kind: str = option("vanilla", help="Form of the loss.", choices=KINDS)
     sharpened: bool = option(False, help="Show it the sharpened ground truth, if made.")
     warmup: int = option(0, help="Steps that train the discriminator only.", low=0)
+    detail: float = option(
+        0.0, help="Show it only what is finer than a Gaussian of so many pixels; 0: everything.",
+        low=0, high=16,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self)

@@ -15,7 +15,9 @@ from realesr_cli.nets.discriminators import norms_moved
 from realesr_cli.train.config import StageConfig
 from realesr_cli.train.distributed import World, synced_only
 from realesr_cli.train.losses import (
+    Judge,
     PerceptualLoss,
+    detail,
     discriminator_gan_loss,
     generator_gan_loss,
     pixel_loss,
@@ -100,7 +102,7 @@ def generator_terms(
     if judge is not None:
         real = _target(pair, sharpened=stage.gan.sharpened)
         with setup.machine.autocast():
-            loss = generator_gan_loss(stage.gan.kind, judge, fake, real)
+            loss = generator_gan_loss(stage.gan.kind, _seeing(judge, stage), fake, real)
         terms["gan"] = stage.gan.weight * loss
     return terms
 
@@ -123,7 +125,8 @@ def update_discriminator(
             real = _target(pair, sharpened=setup.stage.gan.sharpened)
             with synced_only(judge, sync=number == len(batches)):
                 with setup.machine.autocast():
-                    found = discriminator_gan_loss(setup.stage.gan.kind, judge, fake, real)
+                    eyes = _seeing(judge, setup.stage)
+                    found = discriminator_gan_loss(setup.stage.gan.kind, eyes, fake, real)
                 loss, reals, fooled = found
                 _backward(loss / len(batches), state.d_scaler)
             scores = {"d_real": reals.float().mean(), "d_fake": fooled.float().mean()}
@@ -138,6 +141,12 @@ def generate(setup: Setup, batches: Sequence[Pair]) -> tuple[Tensor, ...]:
     """Generated pictures of each batch, for steps that train the discriminator alone."""
     with setup.machine.autocast():
         return tuple(setup.generator(pair.lq).float() for pair in batches)
+
+
+def _seeing(judge: nn.Module, stage: StageConfig) -> Judge:
+    """The discriminator as a function of whole pictures, whatever of them it is shown."""
+    sigma = stage.gan.detail
+    return (lambda pictures: judge(detail(pictures.float(), sigma))) if sigma else judge
 
 
 def _target(pair: Pair, *, sharpened: bool) -> Tensor:
