@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from realesr_cli.settings import check, option
 if TYPE_CHECKING:
     from realesr_cli.evaluate.compare import Hooks
     from realesr_cli.evaluate.comparison import Comparison
+    from realesr_cli.evaluate.contenders import Contender
 
 _STOPPING = "stopping when the tile in work is done; nothing will be written"
 _PAGE_ENDINGS = (".html", ".htm")
@@ -191,31 +192,38 @@ def _check(request: Request) -> None:
 
 
 def _check_crops(request: Request) -> None:
-    """Raise ConfigError for a crop outside a photo; one that cannot be read is told of later."""
+    """Raise ConfigError for a crop outside a photo."""
+    for photo, size in _sizes(request) if request.sheet.chosen else ():
+        for crop in request.sheet.chosen:
+            crop.require_inside(str(photo), size)
+
+
+def _sizes(request: Request) -> Iterator[tuple[Path, tuple[int, int]]]:
+    """Photos and their (height, width); one that cannot be read is told of later."""
     from realesr_cli.image.probe import probe
 
-    for photo in request.photos if request.sheet.chosen else ():
+    for photo in request.photos:
         try:
             header = probe(photo, max_pixels=request.compare.max_pixels)
         except ImageError:
             continue
-        for crop in request.sheet.chosen:
-            crop.require_inside(str(photo), (header.height, header.width))
+        yield photo, (header.height, header.width)
 
 
 def _compare(request: Request, *, as_json: bool, quiet: bool) -> int:
     from realesr_cli.evaluate.compare import Hooks, compare
 
+    models = _open(request, quiet=quiet)
+    _warn_of_size(request, models)
     notice = "" if quiet else _STOPPING
     with Progress(unit="tile", enabled=not quiet) as bar, interruptible(notice) as interrupt:
-        hooks = Hooks(bar.relabel, bar, bar, interrupt.asked)
+        hooks = Hooks(bar.relabel, bar, interrupt.asked)
         try:
             comparison = compare(
                 request.photos,
-                request.models,
+                models,
                 originals=request.originals,
                 settings=request.compare,
-                engine=request.engine,
                 hooks=hooks,
             )
         except Cancelled:
@@ -230,6 +238,29 @@ def _compare(request: Request, *, as_json: bool, quiet: bool) -> int:
         named = failure.name in failure.error
         say_error(failure.error if named else f"{failure.name}: {failure.error}")
     return 1 if comparison.failures else 0
+
+
+def _open(request: Request, *, quiet: bool) -> Sequence[Contender]:
+    from realesr_cli.evaluate.compare import photo_names
+    from realesr_cli.evaluate.contenders import common_scale, contenders
+
+    photo_names(request.photos, request.originals)  # refused before anything is fetched
+    with Progress("models", bytes=True, enabled=not quiet) as progress:
+        opened = contenders(
+            request.models, request.engine, offline=request.compare.offline, report=progress
+        )
+    common_scale(opened, None)
+    return opened
+
+
+def _warn_of_size(request: Request, models: Sequence[Contender]) -> None:
+    """Warn of a page too large before hours of work go into it."""
+    from realesr_cli.evaluate.page import warn_of_size
+
+    if request.target.output is not None:
+        pixels = sum(height * width for _, (height, width) in _sizes(request))
+        versions = 1 + len(models) + bool(request.originals)
+        warn_of_size(pixels * models[0].upscaler.scale ** 2 * versions, request.page)
 
 
 def _write(comparison: Comparison, request: Request, hooks: Hooks) -> Sequence[tuple[Path, int]]:

@@ -15,15 +15,16 @@ from realesr_cli.errors import ConfigError, DatasetError, ImageError
 from realesr_cli.evaluate.compare_settings import CompareSettings
 from realesr_cli.evaluate.comparison import (
     Comparison,
-    Failure,
     ModelFacts,
     Photo,
     Version,
     WeightsFile,
     printable,
 )
+from realesr_cli.evaluate.contenders import Contender, Report, common_scale, contenders
 from realesr_cli.evaluate.pictures import Pixels, to_pixels, to_tensor
 from realesr_cli.evaluate.scores import Judge, chosen
+from realesr_cli.evaluate.sets import Failure
 from realesr_cli.evaluate.settings import Channel
 from realesr_cli.image.alpha import bleed
 from realesr_cli.image.depth import Array, over_white, to_uint8
@@ -32,10 +33,7 @@ from realesr_cli.image.record import Image
 from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.infer.upscaler import Upscaler
 from realesr_cli.ops.resize import imresize
-from realesr_cli.weights.open import OpenedModel, open_model
 from realesr_cli.weights.provenance import merged_licence
-
-Report = Callable[[int, int], None]
 
 _WARM_UP = 64
 """Side in pixels of what a model computes before its time is taken."""
@@ -43,21 +41,11 @@ _WARM_UP = 64
 
 @dataclass(frozen=True)
 class Hooks:
-    """What is told while the work goes on: the next step, tiles, bytes of a download; and `cancel`,
-    which is asked between tiles."""
+    """What is told of the work, its next step and tiles; and `cancel`, asked between tiles."""
 
     step: Callable[[str], None] = lambda text: None
     tiles: Report = lambda done, total: None
-    download: Report = lambda done, total: None
     cancel: Callable[[], bool] = lambda: False
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """A model that is ready, and what is told of it."""
-
-    facts: ModelFacts
-    upscaler: Upscaler
 
 
 _USUAL, _SILENT = CompareSettings(), Hooks()
@@ -65,7 +53,7 @@ _USUAL, _SILENT = CompareSettings(), Hooks()
 
 def compare(
     photos: Sequence[str | Path],
-    models: Sequence[str | Path],
+    models: Sequence[str | Path | Upscaler | Contender],
     *,
     originals: Sequence[str | Path] = (),
     settings: CompareSettings = _USUAL,
@@ -74,38 +62,35 @@ def compare(
 ) -> Comparison:
     """Enlarge photos with every model and with bicubic, and score the results.
 
-    `originals` holds, in the order of the photos, pictures that the photos are reduced from: PSNR
-    and SSIM are taken against them, `scale` pixels left out on each side. Without originals NIQE
-    is taken. A photo or original that cannot be used becomes a `Failure`, and the
-    others go on.
+    `models` are names, files, runs or networks in use. `originals` holds, in the order of the
+    photos, pictures that the photos are reduced from: PSNR and SSIM are taken against them, NIQE
+    where there are none, `scale` pixels left out on each side. A photo or original that cannot be
+    used becomes a `Failure`, and the others go on.
 
     Raises ConfigError for no or doubled models or photos, another number of originals than of
     photos, and models of different scales; what `open_model` raises; Cancelled; and, where no
     photo at all could be used, the reason.
     """
-    if originals and len(originals) != len(photos):
-        raise ConfigError(
-            f"{len(photos)} photos and {len(originals)} originals: give one original for each "
-            "photo, in the same order"
-        )
-    photo_names = _distinct(photos, [Path(p).name for p in photos], "photo")
-    ready = _models(models, engine, settings.offline, hooks)
-    scale = ready[0].facts.scale
+    names = photo_names(photos, originals)
+    ready = contenders(models, engine, offline=settings.offline)
+    scale = common_scale(ready, None)
+    if scale is None:
+        raise ConfigError("nothing to compare: name a model")
     done, failures = [], []
     first: ImageError | DatasetError | None = None
     for index, path in enumerate(photos):
         original = Path(originals[index]) if originals else None
         try:
-            done.append(_photo((path, photo_names[index]), original, ready, settings, hooks))
+            done.append(_photo((path, names[index]), original, ready, settings, hooks))
         except (ImageError, DatasetError) as error:
             first = first or error
-            failures.append(Failure(photo_names[index], str(error)))
+            failures.append(Failure(names[index], str(error)))
     if first is not None and not done:
         if len(failures) == 1:
             raise first
         listed = "".join(f"\n  {failure.error}" for failure in failures)
         raise DatasetError(f"none of the {len(failures)} photos can be compared:{listed}")
-    return Comparison(scale, tuple(r.facts for r in ready), tuple(done), tuple(failures))
+    return Comparison(scale, tuple(map(_facts, ready)), tuple(done), tuple(failures))
 
 
 def bicubic(image: Image, scale: int) -> Image:
@@ -123,68 +108,58 @@ def _enlarged(pixels: Array, scale: int) -> Pixels:
     return to_pixels(imresize(unit[None], scale)[0])
 
 
-def _distinct(given: Sequence[str | Path], names: Sequence[str], what: str) -> list[str]:
-    """One name for each, longer where the short ones are equal; ConfigError where they stay so."""
-    if not given:
-        raise ConfigError(f"nothing to compare: name a {what}")
+def photo_names(photos: Sequence[str | Path], originals: Sequence[str | Path]) -> list[str]:
+    """What the photos are called: their file names, with the folder where those are equal.
+
+    Raises ConfigError for no photo, one given twice, and another number of originals.
+    """
+    if not photos:
+        raise ConfigError("nothing to compare: name a photo")
+    if originals and len(originals) != len(photos):
+        raise ConfigError(
+            f"{len(photos)} photo{'s' if len(photos) > 1 else ''} and {len(originals)} "
+            "originals: give one original for each photo, in the same order"
+        )
+    short = [Path(photo).name for photo in photos]
     shown = [
-        printable(str(full) if names.count(name) > 1 else name)
-        for full, name in zip(given, names, strict=True)
+        printable(str(photo) if short.count(name) > 1 else name)
+        for photo, name in zip(photos, short, strict=True)
     ]
     for name in shown:
         if shown.count(name) > 1:
-            raise ConfigError(f"{what} {name} is given twice: leave one out")
+            raise ConfigError(f"photo {name} is given twice: leave one out")
     return shown
 
 
-def _models(
-    models: Sequence[str | Path], engine: EngineSettings, offline: bool | None, hooks: Hooks
-) -> list[_Ready]:
-    opened: list[OpenedModel] = []
-    for model in models:
-        hooks.step(f"loading {model}")
-        opened.append(open_model(model, offline=offline, report=hooks.download))
-    names = _distinct(models, [one.name for one in opened], "model")
-    scales = [one.architecture.scale for one in opened]
-    if len(set(scales)) > 1:
-        listed = ", ".join(f"{n} is x{s}" for n, s in zip(names, scales, strict=True))
-        raise ConfigError(
-            f"models of different scales cannot stand side by side: {listed}; compare those of "
-            "one scale at a time"
-        )
-    return [_ready(name, one, engine) for name, one in zip(names, opened, strict=True)]
-
-
-def _ready(name: str, opened: OpenedModel, engine: EngineSettings) -> _Ready:
-    upscaler = Upscaler(opened.net, engine)
+def _facts(model: Contender) -> ModelFacts:
+    upscaler = model.upscaler
     policy = upscaler.policy
-    described = [source.describe() for source in opened.sources]
-    facts = ModelFacts(
-        name=name,
-        network=opened.architecture.describe(),
-        scale=opened.architecture.scale,
+    described = [source.describe() for source in model.sources]
+    return ModelFacts(
+        name=printable(model.name),
+        network=upscaler.architecture.describe(),
+        scale=upscaler.scale,
         licence=merged_licence([str(plain["licence"]) for plain in described]),
         files=tuple(
             WeightsFile(printable(source.path.name), plain["sha256"], source.share)
-            for source, plain in zip(opened.sources, described, strict=True)
+            for source, plain in zip(model.sources, described, strict=True)
         ),
         device=policy.device,
         precision=policy.precision,
         tile=policy.tile,
         overlap=policy.overlap,
     )
-    return _Ready(facts, upscaler)
 
 
 def _photo(
     named: tuple[str | Path, str],
     original: Path | None,
-    ready: Sequence[_Ready],
+    ready: Sequence[Contender],
     settings: CompareSettings,
     hooks: Hooks,
 ) -> Photo:
     path, name = named
-    scale = ready[0].facts.scale
+    scale = ready[0].upscaler.scale
     image = read_image(path, max_pixels=settings.max_pixels)
     truth = None
     if original is not None:
@@ -207,13 +182,13 @@ def _photo(
     return Photo(name, image.height * scale, image.width * scale, notes, tuple(made))
 
 
-def _by_model(one: _Ready, image: Image, name: str, hooks: Hooks) -> Version:
-    hooks.step(f"{name}, {one.facts.name}")
+def _by_model(one: Contender, image: Image, name: str, hooks: Hooks) -> Version:
+    hooks.step(f"{name}, {printable(one.name)}")
     # The first call of a network prepares things that are not the picture's cost.
     one.upscaler(image.with_pixels(image.pixels[:_WARM_UP, :_WARM_UP], None))
     began = time.perf_counter()
     result = one.upscaler(image, report=hooks.tiles, cancel=hooks.cancel)
-    return Version(one.facts.name, "model", _shown(result), time.perf_counter() - began)
+    return Version(printable(one.name), "model", _shown(result), time.perf_counter() - began)
 
 
 def _original(truth: Image, path: Path, photo: tuple[str, Image], scale: int) -> Image:
@@ -245,11 +220,9 @@ def _scored(
     versions: Sequence[Version], truth: Image | None, channel: Channel, scale: int
 ) -> tuple[list[Version], tuple[str, ...]]:
     """The versions with their scores, and why some have none (the picture is too small)."""
-    if truth is None:
-        judge, target = Judge(chosen(("niqe",), channel, with_gt=False), crop=0), None
-    else:
-        metrics = chosen(("psnr", "ssim"), channel, with_gt=True)
-        judge, target = Judge(metrics, crop=scale), _opaque(truth)
+    wanted = ("niqe",) if truth is None else ("psnr", "ssim")
+    judge = Judge(chosen(wanted, channel, with_gt=truth is not None), crop=scale)
+    target = None if truth is None else _opaque(truth)
     scored, gaps = [], []
     for version in versions:
         if version.kind in ("bicubic", "model"):

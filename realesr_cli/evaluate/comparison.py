@@ -12,6 +12,7 @@ import numpy as np
 
 from realesr_cli import __version__
 from realesr_cli.evaluate.scores import METRICS
+from realesr_cli.evaluate.sets import Failure
 from realesr_cli.image.depth import Array
 from realesr_cli.image.record import Image
 
@@ -66,14 +67,6 @@ class Photo:
     width: int
     notes: tuple[str, ...]
     versions: tuple[Version, ...]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A photo that could not be taken in, and why."""
-
-    name: str
-    error: str
 
 
 @dataclass(frozen=True, eq=False)

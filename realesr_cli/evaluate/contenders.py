@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from realesr_cli.errors import ConfigError
 from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.infer.upscaler import Upscaler
 from realesr_cli.weights.open import open_model
+from realesr_cli.weights.provenance import Source
 
 Report = Callable[[int, int], None]
 """report(done, total)"""
@@ -22,8 +23,8 @@ class Contender:
 
     name: str
     upscaler: Upscaler
-    sources: tuple[Mapping[str, Any], ...] = ()
-    """The files its weights are from, with their SHA-256, as plain data."""
+    sources: tuple[Source, ...] = ()
+    """The files its weights are from; none for a network that was given as such."""
 
     def facts(self) -> dict[str, Any]:
         """What it is and what it runs on, as plain data."""
@@ -31,7 +32,7 @@ class Contender:
         return {
             "network": self.upscaler.architecture.describe(),
             "scale": self.upscaler.scale,
-            "sources": [dict(source) for source in self.sources],
+            "sources": [source.describe() for source in self.sources],
             "device": policy.device,
             "precision": policy.precision,
             "backend": policy.backend,
@@ -64,8 +65,7 @@ def contenders(
         else:
             opened = open_model(model, scale=scale, offline=offline, report=report)
             names.append((opened.name, str(model)))
-            sources = tuple(source.describe() for source in opened.sources)
-            found.append(Contender("", Upscaler(opened.net, engine), sources))
+            found.append(Contender("", Upscaler(opened.net, engine), opened.sources))
     short = [name for name, _ in names]
     unique = [name if short.count(name) == 1 else long for name, long in names]
     refuse_twice(unique)
@@ -76,7 +76,7 @@ def refuse_twice(names: Sequence[str]) -> None:
     """ConfigError where two rows of a table would have the same name."""
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"{twice} is in the table twice: each row needs a name of its own")
+        raise ConfigError(f"two rows would be called {twice}: each needs a name of its own")
 
 
 def common_scale(models: Sequence[Contender], wanted: int | None) -> int | None:
@@ -85,7 +85,8 @@ def common_scale(models: Sequence[Contender], wanted: int | None) -> int | None:
     told = ", ".join(f"{model.name} x{model.upscaler.scale}" for model in models)
     if len(scales) > 1:
         raise ConfigError(
-            f"models of different scale have no place in one table: {told}. Evaluate them apart"
+            f"models of different scale cannot be compared: {told}. Take those of one scale at a "
+            "time"
         )
     if wanted is not None and scales - {wanted}:
         raise ConfigError(f"--scale {wanted}, but the models are: {told}")

@@ -40,6 +40,9 @@ _USUAL = PageSettings()
 LARGE_PAGE = 60_000_000
 """Bytes of a page above which a browser gets slow, which is told."""
 
+_PIXEL_BYTES, _LOSSY_PIXEL_BYTES = 2.0, 0.4
+"""About what a pixel takes in a page, measured on photographs: without loss, and at quality 90."""
+
 _WEBP_SIDE = 16_383
 """Longest side in pixels of a WebP picture."""
 
@@ -48,21 +51,27 @@ def write_page(comparison: Comparison, path: Path, settings: PageSettings = _USU
     """Write the page, whole or not at all, replacing a file of that name; returns its bytes.
 
     Pictures are in it as WebP, without loss unless the settings give a quality (as PNG where they
-    are too long for WebP). Warns where the page is so large that browsers get slow. Raises
-    ImageWriteError, with the reason, where it cannot be written.
+    are too long for WebP). Raises ImageWriteError, with the reason, where it cannot be written.
     """
     size = 0
     with landing(path) as file:
         for part in page_parts(comparison, settings):
             size += file.write(part.encode("utf-8", "replace"))
-    if size > LARGE_PAGE:
-        hint = "" if settings.quality else ", or --quality 90"
+    return size
+
+
+def warn_of_size(pixels: int, settings: PageSettings = _USUAL) -> None:
+    """Warn, before it is made, of a page with so many pixels that browsers get slow."""
+    lossless = settings.quality is None
+    expected = pixels * (_PIXEL_BYTES if lossless else _LOSSY_PIXEL_BYTES)
+    if expected > LARGE_PAGE:
+        hint = ", or --quality 90" if lossless else ""
         warnings.warn(
-            f"{path} has {size / 1e6:.0f} MB and will be slow to open: take fewer photos{hint}",
+            f"the page will have about {expected / 1e6:.0f} MB and be slow to open: take fewer or "
+            f"smaller photos{hint}",
             RealesrWarning,
             stacklevel=2,
         )
-    return size
 
 
 def page_parts(comparison: Comparison, settings: PageSettings = _USUAL) -> Iterator[str]:
@@ -137,8 +146,8 @@ def _title(comparison: Comparison) -> str:
 
 
 def _summary(comparison: Comparison) -> str:
-    names = [version.name for version in comparison.photos[0].versions if version.kind != "input"]
-    return f"enlarged x{comparison.scale} by {_listed([n for n in names if n != 'original'])}"
+    made = [v.name for v in comparison.photos[0].versions if v.kind in ("bicubic", "model")]
+    return f"enlarged x{comparison.scale} by {_listed(made)}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -151,8 +160,10 @@ def _footer(comparison: Comparison, settings: PageSettings) -> str:
         if settings.quality is None
         else f"Pictures are embedded as WebP of quality {settings.quality}"
     )
+    scored = any(version.scores for photo in comparison.photos for version in photo.versions)
+    border = f"Scores leave out {comparison.scale} pixels on each side. " if scored else ""
     return (
-        f"{kept}, at 8 bits a channel. Bicubic is MATLAB's. "
+        f"{kept}, at 8 bits a channel. Bicubic is MATLAB's. {border}"
         f"Made by realesr-cli {comparison.version}."
     )
 

@@ -139,6 +139,18 @@ def test_nothing_is_written_where_nothing_can_be_shown(call: Call, tmp_path: Pat
     assert not (tmp_path / "r.html").exists()
 
 
+def test_a_large_page_is_told_before_it_is_made(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr("realesr_cli.evaluate.page.warn_of_size", lambda n, s: told.append(n))
+    monkeypatch.setattr(comparing, "compare", lambda *a, **k: pytest.fail(f"told of {told}"))
+    with pytest.raises(pytest.fail.Exception, match=r"\[19200\]"):
+        call("photo.png", "-m", "net.pth", "-o", "r.html")
+    with pytest.raises(pytest.fail.Exception, match=r"\[19200\]"):
+        call("photo.png", "-m", "net.pth", "--sheet", "s.png")
+
+
 def test_original_of_another_size(call: Call, tmp_path: Path) -> None:
     save_photo(tmp_path / "gt.png", 100, 80)
     done = call("photo.png", "-m", "net.pth", "-o", "r.html", "--gt", "gt.png")
@@ -150,7 +162,7 @@ def test_models_of_different_scale(call: Call, tmp_path: Path) -> None:
     save_net(tmp_path / "double.pth", scale=2)
     done = call("photo.png", "-m", "net.pth", "-m", "double.pth", "-o", "r.html")
     assert done.code == 2
-    assert "net is x4, double is x2" in done.err
+    assert "net x4, double x2" in done.err
     assert not (tmp_path / "r.html").exists()
 
 
@@ -159,7 +171,7 @@ REFUSED = {
     "nothing to write": ("photo.png",),
     "ends in .html": ("photo.png", "-o", "r.png"),
     "s.xyz: '.xyz' is no format that can be written": ("photo.png", "--sheet", "s.xyz"),
-    "1 photos and 2 originals": ("photo.png", "--gt", "photo.png", "--gt", "p", "-o", "r.html"),
+    "1 photo and 2 originals": ("photo.png", "--gt", "photo.png", "--gt", "p", "-o", "r.html"),
     "expected X,Y,WIDTH,HEIGHT": ("photo.png", "--sheet", "s.png", "--crop", "1,2,3"),
     "reaches beyond photo.png of 30x20": ("photo.png", "--sheet", "s.png", "--crop", "20,0,20,9"),
     "photo.png is an input": ("photo.png", "--sheet", "photo.png", "--overwrite"),

@@ -95,10 +95,10 @@ def test_scores_against_an_original(
 def test_niqe_without_an_original(net: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "photo.png"
-    pillow.fromarray(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(path)
+    pillow.fromarray(rng.integers(0, 256, (52, 50, 3), dtype=np.uint8)).save(path)
     (photo,) = made(path, models=[net]).photos
     for version in photo.versions[1:]:
-        assert version.scores == {"niqe": niqe(tensor(version.picture))}
+        assert version.scores == {"niqe": niqe(tensor(version.picture), crop=4)}
     assert not photo.versions[0].scores
 
 
@@ -171,7 +171,7 @@ def test_bicubic_keeps_the_profile() -> None:
 
 def test_models_of_different_scale_are_refused(net: Path, small: Path, tmp_path: Path) -> None:
     other = save_net(tmp_path / "double.pth", scale=2)
-    with pytest.raises(ConfigError, match="net is x4, double is x2"):
+    with pytest.raises(ConfigError, match="net x4, double x2"):
         made(small, models=[net, other])
 
 
@@ -183,7 +183,7 @@ def test_nothing_to_compare(net: Path, small: Path) -> None:
 
 
 def test_the_same_twice_is_refused(net: Path, small: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model .*net\.pth is given twice"):
+    with pytest.raises(ConfigError, match=r"two rows would be called .*net\.pth"):
         made(small, models=[net, net])
     with pytest.raises(ConfigError, match=r"photo .*photo\.png is given twice"):
         made(small, small, models=[net])
@@ -205,7 +205,7 @@ def test_a_mixture_names_both_files(net: Path, small: Path, tmp_path: Path) -> N
 
 
 def test_number_of_originals(net: Path, small: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="1 photos and 2 originals"):
+    with pytest.raises(ConfigError, match="1 photo and 2 originals"):
         made(small, models=[net], originals=[small, small])
 
 
@@ -242,7 +242,7 @@ def test_cancelled(net: Path, small: Path) -> None:
 def test_steps_are_told(net: Path, small: Path) -> None:
     steps: list[str] = []
     made(small, models=[net], hooks=Hooks(step=steps.append))
-    assert steps == [f"loading {net}", "photo.png, net", "photo.png, scores"]
+    assert steps == ["photo.png, net", "photo.png, scores"]
 
 
 def test_names_are_made_printable() -> None:

@@ -20,8 +20,9 @@ from PIL import ImageCms
 from realesr_cli.errors import ConfigError, ImageWriteError, RealesrWarning
 from realesr_cli.evaluate import page
 from realesr_cli.evaluate.compare_settings import PageSettings
-from realesr_cli.evaluate.comparison import Comparison, Failure, Version, WeightsFile
+from realesr_cli.evaluate.comparison import Comparison, Version, WeightsFile
 from realesr_cli.evaluate.page import data_uri, page_parts, write_page
+from realesr_cli.evaluate.sets import Failure
 from realesr_cli.image.record import Image
 
 HOSTILE = '"><script>alert("x")<img src=x onerror=alert(1)>&amp;{{title}}\'.png'
@@ -150,7 +151,8 @@ def test_scores_times_and_settings_are_told() -> None:
     text = Outline(rendered(comparison(photo(notes=("shown with 8",))))).text
     for words in ("NIQE ↓", "5.250", "4.500", "1.25 s", "256 x 192", "Shown with 8.", "a network",
                   "net.pth", "0123456789abcdef" * 4, "MIT", "cpu, fp32", "160 pixels, overlap 10",
-                  "enlarged x4 by bicubic and net", "realesr-cli"):  # fmt: skip
+                  "enlarged x4 by bicubic and net", "leave out 4 pixels",
+                  "realesr-cli"):  # fmt: skip
         assert words in text, words
 
 
@@ -261,12 +263,13 @@ def test_text_that_is_no_unicode_does_not_stop_it(tmp_path: Path) -> None:
     assert "bad?.png: broken" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_large_pages_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "LARGE_PAGE", 1000)
-    with pytest.warns(RealesrWarning, match=r"report\.html has .* MB .* --quality 90"):
-        write_page(comparison(), tmp_path / "report.html")
-    with pytest.warns(RealesrWarning, match="take fewer photos$"):
-        write_page(comparison(), tmp_path / "report.html", PageSettings(quality=50))
+def test_large_pages_are_warned_of() -> None:
+    page.warn_of_size(30_000_000)
+    with pytest.warns(RealesrWarning, match="about 62 MB .* --quality 90"):
+        page.warn_of_size(31_000_000)
+    page.warn_of_size(150_000_000, PageSettings(quality=90))
+    with pytest.warns(RealesrWarning, match="smaller photos$"):
+        page.warn_of_size(151_000_000, PageSettings(quality=90))
 
 
 def test_unwritable(tmp_path: Path) -> None:

@@ -162,9 +162,9 @@ def test_each_row_has_a_name_of_its_own(tiny: Path, tmp_path: Path, gt: Path) ->
     names = [c.name for c in contenders([tiny, other], ENGINE)]
     assert names == [str(tiny), str(other)]
     assert [c.name for c in contenders([network(4), network(4)])] == ["compact 1", "compact 2"]
-    with pytest.raises(ConfigError, match="in the table twice"):
+    with pytest.raises(ConfigError, match="two rows would be called"):
         contenders([tiny, tiny], ENGINE)
-    with pytest.raises(ConfigError, match="bicubic is in the table twice"):
+    with pytest.raises(ConfigError, match="two rows would be called bicubic"):
         evaluate(SetSettings(gt=gt, degrade="bicubic", scale=4), outputs={"bicubic": gt})
 
 
