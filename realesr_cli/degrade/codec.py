@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from realesr_cli.ops.codes import to_codes
+
 
 def through_libjpeg(picture: Tensor, quality: int) -> Tensor:
     """(3, H, W) in [0, 1] through a JPEG file in memory, 4:2:0, quality 1 to 100.
 
     The picture is clamped and rounded to 8 bit first; the result has 8-bit values on its device.
     """
-    codes = (picture * 255).round().clamp(0, 255).to(torch.uint8)
-    pixels = np.ascontiguousarray(codes.permute(1, 2, 0).cpu().numpy())
     held = io.BytesIO()
-    Image.fromarray(pixels).save(held, "JPEG", quality=quality, subsampling="4:2:0")
+    Image.fromarray(to_codes(picture)).save(held, "JPEG", quality=quality, subsampling="4:2:0")
     with Image.open(held) as decoded:
         back = torch.from_numpy(np.array(decoded))
     return back.permute(2, 0, 1).to(picture) / 255

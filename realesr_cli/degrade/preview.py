@@ -14,6 +14,7 @@ from torch import Tensor
 from realesr_cli.degrade.pipeline import apply
 from realesr_cli.degrade.recipe import Recipe
 from realesr_cli.errors import ConfigError
+from realesr_cli.ops.codes import to_codes
 
 GAP = 4
 """Pixels of white between the cells of a sheet."""
@@ -30,7 +31,7 @@ def degraded(pixels: NDArray[Any], recipe: Recipe) -> Pixels:
     equal channels. Returns (height // scale, width // scale, 3). Raises ConfigError if the recipe
     is for a picture of another size.
     """
-    return _to_pixels(apply(recipe, _to_tensor(pixels))[0])
+    return to_codes(apply(recipe, _to_tensor(pixels))[0])
 
 
 def central_crop(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
@@ -68,7 +69,7 @@ def sheet(crop: NDArray[Any], recipes: Sequence[Recipe], columns: int) -> Pixels
         cells = versions[first : first + columns]
         cells += [torch.ones_like(start)] * (columns - len(cells))
         rows.append(_joined(cells, axis=-1))
-    return _to_pixels(_joined(rows, axis=-2)[0])
+    return to_codes(_joined(rows, axis=-2)[0])
 
 
 def _joined(parts: Sequence[Tensor], *, axis: int) -> Tensor:
@@ -83,8 +84,3 @@ def _to_tensor(pixels: NDArray[Any]) -> Tensor:
     unit = pixels.astype(np.float32) / _WHITE.get(pixels.dtype, 1.0)
     planes = np.ascontiguousarray(np.moveaxis(unit.astype(np.float32), -1, 0))
     return torch.from_numpy(planes).expand(3, -1, -1).unsqueeze(0)
-
-
-def _to_pixels(picture: Tensor) -> Pixels:
-    codes = (picture * 255).round().clamp(0, 255).to(torch.uint8)
-    return np.ascontiguousarray(codes.permute(1, 2, 0).numpy())

@@ -22,7 +22,7 @@ from realesr_cli.evaluate.comparison import (
     printable,
 )
 from realesr_cli.evaluate.contenders import Contender, Report, common_scale, contenders
-from realesr_cli.evaluate.pictures import Pixels, to_pixels, to_tensor
+from realesr_cli.evaluate.pictures import Pixels, to_tensor
 from realesr_cli.evaluate.scores import Judge, chosen
 from realesr_cli.evaluate.sets import Failure
 from realesr_cli.evaluate.settings import Channel
@@ -32,6 +32,7 @@ from realesr_cli.image.read import read_image
 from realesr_cli.image.record import Image
 from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.infer.upscaler import Upscaler
+from realesr_cli.ops.codes import to_codes
 from realesr_cli.ops.resize import imresize
 from realesr_cli.weights.provenance import merged_licence
 
@@ -105,7 +106,7 @@ def bicubic(image: Image, scale: int) -> Image:
 def _enlarged(pixels: Array, scale: int) -> Pixels:
     top = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(pixels.dtype, 1)
     unit = torch.from_numpy(pixels.astype(np.float64) / top).permute(2, 0, 1)
-    return to_pixels(imresize(unit[None], scale)[0])
+    return to_codes(imresize(unit[None], scale)[0])
 
 
 def photo_names(photos: Sequence[str | Path], originals: Sequence[str | Path]) -> list[str]:

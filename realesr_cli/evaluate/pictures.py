@@ -19,6 +19,7 @@ from realesr_cli.degrade.preview import degraded
 from realesr_cli.errors import ConfigError, UnsupportedImage
 from realesr_cli.image.depth import to_uint8
 from realesr_cli.image.read import read_image
+from realesr_cli.ops.codes import to_codes
 from realesr_cli.ops.resize import imresize
 from realesr_cli.settings import did_you_mean, read_toml
 
@@ -48,15 +49,9 @@ def to_tensor(pixels: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).double() / 255
 
 
-def to_pixels(picture: Tensor) -> Pixels:
-    """(3, H, W) in [0, 1] to (H, W, 3) uint8: clamped, rounded half to even."""
-    codes = (picture.clamp(0, 1) * 255).round().to(torch.uint8)
-    return np.ascontiguousarray(codes.permute(1, 2, 0).numpy())
-
-
 def bicubic(pixels: Pixels, factor: float) -> Pixels:
     """Resized as MATLAB's imresize does, in double precision, then rounded to 8 bits."""
-    return to_pixels(imresize(to_tensor(pixels).unsqueeze(0), factor)[0])
+    return to_codes(imresize(to_tensor(pixels).unsqueeze(0), factor)[0])
 
 
 def shrinker(degrade: str, scale: int, seed: int) -> Shrink:

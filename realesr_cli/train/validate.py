@@ -16,6 +16,7 @@ from realesr_cli.image.record import Image
 from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.infer.upscaler import Upscaler
 from realesr_cli.metrics.reference import psnr, ssim
+from realesr_cli.ops.codes import to_codes
 from realesr_cli.ops.resize import imresize
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.losses import PerceptualLoss
@@ -77,18 +78,12 @@ def _scene(picture: Picture, number: int, config: TrainConfig) -> Scene:
         return Scene(picture.gt.stem, gt, lq)
     rng = np.random.default_rng((config.seed, number, 0, 3))
     recipe = sample(config.degradation, rng, scale=scale, size=(height * scale, width * scale))
-    return Scene(picture.gt.stem, gt, to_pixels(apply(recipe, to_tensor(gt))))
+    return Scene(picture.gt.stem, gt, to_codes(apply(recipe, to_tensor(gt))[0]))
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
     """(H, W, 3) uint8 to (1, 3, H, W) float in [0, 1]."""
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
-
-
-def to_pixels(tensor: Tensor) -> Pixels:
-    """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8, clamped and rounded."""
-    array = tensor.detach().squeeze(0).clamp(0, 1).mul(255).round().to(torch.uint8)
-    return np.ascontiguousarray(array.permute(1, 2, 0).cpu().numpy())
 
 
 def upscale_scenes(net: nn.Module, scenes: Sequence[Scene], device: torch.device) -> list[Pixels]:
@@ -107,7 +102,7 @@ def upscale_scenes(net: nn.Module, scenes: Sequence[Scene], device: torch.device
 
 def bicubic_scenes(scenes: Sequence[Scene], scale: int) -> list[Pixels]:
     """The same by MATLAB's bicubic, to compare with."""
-    return [to_pixels(imresize(to_tensor(scene.lq).double(), scale)) for scene in scenes]
+    return [to_codes(imresize(to_tensor(scene.lq).double(), scale)[0]) for scene in scenes]
 
 
 def score(
