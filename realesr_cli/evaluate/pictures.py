@@ -17,8 +17,6 @@ from realesr_cli.degrade.pipeline import sample
 from realesr_cli.degrade.presets import PRESETS, from_table, preset
 from realesr_cli.degrade.preview import degraded
 from realesr_cli.errors import ConfigError, UnsupportedImage
-from realesr_cli.image.depth import to_uint8
-from realesr_cli.image.read import read_image
 from realesr_cli.ops.codes import to_codes
 from realesr_cli.ops.resize import imresize
 from realesr_cli.settings import did_you_mean, read_toml
@@ -31,17 +29,6 @@ BICUBIC = "bicubic"
 
 Shrink = Callable[[Pixels, str], Pixels]
 """A ground truth and its name to its small version."""
-
-
-def read_pixels(path: Path) -> Pixels:
-    """A file as 8-bit RGB: deeper ones rounded, gray as three equal channels, alpha left out.
-
-    Raises the ImageError of a file that cannot be read.
-    """
-    pixels = to_uint8(read_image(path).pixels)
-    if pixels.shape[2] == 1:
-        pixels = np.repeat(pixels, 3, axis=2)
-    return np.ascontiguousarray(pixels)
 
 
 def to_tensor(pixels: NDArray[Any]) -> Tensor:

@@ -23,13 +23,13 @@ from realesr_cli.evaluate.pictures import (
     Pixels,
     Shrink,
     bicubic,
-    read_pixels,
     shrinker,
     to_tensor,
 )
 from realesr_cli.evaluate.scores import Judge, Metric, chosen
 from realesr_cli.evaluate.sets import Failure, Measured, PictureSet
 from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.image.read import read_rgb8
 from realesr_cli.image.record import Image
 from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.infer.upscaler import Upscaler
@@ -233,7 +233,7 @@ def _judge_all(
 def _judge(work: _Work, picture: Measured, step: Callable[[int], None]) -> list[Row]:
     """All rows of one picture. Raises the RealesrError that makes it impossible."""
     name = picture.item.name
-    gt = None if picture.item.gt is None else read_pixels(picture.item.gt)
+    gt = None if picture.item.gt is None else read_rgb8(picture.item.gt)
     if gt is not None and picture.gt is not None:
         gt = gt[: picture.gt[0], : picture.gt[1]]
     target = None if gt is None else to_tensor(gt)
@@ -255,7 +255,7 @@ def _made(work: _Work, picture: Measured, gt: Pixels | None) -> Any:
     """The picture by each method, in their order, each made when it is asked for."""
     small = None
     if picture.item.lq is not None:
-        small = read_pixels(picture.item.lq)
+        small = read_rgb8(picture.item.lq)
     elif work.shrink is not None:
         assert gt is not None
         small = work.shrink(gt, picture.item.name)
@@ -265,7 +265,7 @@ def _made(work: _Work, picture: Measured, gt: Pixels | None) -> Any:
         for contender in work.contenders:
             yield contender.upscaler(Image(small)).pixels
     for path in picture.item.outputs:
-        yield read_pixels(path)
+        yield read_rgb8(path)
 
 
 def _gaps(columns: Sequence[Metric], rows: Sequence[Row]) -> list[str]:

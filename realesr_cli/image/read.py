@@ -8,13 +8,14 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as pillow
 
 from realesr_cli.errors import ImageError, UnreadableImage, UnsupportedImage
 from realesr_cli.image import exif as exif_tags
 from realesr_cli.image import ifd, png, pnm, sniff, tiff
 from realesr_cli.image import pillow as pil
-from realesr_cli.image.depth import Array, unit_floats
+from realesr_cli.image.depth import Array, to_uint8, unit_floats
 from realesr_cli.image.exif import Metadata
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS
 from realesr_cli.image.record import Image
@@ -36,6 +37,15 @@ def read_image(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -
         return _read(bytes_of(source), max_pixels)
     except ImageError as error:
         raise named(error, source) from error.__cause__
+
+
+def read_rgb8(source: Source) -> NDArray[np.uint8]:
+    """A picture as (height, width, 3) RGB of 8 bits: deeper ones rounded, gray as three equal
+    channels, alpha left out. Raises what `read_image` raises."""
+    pixels = to_uint8(read_image(source).pixels)
+    if pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    return np.ascontiguousarray(pixels)
 
 
 def from_pil(image: pillow.Image) -> Image:

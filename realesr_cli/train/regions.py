@@ -6,12 +6,11 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from realesr_cli.image.read import read_image
+from realesr_cli.image.read import read_rgb8
 
 Pixels = NDArray[np.uint8]
 
@@ -25,25 +24,6 @@ class Region:
     left: int
     height: int
     width: int
-
-
-def read_pixels(path: Path) -> Pixels:
-    """A file as (height, width, 3) RGB of 8 bits; alpha is dropped, gray becomes three channels.
-
-    Raises the ImageError of a file that cannot be read.
-    """
-    return eight_bits(read_image(path).pixels)
-
-
-def eight_bits(pixels: NDArray[Any]) -> Pixels:
-    """(H, W, 1 or 3) of uint8, uint16 or float in [0, 1] as (H, W, 3) uint8, rounded."""
-    if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels / 257.0).astype(np.uint8)
-    elif pixels.dtype != np.uint8:
-        pixels = np.rint(np.clip(pixels, 0, 1) * 255.0).astype(np.uint8)
-    if pixels.shape[2] == 1:
-        pixels = np.repeat(pixels, 3, axis=2)
-    return np.ascontiguousarray(pixels)
 
 
 class RegionCache:
@@ -75,7 +55,7 @@ class RegionCache:
                 found = self._take(region)
                 if found is not None:
                     return found
-            whole = read_pixels(region.path)
+            whole = read_rgb8(region.path)
             bottom, right = region.top + region.height, region.left + region.width
             cut = whole[region.top : bottom, region.left : right]
             pixels = whole if cut.shape == whole.shape else cut.copy()

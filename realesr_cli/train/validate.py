@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from realesr_cli.degrade.pipeline import apply, sample
+from realesr_cli.image.read import read_rgb8
 from realesr_cli.image.record import Image
 from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.infer.upscaler import Upscaler
@@ -21,7 +22,7 @@ from realesr_cli.ops.resize import imresize
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.losses import PerceptualLoss
 from realesr_cli.train.pictures import Picture
-from realesr_cli.train.regions import Pixels, read_pixels
+from realesr_cli.train.regions import Pixels
 
 SHEET_SIDE = 256
 """Side in ground-truth pixels of a picture on a sample sheet."""
@@ -68,13 +69,13 @@ def prepare_scenes(pictures: Sequence[Picture], config: TrainConfig) -> tuple[Sc
 
 def _scene(picture: Picture, number: int, config: TrainConfig) -> Scene:
     scale = config.scale
-    gt = read_pixels(picture.gt)
+    gt = read_rgb8(picture.gt)
     small = config.validation.side // scale or max(gt.shape)
     height, width = (min(small, n // scale) for n in gt.shape[:2])
     top, left = ((n // scale - m) // 2 for n, m in zip(gt.shape[:2], (height, width), strict=True))
     gt = gt[top * scale : (top + height) * scale, left * scale : (left + width) * scale]
     if picture.lq is not None:
-        lq = read_pixels(picture.lq)[top : top + height, left : left + width]
+        lq = read_rgb8(picture.lq)[top : top + height, left : left + width]
         return Scene(picture.gt.stem, gt, lq)
     rng = np.random.default_rng((config.seed, number, 0, 3))
     recipe = sample(config.degradation, rng, scale=scale, size=(height * scale, width * scale))

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realesr_cli.evaluate.pictures import read_pixels, to_tensor
+from realesr_cli.evaluate.pictures import to_tensor
 from realesr_cli.evaluate.run import evaluate
 from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.image.read import read_rgb8
 from realesr_cli.metrics.niqe import niqe
 from realesr_cli.metrics.reference import psnr, ssim, whole_luma
 from realesr_cli.ops.resize import imresize
@@ -36,7 +37,7 @@ def test_luma_alone_gives_the_pair_in_print(shared: Path) -> None:
     """28.42 / 0.8104: rounded luma made smaller and larger, nothing rounded in between."""
     found = []
     for path in sorted((shared / "data" / "bench" / "Set5").glob("*_HR.png")):
-        luma = whole_luma(to_tensor(read_pixels(path)))
+        luma = whole_luma(to_tensor(read_rgb8(path)))
         again = imresize(imresize(luma[None], 1 / 4), 4)[0]
         found.append((psnr(again, luma, crop=4), ssim(again, luma, crop=4)))
     assert np.mean(found, axis=0) == pytest.approx([28.42, 0.8104], abs=0.005)
@@ -44,7 +45,7 @@ def test_luma_alone_gives_the_pair_in_print(shared: Path) -> None:
 
 
 def test_niqe_of_the_test_picture(shared: Path) -> None:
-    picture = to_tensor(read_pixels(shared / "data" / "bench" / "baboon.png"))
+    picture = to_tensor(read_rgb8(shared / "data" / "bench" / "baboon.png"))
     assert niqe(picture) == pytest.approx(5.7296, abs=1e-3)
 
 

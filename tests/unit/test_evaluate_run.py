@@ -16,11 +16,12 @@ from realesr_cli.errors import ConfigError, DatasetError, ImageWriteError, Unsup
 from realesr_cli.evaluate import scores
 from realesr_cli.evaluate.contenders import Contender, contenders
 from realesr_cli.evaluate.keeper import Keeper
-from realesr_cli.evaluate.pictures import bicubic, degradation, read_pixels, shrinker, to_tensor
+from realesr_cli.evaluate.pictures import bicubic, degradation, shrinker, to_tensor
 from realesr_cli.evaluate.run import Evaluation, evaluate
 from realesr_cli.evaluate.scores import METRICS, Judge, chosen
 from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
 from realesr_cli.image.probe import probe
+from realesr_cli.image.read import read_rgb8
 from realesr_cli.image.record import Image
 from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.infer.upscaler import Upscaler
@@ -55,7 +56,7 @@ def lq(gt: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "lq"
     folder.mkdir()
     for path in gt.iterdir():
-        pillow.fromarray(bicubic(read_pixels(path), 0.25)).save(folder / f"{path.stem}x4.png")
+        pillow.fromarray(bicubic(read_rgb8(path), 0.25)).save(folder / f"{path.stem}x4.png")
     return folder
 
 
@@ -84,8 +85,8 @@ def test_bicubic_is_the_first_row_and_scored_as_by_hand(gt: Path, lq: Path, tiny
     assert found.methods == ("bicubic", "tiny")
     assert found.pictures == ("a", "b")
     assert found.failures == ()
-    truth = to_tensor(read_pixels(gt / "a.png"))
-    plain = to_tensor(bicubic(read_pixels(lq / "ax4.png"), 4))
+    truth = to_tensor(read_rgb8(gt / "a.png"))
+    plain = to_tensor(bicubic(read_rgb8(lq / "ax4.png"), 4))
     expected = psnr(plain, truth, crop=4), ssim(plain, truth, crop=4, luma=True)
     assert values(found, "bicubic", "a") == expected
     mean = (expected[0] + values(found, "bicubic", "b")[0]) / 2
@@ -97,8 +98,8 @@ def test_a_models_picture_is_what_the_upscaler_makes(gt: Path, lq: Path) -> None
     found = evaluate(
         SetSettings(gt=gt, lq=lq), [Contender("mine", upscaler)], settings=PLAIN, engine=ENGINE
     )
-    made = to_tensor(upscaler(Image(read_pixels(lq / "ax4.png"))).pixels)
-    truth = to_tensor(read_pixels(gt / "a.png"))
+    made = to_tensor(upscaler(Image(read_rgb8(lq / "ax4.png"))).pixels)
+    truth = to_tensor(read_rgb8(gt / "a.png"))
     assert values(found, "mine", "a")[0] == psnr(made, truth, crop=4)
 
 
@@ -109,7 +110,7 @@ def test_pictures_made_small_here_score_as_those_given(gt: Path, lq: Path) -> No
 
 
 def test_the_degradation_of_a_picture_depends_on_its_name_and_the_seed(gt: Path) -> None:
-    pixels = read_pixels(gt / "a.png")
+    pixels = read_rgb8(gt / "a.png")
     shrink = shrinker("realesrgan", 4, 1)
     assert shrink(pixels, "a").shape == (12, 16, 3)
     assert (shrink(pixels, "a") == shrinker("realesrgan", 4, 1)(pixels, "a")).all()
@@ -142,7 +143,7 @@ def test_gray_and_deep_pictures_are_scored_as_8_bit_rgb(tmp_path: Path) -> None:
     found = evaluate(which, [network(4)], settings=PLAIN)
     assert found.failures == ()
     assert all(math.isfinite(value or 0) for row in found.rows for value in row.values)
-    pixels = read_pixels(tmp_path / "gt" / "deep.png")
+    pixels = read_rgb8(tmp_path / "gt" / "deep.png")
     assert (pixels.dtype, pixels.shape) == (np.uint8, (48, 64, 3))
 
 
@@ -208,7 +209,7 @@ def test_a_ground_truth_is_cut_and_so_are_results_as_large_as_it(tmp_path: Path)
     assert values(found, "same", "a")[0] == math.inf
     lq = tmp_path / "lq" / "a.png"
     lq.parent.mkdir()
-    pillow.fromarray(bicubic(read_pixels(tmp_path / "gt" / "a.png")[:48, :64], 0.25)).save(lq)
+    pillow.fromarray(bicubic(read_rgb8(tmp_path / "gt" / "a.png")[:48, :64], 0.25)).save(lq)
     given = evaluate(SetSettings(gt=tmp_path / "gt", lq=lq.parent), settings=PLAIN)
     assert values(given, "bicubic", "a") == values(found, "bicubic", "a")
     assert values(given, "bicubic", "a")[0] > 10

@@ -24,7 +24,7 @@ from realesr_cli.errors import (
 from realesr_cli.image import ifd, opencv
 from realesr_cli.image import pillow as pil
 from realesr_cli.image.probe import probe
-from realesr_cli.image.read import from_array, from_pil, read_image
+from realesr_cli.image.read import from_array, from_pil, read_image, read_rgb8
 
 GRADIENT = np.add.outer(np.arange(30) * 4, np.arange(40) * 3).astype(np.uint8)
 
@@ -575,3 +575,13 @@ def test_rounding_errors_of_floats_are_clipped():
     image = from_array(np.array([[-1e-7, 1 + 1e-7]]))
     assert image.pixels.min() == 0
     assert image.pixels.max() == 1
+
+
+def test_any_depth_and_gray_become_eight_bit_colour():
+    deep = np.array([65535, 128, 129, 0, 300, 65407, 65406, 257, 1], ">u2")
+    assert read_rgb8(b"P6 3 1 65535\n" + deep.tobytes()).tolist() == [
+        [[255, 0, 1], [0, 1, 255], [254, 1, 0]]
+    ]
+    held = io.BytesIO()
+    pillow.frombytes("LA", (2, 1), bytes([7, 0, 9, 255])).save(held, "PNG")
+    assert read_rgb8(held.getvalue()).tolist() == [[[7, 7, 7], [9, 9, 9]]]

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from realesr_cli.errors import DatasetError, RealesrWarning
+from realesr_cli.image.read import read_rgb8
 from realesr_cli.train.config import DataConfig
 from realesr_cli.train.data import (
     Crop,
@@ -22,7 +23,7 @@ from realesr_cli.train.data import (
 )
 from realesr_cli.train.pictures import Picture
 from realesr_cli.train.prefetch import Prefetcher, step_keys
-from realesr_cli.train.regions import Region, RegionCache, eight_bits, read_pixels
+from realesr_cli.train.regions import Region, RegionCache
 
 
 def unique(height: int, width: int, mark: int = 0) -> np.ndarray:
@@ -213,22 +214,15 @@ def test_the_cache_keeps_to_its_budget_and_returns_the_same_anyway(tmp_path: Pat
     cache = RegionCache(2 * 40 * 40 * 3)
     for _ in range(2):
         for picture in pictures:
-            assert np.array_equal(cache.get(whole(picture)), read_pixels(picture.gt))
+            assert np.array_equal(cache.get(whole(picture)), read_rgb8(picture.gt))
     assert cache.decoded == 6
     part = cache.get(Region(pictures[0].gt, 4, 5, 10, 12))
-    assert np.array_equal(part, read_pixels(pictures[0].gt)[4:14, 5:17])
+    assert np.array_equal(part, read_rgb8(pictures[0].gt)[4:14, 5:17])
     assert part.base is None
     roomy = RegionCache(10**6)
     for picture in pictures * 2:
         roomy.get(whole(picture))
     assert roomy.decoded == 3
-
-
-def test_any_depth_and_gray_become_eight_bit_colour() -> None:
-    assert eight_bits(np.array([[[65535], [257], [0]]], np.uint16))[0, :, 0].tolist() == [255, 1, 0]
-    floats = eight_bits(np.array([[[1.2, 0.5, -1.0]]], np.float32))
-    assert floats.tolist() == [[[255, 128, 0]]]
-    assert eight_bits(np.zeros((2, 3, 1), np.uint8)).shape == (2, 3, 3)
 
 
 def test_turns_are_applied_in_order() -> None:
