@@ -16,7 +16,7 @@ from torch import Tensor
 from realesr_cli.errors import ConfigError
 from realesr_cli.ops.banded import Banded, zero_padded_filter
 from realesr_cli.ops.filters import gaussian_taps
-from realesr_cli.ops.resize import matlab_band
+from realesr_cli.ops.resize import resample_band
 from realesr_cli.settings import did_you_mean
 
 KERNELS = ("gaussian", "reverse")
@@ -55,7 +55,7 @@ def axis_steps(size: int, out_size: int, kernel: str) -> AxisSteps:
         raise ConfigError(
             f"back-projection from {size} to {out_size} pixels: only larger sizes can be corrected"
         )
-    down, up = matlab_band(out_size, size), matlab_band(size, out_size)
+    down, up = resample_band(out_size, size), resample_band(size, out_size)
     if kernel == "gaussian":
         # The square of the 5x5 Gaussian of deviation 1 is separable as the Gaussian itself is.
         taps = gaussian_taps(5, 1.0).square()

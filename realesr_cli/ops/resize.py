@@ -20,10 +20,6 @@ TORCH_MODES = ("area", "bilinear", "bicubic")
 MATRIX_MODES = ("box", "matlab", "triangle", "lanczos")
 MODES = (*TORCH_MODES, *MATRIX_MODES)
 
-# Outputs worked on together when a banded matrix is applied: wide enough for a matrix product to
-# pay, narrow enough to skip most of the zeros.
-_BLOCK = 64
-
 
 def resize(pictures: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     """(B, C, H, W) resized to `size` (height, width); not clamped.
@@ -48,10 +44,8 @@ def resize(pictures: Tensor, size: tuple[int, int], mode: str) -> Tensor:
         return F.interpolate(pictures, size=size, mode=mode, align_corners=False)
     if mode not in MATRIX_MODES:
         raise ConfigError(_unknown(mode))
-    border = "symmetric" if mode == "matlab" else "clip"
     for axis, length in ((-2, height), (-1, width)):
-        ratio = length / pictures.shape[axis]
-        pictures = _resample_axis(pictures, axis, length, (ratio, mode, border))
+        pictures = resample_band(pictures.shape[axis], length, kernel=mode).apply(pictures, axis)
     return pictures
 
 
@@ -68,14 +62,14 @@ def imresize(pictures: Tensor, scale: float) -> Tensor:
     for axis in (-2, -1):
         # The small number keeps 24 * (1 / 3), a hair above 8 in binary, from becoming 9.
         length = math.ceil(pictures.shape[axis] * scale - 1e-9)
-        pictures = _resample_axis(pictures, axis, length, (scale, "matlab", "symmetric"))
+        pictures = resample_band(pictures.shape[axis], length, ratio=scale).apply(pictures, axis)
     return pictures
 
 
-def resample_matrix(
+def resample_band(
     in_size: int, out_size: int, *, kernel: str = "matlab", ratio: float | None = None
-) -> Tensor:
-    """The weights of one axis, (out_size, in_size) float64, each row with sum 1.
+) -> Banded:
+    """The weights of one axis, (out_size, in_size), each row with sum 1; for axes of any length.
 
     `ratio` is output over input size where it is not exactly out_size / in_size. Edges are
     continued symmetrically for "matlab" and left out (weights made to sum to 1 again) for the
@@ -83,35 +77,15 @@ def resample_matrix(
     """
     if kernel not in MATRIX_MODES:
         raise ConfigError(_unknown(kernel))
-    border = "symmetric" if kernel == "matlab" else "clip"
-    return _matrix(
-        in_size, out_size, out_size / in_size if ratio is None else ratio, kernel, border
-    )
-
-
-def matlab_band(in_size: int, out_size: int) -> Banded:
-    """`resample_matrix` with its defaults, as a banded matrix: for axes of any length."""
-    index, weights = _taps(in_size, out_size, out_size / in_size, "matlab")
-    return banded(_folded(index, in_size), weights, in_size)
-
-
-def _folded(index: Tensor, size: int) -> Tensor:
-    """Positions beyond the ends as those of a picture mirrored there, its last pixel repeated."""
-    folded = index % (2 * size)
-    return torch.where(folded < size, folded, 2 * size - 1 - folded)
-
-
-def _matrix(in_size: int, out_size: int, ratio: float, kernel: str, border: str) -> Tensor:
-    index, weights = _taps(in_size, out_size, ratio, kernel)
-    if border == "symmetric":
-        index = _folded(index, in_size)
+    index, weights = _taps(in_size, out_size, ratio or out_size / in_size, kernel)
+    if kernel == "matlab":
+        # A picture mirrored at its ends, the last pixel repeated.
+        folded = index % (2 * in_size)
+        index = torch.where(folded < in_size, folded, 2 * in_size - 1 - folded)
     else:
-        inside = (index >= 0) & (index < in_size)
-        weights = torch.where(inside, weights, torch.zeros_like(weights))
+        weights = torch.where((index >= 0) & (index < in_size), weights, 0)
         weights = weights / weights.sum(1, keepdim=True)
-        index = index.clamp(0, in_size - 1)
-    matrix = torch.zeros(out_size, in_size, dtype=torch.float64)
-    return matrix.scatter_add_(1, index, weights)
+    return banded(index, weights, in_size)
 
 
 def _taps(in_size: int, out_size: int, ratio: float, kernel: str) -> tuple[Tensor, Tensor]:
@@ -145,24 +119,3 @@ def _kernel(distance: Tensor, kernel: str) -> Tensor:
     inner = 1.5 * x**3 - 2.5 * x**2 + 1
     outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
     return torch.where(x <= 1, inner, torch.where(x < 2, outer, torch.zeros_like(x)))
-
-
-def _resample_axis(
-    pictures: Tensor, axis: int, out_size: int, how: tuple[float, str, str]
-) -> Tensor:
-    """One axis through its banded matrix, in blocks of outputs that share a stretch of inputs."""
-    matrix = _matrix(pictures.shape[axis], out_size, *how)
-    nonzero = matrix != 0
-    first = nonzero.to(torch.int8).argmax(1).tolist()
-    last = (matrix.shape[1] - nonzero.flip(1).to(torch.int8).argmax(1)).tolist()
-    weights = matrix.to(pictures)
-    parts = []
-    for start in range(0, out_size, _BLOCK):
-        stop = min(start + _BLOCK, out_size)
-        low, high = min(first[start:stop]), max(last[start:stop])
-        block = weights[start:stop, low:high]
-        if axis == -2:
-            parts.append(block @ pictures[..., low:high, :])
-        else:
-            parts.append(pictures[..., low:high] @ block.t())
-    return torch.cat(parts, dim=axis)

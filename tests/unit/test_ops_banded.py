@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from dense_matrices import dense
 
-from realesr_cli.ops.banded import Banded, banded, zero_padded_filter
-from realesr_cli.ops.resize import matlab_band, resample_matrix
-
-
-def dense(matrix: Banded) -> Tensor:
-    return matrix.apply(torch.eye(matrix.columns, dtype=torch.float64), -2)
+from realesr_cli.ops.banded import banded, zero_padded_filter
+from realesr_cli.ops.resize import resample_band
 
 
 @pytest.mark.parametrize(("size", "out"), [(16, 64), (64, 16), (50, 17), (3, 40), (40, 1), (1, 5)])
-def test_resizing_is_the_dense_matrix(size: int, out: int) -> None:
-    torch.testing.assert_close(dense(matlab_band(size, out)), resample_matrix(size, out))
+def test_applying_is_the_dense_product(size: int, out: int) -> None:
+    matrix = resample_band(size, out)
+    whole = torch.eye(size, dtype=torch.float64)
+    assert torch.equal(matrix.apply(whole, -2), dense(matrix))
+    assert torch.equal(matrix.apply(whole, -1), dense(matrix).T)
 
 
 @pytest.mark.parametrize("sizes", [(30, 100, 30), (9, 4, 21), (1, 4, 1), (150, 40, 200)])
 def test_a_product_is_the_dense_product(sizes: tuple[int, int, int]) -> None:
-    first, then = matlab_band(*sizes[:2]), matlab_band(*sizes[1:])
+    first, then = resample_band(*sizes[:2]), resample_band(*sizes[1:])
     torch.testing.assert_close(dense(then @ first), dense(then) @ dense(first))
 
 
@@ -36,7 +35,7 @@ def test_filters_see_zeros_beyond_the_border() -> None:
 @pytest.mark.parametrize("axis", [-2, -1])
 @pytest.mark.parametrize("window", [(0, 1), (0, 130), (70, 200), (199, 200)])
 def test_a_window_needs_only_what_it_says(axis: int, window: tuple[int, int]) -> None:
-    matrix = matlab_band(77, 200)
+    matrix = resample_band(77, 200)
     picture = torch.rand(3, 77, 77, dtype=torch.float64)
     whole = matrix.apply(picture, axis)
     low, high = matrix.needs(*window)

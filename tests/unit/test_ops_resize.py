@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from dense_matrices import dense
 
 from realesr_cli.errors import ConfigError
 from realesr_cli.ops import resize as R
@@ -14,7 +15,7 @@ DOWN4 = (-0.00170898, -0.01098633, -0.01831055, -0.01196289,
 
 
 def middle_row(in_size: int, out_size: int) -> list[float]:
-    row = R.resample_matrix(in_size, out_size)[out_size // 2]
+    row = dense(R.resample_band(in_size, out_size))[out_size // 2]
     return [float(value) for value in row[row != 0]]
 
 
@@ -54,7 +55,7 @@ def test_matlab_size_is_rounded_up(size: int, scale: float, expected: int) -> No
 @pytest.mark.parametrize("kernel", R.MATRIX_MODES)
 @pytest.mark.parametrize(("in_size", "out_size"), [(50, 17), (17, 50), (9, 9), (3, 40), (40, 1)])
 def test_rows_of_weights_sum_to_one(kernel: str, in_size: int, out_size: int) -> None:
-    matrix = R.resample_matrix(in_size, out_size, kernel=kernel)
+    matrix = dense(R.resample_band(in_size, out_size, kernel=kernel))
     assert matrix.shape == (out_size, in_size)
     torch.testing.assert_close(matrix.sum(1), torch.ones(out_size, dtype=torch.float64))
 
@@ -63,14 +64,19 @@ def test_rows_of_weights_sum_to_one(kernel: str, in_size: int, out_size: int) ->
 def test_blocks_are_the_matrix(mode: str) -> None:
     picture = torch.rand(2, 3, 150, 31, dtype=torch.float64)
     ours = R.resize(picture, (97, 170), mode)
-    rows = R.resample_matrix(150, 97, kernel=mode)
-    columns = R.resample_matrix(31, 170, kernel=mode)
+    rows = dense(R.resample_band(150, 97, kernel=mode))
+    columns = dense(R.resample_band(31, 170, kernel=mode))
     torch.testing.assert_close(ours, rows @ picture @ columns.T)
 
 
 def test_ratio_moves_the_samples() -> None:
-    given = R.resample_matrix(10, 7, ratio=0.75)
-    assert not torch.allclose(given, R.resample_matrix(10, 7))
+    given = dense(R.resample_band(10, 7, ratio=0.75))
+    assert not torch.allclose(given, dense(R.resample_band(10, 7)))
+
+
+def test_only_weights_near_the_diagonal_are_held() -> None:
+    """A dense matrix of this size would be 512 MB."""
+    assert R.resample_band(4000, 16000).weights.shape == (16000, 4)
 
 
 @pytest.mark.parametrize("mode", R.TORCH_MODES)
@@ -95,4 +101,4 @@ def test_unknown_mode(size: tuple[int, int]) -> None:
 
 def test_unknown_kernel() -> None:
     with pytest.raises(ConfigError, match="must be one of"):
-        R.resample_matrix(4, 2, kernel="bilinear")
+        R.resample_band(4, 2, kernel="bilinear")
