@@ -104,7 +104,5 @@ def full_score(key: str, value: float) -> str:
 
 def best_of(key: str, versions: Sequence[Version]) -> tuple[Version, ...]:
     """The versions with the best score, several where they show the same digits."""
-    metric = METRICS[key]
-    scored = [(round(v.scores[key], metric.digits), v) for v in versions if key in v.scores]
-    best = (max if metric.higher else min)((score for score, _ in scored), default=None)
-    return tuple(version for score, version in scored if score == best)
+    best = METRICS[key].best([version.scores.get(key) for version in versions])
+    return tuple(version for version, first in zip(versions, best, strict=True) if first)

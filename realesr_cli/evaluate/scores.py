@@ -48,6 +48,13 @@ class Metric:
             return math.sqrt(math.fsum(value**2 for value in there) / len(there))
         return math.fsum(there) / len(there)
 
+    def best(self, values: Sequence[float | None]) -> tuple[bool, ...]:
+        """Which of these are the best, several where they show the same digits."""
+        shown = [None if value is None else round(value, self.digits) for value in values]
+        there = [value for value in shown if value is not None]
+        best = (max if self.higher else min)(there, default=None)
+        return tuple(value is not None and value == best for value in shown)
+
 
 METRICS: dict[str, Metric] = {
     metric.key: metric

@@ -18,6 +18,10 @@ _SHOWN = 5
 _MOD_CROPS = (1, 2, 4, 8, 12, 16, 24, 48)
 """Sides of ground truths are cut to a multiple of the scale, or of one of these."""
 
+_TOLD = ": --gt-prefix, --gt-suffix, --lq-prefix and --lq-suffix say by what"
+_FOUND = ", the same for all results of a folder: rename, add or remove files"
+"""What helps where small pictures, and results, do not match the others by name."""
+
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
@@ -72,8 +76,8 @@ def find(settings: SetSettings, outputs: Mapping[str, Path]) -> tuple[list[Item]
     anchor = gt or lq or (results[0] if results else None)
     if anchor is None:
         raise ConfigError("nothing to judge: give --gt, --lq or a folder of pictures")
-    small = None if lq is None else _partners(anchor, lq)
-    columns = [_partners(anchor, side) for side in results]
+    small = None if lq is None else _partners(anchor, lq, _TOLD)
+    columns = [_partners(anchor, side, _FOUND) for side in results]
     items = [
         Item(
             name=stem,
@@ -149,11 +153,13 @@ def _files(folder: Path) -> dict[str, Path]:
             )
     if not found:
         held = "no picture file" if any(folder.iterdir()) else "no file"
-        raise DatasetError(f"{folder} holds {held}: give a folder of pictures")
+        raise DatasetError(
+            f"{folder} holds {held}: give a folder of pictures (folders in it are not searched)"
+        )
     return found
 
 
-def _partners(anchor: _Side, other: _Side) -> dict[str, Path]:
+def _partners(anchor: _Side, other: _Side, hint: str) -> dict[str, Path]:
     """For each file name of `anchor` the file of `other` that belongs to it."""
     if other is anchor:
         return dict(anchor.files)
@@ -166,11 +172,13 @@ def _partners(anchor: _Side, other: _Side) -> dict[str, Path]:
     taken = {second[k] for k in first if k in second}
     extra = [stem for stem in other.files if stem not in taken]
     if lonely or extra:
-        raise DatasetError(_mismatch(anchor, other, lonely, extra))
+        raise DatasetError(_mismatch(anchor, other, lonely, extra, hint))
     return {stem: other.files[second[key]] for key, stem in first.items()}
 
 
-def _mismatch(anchor: _Side, other: _Side, lonely: Sequence[str], extra: Sequence[str]) -> str:
+def _mismatch(
+    anchor: _Side, other: _Side, lonely: Sequence[str], extra: Sequence[str], hint: str
+) -> str:
     parts = []
     if lonely:
         parts.append(f"{listed(lonely)} of {anchor.folder} without a counterpart in {other.folder}")
@@ -178,7 +186,7 @@ def _mismatch(anchor: _Side, other: _Side, lonely: Sequence[str], extra: Sequenc
         parts.append(f"{listed(extra)} of {other.folder} without one in {anchor.folder}")
     return (
         f"pictures do not match by name: {'; '.join(parts)}. Names may differ by what stands "
-        "before or behind them: --gt-prefix, --gt-suffix, --lq-prefix and --lq-suffix say by what"
+        f"before or behind them{hint}"
     )
 
 

@@ -46,8 +46,8 @@ class JudgeSettings:
 
     metrics: tuple[str, ...] = option(
         ("psnr", "ssim", "niqe"),
-        help="Columns of the table: psnr, ssim, niqe, lpips, rmse, pi; psnr-rgb, psnr-y, psnr-y8 "
-        "and so on name the channel themselves.",
+        help="Columns of the table, separated by commas: psnr, ssim, niqe, lpips, rmse, pi; "
+        "psnr-rgb, psnr-y, psnr-y8 and so on name the channel themselves.",
     )
     channel: Channel = option(
         "mixed",

@@ -98,10 +98,9 @@ def _column(metric: Metric, at: int, groups: Sequence[Group]) -> list[str]:
     cells = [metric.title + " ", unit + " "]
     for _, lines in groups:
         values = [line[at] for line in lines]
-        best = _best(metric, values) if len(values) > 1 else None
         cells.append("")
-        for value in values:
-            mark = _BEST if value is not None and value == best else " "
+        for value, best in zip(values, metric.best(values), strict=True):
+            mark = _BEST if best and len(values) > 1 else " "
             cells.append(_number(metric, value) + mark)
     wide = max(map(len, cells))
     return [cell.rjust(wide) for cell in cells]
@@ -109,13 +108,6 @@ def _column(metric: Metric, at: int, groups: Sequence[Group]) -> list[str]:
 
 def _way(metric: Metric) -> str:
     return "higher" if metric.higher else "lower"
-
-
-def _best(metric: Metric, values: Values) -> float | None:
-    there = [value for value in values if value is not None]
-    if not there:
-        return None
-    return max(there) if metric.higher else min(there)
 
 
 def _number(metric: Metric, value: float | None) -> str:

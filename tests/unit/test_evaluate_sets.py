@@ -79,7 +79,9 @@ def test_files_without_a_counterpart_are_named(gt: Path, lq: Path) -> None:
 
 def test_results_without_a_counterpart_are_named(gt: Path, tmp_path: Path) -> None:
     other = folder(tmp_path / "other", {"baby": (48, 32)})
-    with pytest.raises(DatasetError, match=r"bird of .*gt without a counterpart in .*other"):
+    with pytest.raises(
+        DatasetError, match=r"bird of .*gt without a counterpart in .*other.*: rename"
+    ):
         find(SetSettings(gt=gt), {"other": other})
 
 

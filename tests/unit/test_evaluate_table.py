@@ -48,6 +48,13 @@ def test_means_are_shown_with_the_best_marked(evaluation: Evaluation) -> None:
     assert ["note:", "a", "note"] in shown
 
 
+def test_what_shows_the_same_digits_is_equally_good(evaluation: Evaluation) -> None:
+    rows = (Row("a", "bicubic", (30.0001, 7.0), {}), Row("a", "net", (30.0002, 6.0), {}))
+    shown = lines(text(dataclasses.replace(evaluation, rows=rows)))
+    assert ["bicubic", "30.000*", "7.000"] in shown
+    assert ["net", "30.000*", "6.000*"] in shown
+
+
 def test_the_heading_says_how_the_numbers_were_made(evaluation: Evaluation) -> None:
     shown = text(evaluation)
     assert "2 pictures of Set5, x4\n" in shown
