@@ -110,11 +110,11 @@ def _check_item(name: str, value: Any, limits: Limits) -> None:
     if value != value:
         raise ConfigError(f"{name} = {value}: not a number")
     if limits.low is not None and value < limits.low:
-        raise ConfigError(f"{name} = {value}: must be at least {limits.low:g}")
+        raise ConfigError(f"{name} = {value}: must be at least {limits.low:.15g}")
     if limits.above is not None and value <= limits.above:
-        raise ConfigError(f"{name} = {value}: must be greater than {limits.above:g}")
+        raise ConfigError(f"{name} = {value}: must be greater than {limits.above:.15g}")
     if limits.high is not None and value > limits.high:
-        raise ConfigError(f"{name} = {value}: must be at most {limits.high:g}")
+        raise ConfigError(f"{name} = {value}: must be at most {limits.high:.15g}")
 
 
 def _nearest(value: Any, limits: Limits) -> str:

@@ -59,7 +59,7 @@ class RunSettings:
 @settings_options(RunSettings, only={"output"}, short={"output": ("-o",)})
 @settings_options(ExportSettings, skip={"to"})
 @settings_options(RunSettings, only={"denoise", "card"})
-@settings_options(CardSettings)
+@settings_options(CardSettings, skip={"license"})
 @settings_options(RunSettings, only={"overwrite"})
 @offline_option
 @quiet_option
@@ -75,7 +75,7 @@ def export_command(
 
     \b
     realesr export x4plus --to onnx                     RealESRGAN_x4plus.onnx here
-    realesr export runs/mine --to pth -o mine.pth --card --author jane-doe
+    realesr export runs/mine --to pth -o mine.pth --license MIT --card --author jane-doe
     realesr export x4plus:realesrnet@0.3 --to half -o softer.safetensors
     """
     from realesr_cli.infer.export import export_model
@@ -85,7 +85,7 @@ def export_command(
 
     settings = settings_from(ctx, ExportSettings, ExportSettings(to))
     run = settings_from(ctx, RunSettings)
-    words = _card_words(ctx, run)
+    words = _card_words(ctx, run, settings.license)
     located = locate(model)
     if run.denoise is not None:
         denoise_partner(located)
@@ -103,11 +103,11 @@ def export_command(
         _write_card(model, done, words)
 
 
-def _card_words(ctx: click.Context, run: RunSettings) -> CardSettings:
+def _card_words(ctx: click.Context, run: RunSettings, license: str | None) -> CardSettings:
     given = given_settings(ctx, CardSettings)
     if given and not run.card:
         raise ConfigError(f"--{next(iter(given))} is for a card: give --card too")
-    return settings_from(ctx, CardSettings)
+    return settings_from(ctx, CardSettings, CardSettings(license=license))
 
 
 def _target(located: LocatedModel, settings: ExportSettings, run: RunSettings) -> Path:

@@ -87,12 +87,15 @@ def _meta_key(cls: type) -> str:
 def _option(cls: type, setting: Setting, short: Sequence[str]) -> Decorator:
     name = flag_name(setting.key)
     is_flag = setting.type is bool
+    is_list = get_origin(setting.type) is tuple and ... in get_args(setting.type)
     if is_flag and setting.default is not False:
         name = f"{name}/--no-{name.removeprefix('--')}"
 
     def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         source = ctx.get_parameter_source(param.name) if param.name else None
         if source not in (None, click.core.ParameterSource.DEFAULT):
+            if is_list:  # every time it is given adds to it
+                value = tuple(item for part in value for item in part)
             ctx.meta.setdefault(_meta_key(cls), {})[setting.key] = value
 
     # The parameter's own name keeps clear of a command's arguments.
@@ -100,6 +103,7 @@ def _option(cls: type, setting: Setting, short: Sequence[str]) -> Decorator:
     return click.option(
         *decls,
         is_flag=is_flag or None,
+        multiple=is_list,
         default=False if is_flag else None,
         type=click.BOOL if is_flag else SettingType(setting),
         callback=keep,
@@ -115,14 +119,16 @@ def help_text(setting: Setting) -> str:
 
 
 def _range_text(limits: Limits) -> str:
-    low, high, above = limits.low, limits.high, limits.above
+    ends = (limits.low, limits.high, limits.above)
+    # As they stand in the code: the short form of a million would be 1e+06.
+    low, high, above = (None if x is None else f"{x:.15g}" for x in ends)
     if low is not None and high is not None:
-        return f"{low:g} to {high:g}"
+        return f"{low} to {high}"
     if above is not None:
-        return f"above {above:g}" + (f", at most {high:g}" if high is not None else "")
+        return f"above {above}" + (f", at most {high}" if high is not None else "")
     if low is not None:
-        return f"at least {low:g}"
-    return f"at most {high:g}" if high is not None else ""
+        return f"at least {low}"
+    return f"at most {high}" if high is not None else ""
 
 
 def _default_text(setting: Setting) -> str:
@@ -167,7 +173,7 @@ class SettingType(ParamType):
         return self._shape()
 
     def _shape(self) -> str:
-        parts = list(self.words())
+        parts = [word for word in self.words() if word]
         if not self.setting.limits.choices:
             parts += [m for arm in _arms(self.setting.type) if (m := _metavar(arm))]
         return "|".join(dict.fromkeys(parts))
@@ -199,7 +205,7 @@ class SettingType(ParamType):
                 under = limits.above is not None and item <= limits.above
                 over = limits.high is not None and item > limits.high
                 if below or under or over or item != item:
-                    raise ConfigError(f"{item:g}: must be {_range_text(limits) or 'a number'}")
+                    raise ConfigError(f"{item:.15g}: must be {_range_text(limits) or 'a number'}")
         return value
 
     def shell_complete(
@@ -213,7 +219,7 @@ class SettingType(ParamType):
 
 def _metavar(arm: Any) -> str:
     if get_origin(arm) is tuple:
-        return ",".join(_metavar(a) for a in get_args(arm) if a is not Ellipsis)
+        return ",".join("..." if a is Ellipsis else _metavar(a) for a in get_args(arm))
     return {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH", bool: "yes|no"}.get(arm, "")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realesr_cli.errors import CheckpointFormat, ConfigError, ExportError, WeightsWriteError
+from realesr_cli.errors import ConfigError, ExportError, WeightsWriteError
 from realesr_cli.infer.export_onnx import onnx_bytes, require_onnx, run_onnx
 from realesr_cli.infer.export_settings import DEFAULT_OPSET, ENDINGS, ExportSettings
 from realesr_cli.weights import files, store
 from realesr_cli.weights.open import OpenedModel
 from realesr_cli.weights.provenance import describe_network
+from realesr_cli.weights.registry import UNKNOWN
 
 SHAPES = ((1, 3, 32, 48), (1, 3, 17, 23), (2, 3, 24, 20))
 """Test pictures (batch, channels, height, width): a usual one, odd sides, two at a time."""
@@ -80,9 +81,10 @@ def export_model(
     takes its place only if it gives on three test pictures what the network gives: the same
     numbers (safetensors, pth), within `MAX_DIFFERENCE` (onnx), or within `MIN_PSNR` (fp16).
 
-    Raises ConfigError for a target that cannot be, ExportError where results differ or fp16
-    cannot hold a weight, MissingDependency where ONNX is not installed, and WeightsWriteError
-    where the file cannot be written; nothing is left behind then.
+    Raises ConfigError for a target that cannot be and for a licence where another is known,
+    ExportError where results differ or fp16 cannot hold a weight, MissingDependency where ONNX is
+    not installed, and WeightsWriteError where the file cannot be written; nothing is left behind
+    then.
     """
     check_target(target, settings, overwrite=overwrite)
     if settings.to == "onnx":
@@ -90,11 +92,9 @@ def export_model(
     state = {k: v.detach().cpu().float() for k, v in opened.net.state_dict().items()}
     if settings.is_half:
         _require_half(state, opened.name)
-    description = describe_network(opened.architecture, opened.sources)
-    description["numbers"] = "float16" if settings.is_half else "float32"
+    description = _description(opened, settings)
     pictures = [trial_picture(shape) for shape in SHAPES]
     expected = _outputs(files.build_network(state, opened.architecture), pictures)
-    files.make_folder(target)
     with _landing(target) as part:
         _write(part, state, description, settings)
         found = _read_back(part, pictures, settings)
@@ -110,6 +110,20 @@ def export_model(
         parity=parity,
         description=description,
     )
+
+
+def _description(opened: OpenedModel, settings: ExportSettings) -> dict[str, Any]:
+    """What the file will say of itself."""
+    description = describe_network(opened.architecture, opened.sources)
+    description["numbers"] = "float16" if settings.is_half else "float32"
+    known, given = description["licence"], settings.license
+    if given is not None and given != known:
+        if UNKNOWN not in known:
+            raise ConfigError(
+                f"license = {given!r}: {opened.name} is under {known} already: leave it away"
+            )
+        description["licence"] = given
+    return description
 
 
 def _write(
@@ -194,13 +208,18 @@ def _require_half(state: Mapping[str, Tensor], name: str) -> None:
 
 @contextmanager
 def _landing(target: Path) -> Iterator[Path]:
-    """A part file that becomes `target` when the block ends well."""
+    """A part file that becomes `target` when the block ends well; else no new folder stays."""
+    new = [folder for folder in target.parents if not folder.exists()]
+    files.make_folder(target)
     try:
         with store.whole_file(target) as part:
             yield part
-    except WeightsWriteError as error:
-        raise WeightsWriteError(f"{target}: cannot be written ({error.__cause__})") from error
-    except CheckpointFormat:
+    except BaseException as error:
+        for folder in new:
+            with suppress(OSError):  # another process may have put a file there
+                folder.rmdir()
+        if isinstance(error, WeightsWriteError):  # it names the part file
+            raise WeightsWriteError(f"{target}: cannot be written ({error.__cause__})") from error
+        if isinstance(error, OSError):
+            raise WeightsWriteError(f"{target}: cannot be written ({error})") from error
         raise
-    except OSError as error:
-        raise WeightsWriteError(f"{target}: cannot be written ({error})") from error

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from realesr_cli.errors import ConfigError
 from realesr_cli.settings import check, option
+from realesr_cli.weights.card import require_spdx
 
 ENDINGS = {
     "onnx": ".onnx",
@@ -30,9 +31,13 @@ class ExportSettings:
         None, help=f"Version of the ONNX operators; {DEFAULT_OPSET} if not given.", low=13, high=21
     )
     half: bool = option(False, help="Weights and arithmetic of the ONNX file in fp16.")
+    license: str | None = option(
+        None, help="Licence of a model that states none, an SPDX expression, as MIT."
+    )
 
     def __post_init__(self) -> None:
         check(self)
+        require_spdx(self.license)
         if self.to != "onnx" and self.opset is not None:
             raise ConfigError(f"opset goes with onnx only, not with {self.to}: leave it away")
         if self.to != "onnx" and self.half:

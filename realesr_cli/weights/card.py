@@ -40,11 +40,11 @@ class CardSettings:
 
     name: str | None = option(None, help="Name in the card; the model's own if not given.")
     author: tuple[str, ...] = option(
-        (), help="Author's id, letters, digits and hyphens; several with commas."
+        (), help="Author's id, letters, digits and hyphens; may be repeated."
     )
     license: str | None = option(None, help="SPDX expression, as MIT or CC-BY-4.0.")
     description: str | None = option(None, help="What the model is for, Markdown.")
-    tag: tuple[str, ...] = option((), help="Subjects, as photo or anime; several with commas.")
+    tag: tuple[str, ...] = option((), help="Subject, as photo or anime; may be repeated.")
     date: str | None = option(None, help="Day of publication, YYYY-MM-DD.")
 
     def __post_init__(self) -> None:
@@ -57,13 +57,20 @@ class CardSettings:
                         f"{label} {word!r}: OpenModelDB wants letters, digits and single hyphens"
                         + (f", as in {near}" if near else "")
                     )
-        if self.license is not None and not is_spdx(self.license):
-            raise ConfigError(f"license {self.license!r}: give an SPDX expression, as MIT")
+        require_spdx(self.license)
         if self.date is not None and not _is_date(self.date):
             raise ConfigError(f"date {self.date!r}: give a day as YYYY-MM-DD")
         for label, text in (("name", self.name), ("description", self.description)):
             if text is not None and not text.strip():
                 raise ConfigError(f"{label}: must not be empty")
+
+
+def require_spdx(license: str | None) -> None:
+    """Raise ConfigError where a licence that was given is no SPDX expression."""
+    if license is not None and not is_spdx(license):
+        raise ConfigError(
+            f"license {license!r}: give an SPDX expression, as MIT or CC-BY-4.0 (spdx.org/licenses)"
+        )
 
 
 def is_spdx(text: str) -> bool:

@@ -83,14 +83,22 @@ def test_mixtures_and_denoise() -> None:
         export("mine.pth", "--denoise", "0.25", "--to", "pth", "-o", "c.pth")
 
 
+def test_a_licence_for_a_model_that_states_none() -> None:
+    result = export("mine.pth", "--to", "pth", "-o", "out.pth", "--license", "MIT", "--card")
+    assert "licence MIT" in result.stdout
+    assert json.loads(Path("out.json").read_text(encoding="utf-8"))["license"] == "MIT"
+    export("out.pth", "--to", "half", "--license", "MIT")
+    with pytest.raises(ConfigError, match=r"'Apache-2\.0': out is under MIT already"):
+        export("out.pth", "--to", "onnx", "-o", "new/", "--license", "Apache-2.0")
+    assert not Path("new").exists()
+
+
 def test_card_beside_the_export() -> None:
-    result = export("mine.pth", "--to", "onnx", "--card", "--author", "jane-doe", "--tag", "photo")
+    words = ["--author", "jane-doe", "--tag", "photo,text", "--tag", "anime"]
+    result = export("mine.pth", "--to", "onnx", "--card", *words)
     card = json.loads(Path("mine.json").read_text(encoding="utf-8"))
-    assert (card["author"], card["tags"], card["architecture"]) == (
-        "jane-doe",
-        ["photo"],
-        "compact",
-    )
+    assert (card["author"], card["architecture"]) == ("jane-doe", "compact")
+    assert card["tags"] == ["photo", "text", "anime"]
     (file,) = card["resources"]
     assert (file["type"], file["size"]) == ("onnx", Path("mine.onnx").stat().st_size)
     assert "says nothing of license, description, date" in result.stderr
@@ -111,6 +119,7 @@ def test_card_beside_the_export() -> None:
         (["--to", "pth", "-o", "m.pth", "--opset", "17"], "opset goes with onnx only"),
         (["--to", "half", "--half"], "half goes with onnx only"),
         (["--to", "onnx", "--author", "jane"], "--author is for a card: give --card too"),
+        (["--to", "onnx", "--license", "free for all"], "give an SPDX expression, as MIT"),
         (["--to", "onnx", "--card", "--author", "Jane Doe"], "as in jane-doe"),
     ],
 )

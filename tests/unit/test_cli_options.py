@@ -28,6 +28,7 @@ class Settings:
     tile: int | Literal["auto"] = option("auto", help="Tile.", low=0)
     pair: tuple[float, float] = option((0.2, 3.0), help="Pair.", low=0)
     names: tuple[str, ...] = option((), help="Names.")
+    sides: tuple[int, ...] = option((), help="Sides.", low=1, high=1_000_000)
     fast: bool = option(False, help="Fast.")
     good: bool = option(True, help="Good.")
     maybe: bool | None = option(None, help="Maybe.")
@@ -80,6 +81,7 @@ def test_every_kind_is_read() -> None:
         part=Part(blur=1.0),
     )
     assert given["part"] == {"blur": 1.0}
+    assert invoke(["--sides", "3,4", "--sides", "5"])[0] == Settings(sides=(3, 4, 5))
     assert invoke(["--maybe", "no", "-t", "auto", "--width", "none"])[0] == Settings(maybe=False)
 
 
@@ -102,6 +104,8 @@ def test_only_what_is_given_changes_the_base() -> None:
         (["--width", "0"], "0: must be above 0"),
         (["--pair", "1"], "'1' is not NUMBER,NUMBER"),
         (["--pair", "1,-1"], "-1: must be at least 0"),
+        (["--sides", "3", "--sides", "0"], "0: must be 1 to 1000000"),
+        (["--sides", "x"], "'x' is not INTEGER,..."),
         (["--maybe", "perhaps"], "'perhaps' is not yes|no"),
         (["--names", "x"], "No such option"),
     ],
@@ -114,6 +118,7 @@ def test_help_shows_limits_and_defaults() -> None:
     output = " ".join(invoke(["--help"])[2].split())
     assert "-t, --tile auto|INTEGER Tile. [at least 0; default: auto]" in output
     assert "--pair NUMBER,NUMBER Pair. [at least 0; default: 0.2,3]" in output
+    assert "--sides INTEGER,... Sides. [1 to 1000000]" in output
     assert "--good / --no-good Good. [default: on]" in output
     assert "--fast Fast." in output
     assert "--part-blur NUMBER Blur. [0 to 1; default: 0.5]" in output

@@ -204,6 +204,8 @@ def test_a_graph_with_a_wrong_slope_is_noticed(
     with pytest.raises(ExportError, match=r"48x32: largest difference"):
         export_model(source, tmp_path / "out" / "m.onnx", ExportSettings("onnx"), overwrite=True)
     assert (tmp_path / "out" / "m.onnx").read_bytes() == b"before"
+    with pytest.raises(ExportError):
+        export_model(source, tmp_path / "out" / "new" / "m.onnx", ExportSettings("onnx"))
     assert os.listdir(tmp_path / "out") == ["m.onnx"]
 
 
@@ -282,6 +284,23 @@ def test_what_is_known_is_kept(source: OpenedModel, tmp_path: Path, to: str) -> 
     assert nested["sources"] == recorded["sources"]
 
 
+@pytest.mark.parametrize("known", [None, "MIT AND unknown"])
+def test_a_licence_can_be_given_where_none_is_known(tmp_path: Path, known: str | None) -> None:
+    opened = saved(tmp_path / "m.safetensors", LEAKY, {"licence": known} if known else None)
+    settings = ExportSettings("onnx", license="CC-BY-4.0")
+    done = export_model(opened, tmp_path / "m.onnx", settings)
+    assert done.description["licence"] == "CC-BY-4.0"
+    assert done.description["sources"][0]["licence"] == (known or "unknown")
+    assert session(done.path).get_modelmeta().custom_metadata_map["licence"] == "CC-BY-4.0"
+
+
+def test_a_known_licence_is_not_replaced(source: OpenedModel, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "m.pth"
+    with pytest.raises(ConfigError, match="'Apache-2.0': mine is under MIT already"):
+        export_model(source, target, ExportSettings("pth", license="Apache-2.0"))
+    export_model(source, target, ExportSettings("pth", license="MIT"))
+
+
 def test_mixtures_are_exported(source: OpenedModel, tmp_path: Path) -> None:
     other = tmp_path / "in" / "other.safetensors"
     files.save_safetensors(other, make(LEAKY, 1).state_dict(), files.model_metadata(LEAKY))
@@ -305,6 +324,7 @@ def test_mixtures_are_exported(source: OpenedModel, tmp_path: Path) -> None:
         ({"to": "onnx", "opset": 22}, "at most 21"),
         ({"to": "pth", "opset": 17}, "opset goes with onnx only"),
         ({"to": "pth", "half": True}, "`--to half` writes fp16"),
+        ({"to": "pth", "license": "unknown"}, "give an SPDX expression"),
     ],
 )
 def test_settings_that_cannot_be(fields: dict[str, Any], said: str) -> None:
@@ -347,9 +367,10 @@ def test_a_folder_that_cannot_be_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("realesr_cli.weights.store.sync", full)
-    target = tmp_path / "out" / f"m{ENDINGS[to]}"
-    with pytest.raises(WeightsWriteError, match=rf"{target}: cannot be written .*No space"):
-        export_model(source, target, ExportSettings(to))
+    for folder in (tmp_path / "out", tmp_path / "out" / "new" / "deep"):
+        target = folder / f"m{ENDINGS[to]}"
+        with pytest.raises(WeightsWriteError, match=rf"{target}: cannot be written .*No space"):
+            export_model(source, target, ExportSettings(to))
     assert os.listdir(tmp_path / "out") == []
 
 
