@@ -103,7 +103,7 @@ def evaluate_command(
     ground truth. Files belong together by name, apart from a constant beginning or end.
 
     \b
-    realesr evaluate --gt Set5/ --degrade bicubic -m x4plus -m esrgan --channel y
+    realesr evaluate --gt Set5/ --degrade bicubic -m x4plus -m esrgan --channel y8
     realesr evaluate --gt photos/ --degrade realesrgan -m general -m runs/mine --per-picture
     realesr evaluate --gt Set14/HR --lq Set14/LR -m x4plus --outputs other=results/ --csv set14.csv
     realesr evaluate results/
