@@ -15,6 +15,9 @@ from realesr_cli.ops.filters import gaussian_taps, separable_filter
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+TEXTURE_FLOOR = 1 / 255
+"""Detail weaker than one code is as good as none."""
+
 DETAIL_GAIN = 8.0
 """Detail of photographs deviates by a few hundredths; networks take inputs about one."""
 
@@ -82,6 +85,26 @@ class PerceptualLoss(nn.Module):
                 distance = distance / wanted[name].float().abs().mean().clamp_min(TINY)
             terms.append(weight * distance)
         return torch.stack(terms).sum()
+
+
+def texture_loss(fake: Tensor, real: Tensor, *, share: float = 1.0) -> Tensor:
+    """How far the strength of fine detail is from `share` of what it should be, place by place.
+
+    Two batches (B, 3, H, W), RGB in [0, 1], to a scalar: the mean absolute difference of the
+    logarithms of the deviation, about each pixel, of what a Gaussian of one pixel takes out of the
+    luma. Where detail lies does not count, only how much there is (the band energies of Portilla
+    and Simoncelli 2000), which a network can know where it cannot know the detail itself.
+    """
+    wanted = share**2 * _fine_energy(real) + TEXTURE_FLOOR**2
+    found = _fine_energy(fake) + TEXTURE_FLOOR**2
+    return (found.log() - wanted.log()).abs().mean() / 2
+
+
+def _fine_energy(pictures: Tensor) -> Tensor:
+    """(B, 1, H, W): the mean square of fine detail under a Gaussian of four pixels."""
+    luma = luma_studio(pictures.float())
+    fine = luma - separable_filter(luma, gaussian_taps(7, 1.0))
+    return separable_filter(fine**2, gaussian_taps(25, 4.0))
 
 
 def detail(pictures: Tensor, sigma: float) -> Tensor:

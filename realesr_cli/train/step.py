@@ -22,6 +22,7 @@ from realesr_cli.train.losses import (
     generator_gan_loss,
     pixel_loss,
     structure_loss,
+    texture_loss,
 )
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.state import TrainState, update_ema
@@ -94,6 +95,10 @@ def generator_terms(
     if stage.structure.weight:
         real = _target(pair, sharpened=stage.structure.sharpened)
         terms["structure"] = stage.structure.weight * structure_loss(fake, real)
+    if stage.texture.weight:
+        real = _target(pair, sharpened=stage.texture.sharpened)
+        distance = texture_loss(fake, real, share=stage.texture.share)
+        terms["texture"] = stage.texture.weight * distance
     if setup.perceptual is not None:
         real = _target(pair, sharpened=stage.perceptual.sharpened)
         with setup.machine.autocast():
