@@ -13,8 +13,8 @@ import click
 from realesr_cli.cli.files import refuse_targets
 from realesr_cli.cli.interrupt import interruptible
 from realesr_cli.cli.options import (
-    ModelType,
     json_option,
+    models_option,
     offline_option,
     quiet_option,
     settings_from,
@@ -88,18 +88,7 @@ class CropType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 @click.command("compare")
 @click.argument("photos", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    type=ModelType(),
-    multiple=True,
-    default=("auto",),
-    show_default="auto",
-    metavar="NAME|PATH",
-    help="A model's name, a .pth or .safetensors file, or the folder of a training run; may be "
-    "repeated.",
-)
+@models_option(default=("auto",), show_default="auto")
 @settings_options(TargetSettings, only={"output"}, short={"output": ("-o",)})
 @settings_options(TargetSettings, only={"sheet"})
 @click.option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from realesr_cli.cli.options import (
-    ModelType,
+    models_option,
     offline_option,
     quiet_option,
     settings_from,
@@ -64,16 +64,7 @@ class Request:
 
 @click.command("evaluate")
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    type=ModelType(),
-    multiple=True,
-    metavar="NAME|PATH",
-    help="A model's name, a .pth or .safetensors file, or the folder of a training run; may be "
-    "repeated.",
-)
+@models_option()
 @click.option(
     "--outputs",
     multiple=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -283,6 +284,17 @@ blend_model_option = click.option(
     type=ModelType(),
     metavar="NAME|PATH",
     help="A second model of the same scale, whose picture is mixed with the first one's.",
+)
+models_option = functools.partial(
+    click.option,
+    "-m",
+    "--model",
+    "models",
+    type=ModelType(),
+    multiple=True,
+    metavar="NAME|PATH",
+    help="A model's name, a .pth or .safetensors file, or the folder of a training run; may be "
+    "repeated.",
 )
 offline_option = click.option(
     "--offline",

@@ -118,8 +118,8 @@ def photo_names(photos: Sequence[str | Path], originals: Sequence[str | Path]) -
         raise ConfigError("nothing to compare: name a photo")
     if originals and len(originals) != len(photos):
         raise ConfigError(
-            f"{len(photos)} photo{'s' if len(photos) > 1 else ''} and {len(originals)} "
-            "originals: give one original for each photo, in the same order"
+            f"number of photos: {len(photos)}, of originals: {len(originals)}; give one original "
+            "for each photo, in the same order"
         )
     short = [Path(photo).name for photo in photos]
     shown = [

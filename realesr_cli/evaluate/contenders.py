@@ -76,7 +76,9 @@ def refuse_twice(names: Sequence[str]) -> None:
     """ConfigError where two rows of a table would have the same name."""
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"two rows would be called {twice}: each needs a name of its own")
+        raise ConfigError(
+            f"two rows would be called {twice}: leave one out, or give it another name"
+        )
 
 
 def common_scale(models: Sequence[Contender], wanted: int | None) -> int | None:

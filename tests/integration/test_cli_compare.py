@@ -171,7 +171,7 @@ REFUSED = {
     "nothing to write": ("photo.png",),
     "ends in .html": ("photo.png", "-o", "r.png"),
     "s.xyz: '.xyz' is no format that can be written": ("photo.png", "--sheet", "s.xyz"),
-    "1 photo and 2 originals": ("photo.png", "--gt", "photo.png", "--gt", "p", "-o", "r.html"),
+    "photos: 1, of originals: 2": ("photo.png", "--gt", "photo.png", "--gt", "p", "-o", "r.html"),
     "expected X,Y,WIDTH,HEIGHT": ("photo.png", "--sheet", "s.png", "--crop", "1,2,3"),
     "reaches beyond photo.png of 30x20": ("photo.png", "--sheet", "s.png", "--crop", "20,0,20,9"),
     "photo.png is an input": ("photo.png", "--sheet", "photo.png", "--overwrite"),

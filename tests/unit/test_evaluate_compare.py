@@ -205,7 +205,7 @@ def test_a_mixture_names_both_files(net: Path, small: Path, tmp_path: Path) -> N
 
 
 def test_number_of_originals(net: Path, small: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="1 photo and 2 originals"):
+    with pytest.raises(ConfigError, match="photos: 1, of originals: 2"):
         made(small, models=[net], originals=[small, small])
 
 
