@@ -127,7 +127,7 @@ def evaluate(
         methods=methods,
         rows=tuple(rows),
         failures=(*pictures.failures, *failures),
-        settings=_facts(which, settings, pictures, judge.crop, ready),
+        settings=_facts(which, settings, pictures.scale, judge.crop, ready, folders),
         notes=(*notes, *_gaps(columns, rows)),
     )
 
@@ -282,9 +282,10 @@ def _gaps(columns: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
 def _facts(
     which: SetSettings,
     settings: JudgeSettings,
-    pictures: PictureSet,
+    scale: int | None,
     crop: int,
     models: Sequence[Contender],
+    outputs: Mapping[str, Path],
 ) -> dict[str, Any]:
     """How the numbers were made, as plain data."""
     return {
@@ -292,11 +293,14 @@ def _facts(
         "lq": None if which.lq is None else str(which.lq),
         "degrade": which.degrade,
         "seed": which.seed if which.degrade not in (None, BICUBIC) else None,
-        "scale": pictures.scale,
+        "scale": scale,
         "crop": crop,
         "channel": settings.channel,
+        "lpips_net": settings.lpips_net if "lpips" in settings.metrics else None,
+        "ma": None if settings.ma is None else str(settings.ma),
         "bits": 8,
         "baseline": "MATLAB bicubic (a = -0.5), computed in double precision",
         "models": {model.name: model.facts() for model in models},
+        "outputs": {name: str(folder) for name, folder in outputs.items()},
         "version": __version__,
     }

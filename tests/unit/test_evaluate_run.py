@@ -340,6 +340,9 @@ def test_scores_of_ma_make_a_column(tmp_path: Path) -> None:
     )
     natural, index = values(found, "made", "a")
     assert index == pytest.approx((2 + natural) / 2)
+    facts = found.settings
+    assert (facts["ma"], facts["outputs"]) == (str(file), {"made": str(tmp_path / "made")})
+    assert facts["lpips_net"] is None
 
 
 def test_the_mean_of_rmse_is_that_of_squares() -> None:
