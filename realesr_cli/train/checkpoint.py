@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,9 @@ FORMAT = 1
 FOLDER = "checkpoints"
 BEST = "best.pt"
 SUFFIX = ".pt"
+
+# Of a path, or of both of a mixture `runs/a:runs/b@0.5`, all before the name.
+_FOLDERS = re.compile(r"(?:(?<![^:])[A-Za-z]:(?=[\\/]))?[^:]*[\\/](?=[^:@\\/])")
 
 _PARTS = (
     "generator",
@@ -169,7 +173,7 @@ def _public(plain: dict[str, Any]) -> dict[str, Any]:
         for key in ("gt", "lq"):
             del shared[part][key]
     for part in (shared["generator"], shared["discriminator"]):
-        part["init"] = Path(part["init"]).name
+        part["init"] = _FOLDERS.sub("", part["init"])
     for stage in shared["stages"]:
         stage["perceptual"]["weights"] = Path(stage["perceptual"]["weights"]).name
     return shared

@@ -29,6 +29,7 @@ from realesr_cli.nets.arch import (
     expected_shapes,
     shapes_of,
 )
+from realesr_cli.weights.mixing import check_alpha
 from realesr_cli.weights.sniff import checkpoint_format
 from realesr_cli.weights.store import whole_file, write_whole
 
@@ -306,8 +307,7 @@ def interpolate(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) 
     Source: "ESRGAN" (2018), section 3.4. Raises ConfigError where alpha is outside 0..1 or the
     networks differ, naming the first tensor that does.
     """
-    if not 0 <= alpha <= 1:
-        raise ConfigError(f"interpolation by {alpha}: must be between 0 and 1")
+    check_alpha(alpha)
     difference = first_difference(shapes_of(a), shapes_of(b))
     if difference:
         raise ConfigError(f"these networks cannot be interpolated: {difference}")

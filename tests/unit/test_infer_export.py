@@ -296,7 +296,7 @@ def test_a_licence_can_be_given_where_none_is_known(tmp_path: Path, known: str |
 
 def test_a_known_licence_is_not_replaced(source: OpenedModel, tmp_path: Path) -> None:
     target = tmp_path / "out" / "m.pth"
-    with pytest.raises(ConfigError, match="'Apache-2.0': mine is under MIT already"):
+    with pytest.raises(ConfigError, match=r"'Apache-2\.0': mine is under MIT already"):
         export_model(source, target, ExportSettings("pth", license="Apache-2.0"))
     export_model(source, target, ExportSettings("pth", license="MIT"))
 

@@ -88,6 +88,25 @@ def test_a_checkpoint_loads_without_running_anything(tmp_path: Path) -> None:
     assert json.loads(data["config"])["scale"] == 4
 
 
+@pytest.mark.parametrize(
+    ("init", "told"),
+    [
+        ("x4plus", "x4plus"),
+        ("a/b/mine.pth", "mine.pth"),
+        ("C:\\a\\mine.pth", "mine.pth"),
+        ("a/one.pth:b/two@2x.pth@0.5", "one.pth:two@2x.pth@0.5"),
+        ("C:\\a\\one.pth:D:/two.pth@0.5", "one.pth:two.pth@0.5"),
+        ("", ""),
+    ],
+)
+def test_a_model_does_not_tell_the_folders_of_its_start(
+    tmp_path: Path, init: str, told: str
+) -> None:
+    config = tiny(f"generator.init='{init}'")
+    path = save_generator(tmp_path, state_at(tiny(), 1), config)
+    assert read_state(path)[1]["training"]["generator"]["init"] == told
+
+
 def test_only_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     config = tiny()
     for step in (1, 2, 30, 4):

@@ -215,17 +215,17 @@ def test_a_missing_picture_is_drawn_again(tmp_path: Path) -> None:
     assert contents(draw_pictures(tmp_path, SMALL, fonts=())) == before
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"size": 65}])
+@pytest.mark.parametrize("other", [{"seed": 1}, {"size": 65}, {"seed": 1, "size": 65}])
 def test_a_folder_of_another_seed_or_size(tmp_path: Path, other: dict[str, int]) -> None:
     draw_pictures(tmp_path, replace(SMALL, count=1), fonts=())
-    with pytest.raises(ConfigError, match="another seed, size, fonts or version"):
+    with pytest.raises(ConfigError, match=f"another {', '.join(other)}: choose"):
         draw_pictures(tmp_path, replace(SMALL, **other), fonts=())
 
 
 def test_a_folder_of_other_fonts(tmp_path: Path) -> None:
     font = font_file(tmp_path)
     draw_pictures(tmp_path / "a", replace(SMALL, count=1), fonts=())
-    with pytest.raises(ConfigError, match="another seed, size, fonts or version"):
+    with pytest.raises(ConfigError, match="another set of fonts: choose"):
         draw_pictures(tmp_path / "a", SMALL, fonts=(font,))
     draw_pictures(tmp_path / "b", replace(SMALL, count=1), fonts=(font,))
     noted = json.loads((tmp_path / "b" / "drawn.json").read_text())
@@ -235,15 +235,16 @@ def test_a_folder_of_other_fonts(tmp_path: Path) -> None:
 def test_a_folder_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_pictures(tmp_path, replace(SMALL, count=1), fonts=())
     monkeypatch.setattr(draw, "DRAWING", 99)
-    with pytest.raises(ConfigError, match="fonts or version"):
+    with pytest.raises(ConfigError, match="another version of the drawings: choose"):
         draw_pictures(tmp_path, SMALL, fonts=())
 
 
 def test_a_damaged_note(tmp_path: Path) -> None:
     draw_pictures(tmp_path, replace(SMALL, count=1), fonts=())
-    (tmp_path / "drawn.json").write_bytes(b"\xff{")
-    with pytest.raises(ConfigError, match="choose another folder"):
-        draw_pictures(tmp_path, SMALL, fonts=())
+    for damage in (b"\xff{", b"[1]", b""):
+        (tmp_path / "drawn.json").write_bytes(damage)
+        with pytest.raises(ConfigError, match=r"drawn\.json is damaged: choose another folder"):
+            draw_pictures(tmp_path, SMALL, fonts=())
 
 
 def test_a_folder_with_other_files(tmp_path: Path) -> None:

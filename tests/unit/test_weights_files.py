@@ -338,7 +338,7 @@ def test_interpolation_refuses_what_does_not_fit() -> None:
     with pytest.raises(ConfigError, match=r"'body.1.+ is missing against"):
         files.interpolate(STATE, deeper, 0.5)
     for alpha in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ConfigError, match="between 0 and 1"):
+        with pytest.raises(ConfigError, match="must be between 0"):
             files.interpolate(STATE, OTHER, alpha)
 
 

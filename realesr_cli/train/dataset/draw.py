@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -45,6 +46,14 @@ SETTINGS_FILE = "drawn.json"
 
 DRAWING = 1
 """Version of the drawings: another number wherever the same seed gives other pixels."""
+
+_CALLED = {
+    "seed": "seed",
+    "size": "size",
+    "drawing": "version of the drawings",
+    "pillow": "release of Pillow",
+    "fonts": "set of fonts",
+}
 
 FILTERS = (Image.Resampling.BOX, Image.Resampling.HAMMING, Image.Resampling.BICUBIC)
 """How the large sheet is reduced: as scanners and screens do, softer, and crisper."""
@@ -84,10 +93,10 @@ def draw_picture(
     """One drawn picture, (height, width, 3) RGB of 0..255.
 
     All choices come from `rng`: the same state and fonts give the same bytes (with one release of
-    Pillow, which draws). `fonts` are
-    font files, as `find_fonts` lists them; without any, Pillow's own font is used. `kind` is a key
-    of `KINDS`; without it one is chosen by their shares. Raises ConfigError for a side outside
-    of 32..2048 pixels, an unknown kind, or a file that is no font with Latin letters.
+    Pillow, which draws). `fonts` are font files, as `find_fonts` lists them; without any, Pillow's
+    own font is used. `kind` is a key of `KINDS`; without it one is chosen by their shares. Raises
+    ConfigError for a side outside of 32..2048 pixels, an unknown kind, or a file that is no font
+    with Latin letters.
     """
     for name, side in (("height", height), ("width", width)):
         if not SMALLEST_SIDE <= side <= LARGEST_SIDE:
@@ -192,10 +201,12 @@ def _claim(folder: Path, settings: DrawSettings, fonts: Sequence[Path]) -> None:
             f"{folder}: cannot be written into: {error.strerror or error}: choose another folder"
         ) from error
     if before is not None:
-        if _noted(before) != shown:
+        noted = _noted(path, before)
+        other = [_CALLED[key] for key in shown if noted.get(key) != shown[key]]
+        if other:
             raise ConfigError(
-                f"{folder} was drawn with another seed, size, fonts or version: choose another "
-                "folder, or delete it"
+                f"{folder} was drawn with another {', '.join(other)}: choose another folder, or "
+                "delete it"
             )
         return
     if used:
@@ -204,8 +215,10 @@ def _claim(folder: Path, settings: DrawSettings, fonts: Sequence[Path]) -> None:
         file.write((json.dumps(shown, indent=1) + "\n").encode())
 
 
-def _noted(text: str) -> object:
+def _noted(path: Path, text: str) -> dict[str, Any]:
     try:
-        return json.loads(text)
-    except ValueError:
-        return None
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is damaged: choose another folder, or delete this one"
+        ) from error
