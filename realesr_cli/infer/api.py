@@ -96,6 +96,11 @@ def upscale(
         upscaler = model
     else:
         upscaler = load(model, settings, denoise, engine, blend_model=blend_model)
+    return _of_same_kind(x, upscaler, settings)
+
+
+def _of_same_kind(x: Any, upscaler: Upscaler, settings: UpscaleSettings) -> Any:
+    """A picture of any kind enlarged, as the kind that `upscale` promises for it."""
     if isinstance(x, (str, Path)):
         return upscaler(read_image(x), settings)
     if isinstance(x, Image):
