@@ -80,7 +80,7 @@ def export_command(
     """
     from realesr_cli.infer.export import export_model
     from realesr_cli.infer.export_onnx import require_onnx
-    from realesr_cli.weights.locate import denoise_partner, locate
+    from realesr_cli.weights.locate import AUTO, denoise_partner, locate
     from realesr_cli.weights.open import open_model
 
     settings = settings_from(ctx, ExportSettings, ExportSettings(to))
@@ -92,6 +92,8 @@ def export_command(
     target = _target(located, settings, run)
     if to == "onnx":
         require_onnx()
+    if model.lower() == AUTO:  # another network must not take its name where it cannot be fetched
+        model = located.name
     with Progress(located.name, bytes=True, enabled=not quiet) as progress:
         opened = open_model(model, denoise=run.denoise, offline=offline, report=progress)
     done = export_model(opened, target, settings, overwrite=run.overwrite)

@@ -15,9 +15,15 @@ from click.testing import CliRunner, Result
 
 from realesr_cli.cli.card import card_command
 from realesr_cli.cli.export import export_command
-from realesr_cli.errors import ConfigError, MissingDependency, UnknownModel, WeightsWriteError
+from realesr_cli.errors import (
+    ConfigError,
+    MissingDependency,
+    ModelUnavailable,
+    UnknownModel,
+    WeightsWriteError,
+)
 from realesr_cli.nets.compact import CompactArchitecture
-from realesr_cli.weights import files
+from realesr_cli.weights import files, registry
 from realesr_cli.weights.open import load_model
 
 TINY = CompactArchitecture(scale=2, convs=1, features=4)
@@ -156,6 +162,13 @@ def test_models_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependency, match="onnxruntime"):
         export("x4plus", "--to", "onnx")  # told before 67 MB are fetched
+
+
+def test_auto_is_never_the_model_that_stands_in_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    spare = registry.Entry(name="spare", file="spare.pth", bundled="spare.pth")
+    monkeypatch.setattr(registry, "bundled", lambda: spare)
+    with pytest.raises(ModelUnavailable, match="RealESRGAN_x4plus"):
+        export("auto", "--to", "pth", "--offline")
 
 
 def test_card_of_a_model() -> None:
