@@ -137,6 +137,16 @@ class TextureConfig:
 
 
 @dataclass(frozen=True)
+class GridConfig:
+    """Edges of low-quality pixels that show in the output as a grid."""
+
+    weight: float = option(0.0, help="Weight; 0 switches it off.", low=0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class PerceptualConfig:
     """Distance of ImageNet features before their activation."""
 
@@ -231,6 +241,7 @@ class StageConfig:
     pixel: PixelConfig = PixelConfig()
     structure: StructureConfig = StructureConfig()
     texture: TextureConfig = TextureConfig()
+    grid: GridConfig = GridConfig()
     perceptual: PerceptualConfig = PerceptualConfig()
     gan: GanConfig = GanConfig()
     optimiser: OptimiserConfig = OptimiserConfig()

@@ -87,13 +87,14 @@ def disk_bytes(config: TrainConfig, parameters: int, checkpoint: int, *, scenes:
 def stage_text(stage: StageConfig) -> str:
     """A stage in one line: steps, losses, learning rate."""
     losses = []
-    for name in ("pixel", "structure", "texture", "perceptual", "gan"):
+    for name in ("pixel", "structure", "texture", "grid", "perceptual", "gan"):
         part = getattr(stage, name)
         if part.weight:
             kind = {
                 "pixel": "L1",
                 "structure": "SSIM",
                 "texture": "texture",
+                "grid": "grid",
                 "perceptual": f"perceptual ({stage.perceptual.backbone})",
                 "gan": f"{stage.gan.kind} GAN",
             }

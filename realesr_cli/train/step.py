@@ -20,6 +20,7 @@ from realesr_cli.train.losses import (
     detail,
     discriminator_gan_loss,
     generator_gan_loss,
+    grid_loss,
     pixel_loss,
     structure_loss,
     texture_loss,
@@ -99,6 +100,9 @@ def generator_terms(
         real = _target(pair, sharpened=stage.texture.sharpened)
         distance = texture_loss(fake, real, share=stage.texture.share)
         terms["texture"] = stage.texture.weight * distance
+    if stage.grid.weight:
+        scale = fake.shape[-1] // pair.lq.shape[-1]
+        terms["grid"] = stage.grid.weight * grid_loss(fake, scale)
     if setup.perceptual is not None:
         real = _target(pair, sharpened=stage.perceptual.sharpened)
         with setup.machine.autocast():
