@@ -245,7 +245,8 @@ def _verify(entry: Entry, quiet: bool) -> dict[str, Any]:
         return {**result, "ok": True, "note": "its SHA-256 is not known, nothing to compare with"}
     if found != expected:
         return {**result, "problem": f"SHA-256 {found} where {expected} belongs"}
-    store.remember_hash(path, found)
+    if path != registry.bundled_path(entry):
+        store.remember_hash(path, found)
     return {**result, "ok": True}
 
 
@@ -303,7 +304,12 @@ def rm_command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
     there = [e for e in chosen if e.imported or _files_of(e)]
     for entry in chosen:
         if entry not in there:
-            say_warning(f"{entry.name} is not in the cache")
+            kept = (
+                "is installed with realesr-cli and stays"
+                if entry.bundled
+                else "is not in the cache"
+            )
+            say_warning(f"{entry.name} {kept}")
     listed = ", ".join(e.name for e in there)
     if there and not yes and not click.confirm(f"Remove {listed}?", err=True):
         there = []

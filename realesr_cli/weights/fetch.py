@@ -57,6 +57,8 @@ def ensure(
     reason = problem(entry, path, allow_unverified) if path else "not in the cache"
     if path is not None and not reason:
         return path
+    if path is not None and path == registry.bundled_path(entry):
+        raise ChecksumMismatch(f"{path}: {reason}; install realesr-cli again")
     if is_offline(offline):
         if path is not None:
             raise ChecksumMismatch(f"{path}: {reason}; offline, so it cannot be fetched again")
@@ -95,7 +97,8 @@ def problem(entry: Entry, path: Path, allow_unverified: bool = False) -> str:
     found = store.sha256_of(path)
     if found != expected:
         return f"SHA-256 {found[:12]}... where {expected[:12]}... belongs"
-    store.remember_hash(path, found)
+    if path != registry.bundled_path(entry):  # nothing is written into the package
+        store.remember_hash(path, found)
     return ""
 
 
