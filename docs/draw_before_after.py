@@ -1,7 +1,7 @@
 """Draw the picture of the README: python docs/draw_before_after.py MODEL.
 
-Left: images/colosseum.jpg as any viewer enlarges it (bicubic). Right: the same by MODEL, a name or
-a file; the one in the README is realesr-general-x4v3.
+Left: images/lighthouse.jpg as any viewer enlarges it (bicubic). Right: the same by MODEL, a name or
+a file; the one in the README is photo, which was not trained on this picture.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ GAP = 8
 def main() -> None:
     """Both halves side by side, with a white gap."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", nargs="?", default="general")
+    parser.add_argument("model", nargs="?", default="photo")
     model = parser.parse_args().model
-    photo = read_image(IMAGES / "colosseum.jpg")
+    photo = read_image(IMAGES / "lighthouse.jpg")
     upscaler = Upscaler(open_model(model).net)
     before = upscaler(photo, UpscaleSettings(scale=4, strength=0)).pixels
     after = upscaler(photo, UpscaleSettings(scale=4)).pixels

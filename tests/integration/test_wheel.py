@@ -31,6 +31,10 @@ def test_wheel_holds_the_list_the_marker_and_the_licence(wheel: Path) -> None:
     assert "realesr_cli/weights.json" in names
     assert "realesr_cli/py.typed" in names
     assert "realesr_cli/evaluate/page.html" in names
+    assert "realesr_cli/metrics/data/niqe_pristine.npz" in names
+    assert "realesr_cli/metrics/data/LICENSE.txt" in names
+    assert "realesr_cli/weights/bundled/photo.safetensors" in names
+    assert "realesr_cli/weights/bundled/MODEL_CARD.md" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
 

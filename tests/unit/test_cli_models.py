@@ -74,7 +74,8 @@ def test_list_shows_names_aliases_and_state() -> None:
     output = models("list").stdout
     assert "RealESRGAN_x4plus " in output
     assert "also: x4plus" in output
-    assert "no model is in the cache" in models("list", "--cached").stdout
+    listed = models("list", "--cached").stdout.splitlines()
+    assert [line.split()[0] for line in listed[1:]] == ["photo"]
 
 
 def test_list_as_json_is_one_document() -> None:
@@ -83,7 +84,7 @@ def test_list_as_json_is_one_document() -> None:
     names = {m["name"]: m for m in document["models"]}
     assert names["RealESRGAN_x4plus"]["aliases"] == ["x4plus", "realesrgan"]
     assert names["RealESRGAN_x4plus"]["cached"] is False
-    assert as_json("list", "--cached")["models"] == []
+    assert [m["name"] for m in as_json("list", "--cached")["models"]] == ["photo"]
 
 
 def test_info_of_a_registered_model() -> None:
@@ -139,7 +140,7 @@ def test_pull_verify_path_and_rm(served: tuple[FileServer, registry.Entry]) -> N
     path = registry.cache_path(entry)
     assert path.is_file()
     assert models("path", "animevideo").stdout.strip() == str(path)
-    assert as_json("verify") == {
+    assert as_json("verify", "animevideo") == {
         "ok": True,
         "models": [
             {"name": entry.name, "path": str(path), "ok": True, "sha256": entry.sha256},
@@ -214,16 +215,25 @@ def test_verify_without_a_known_hash(
     assert "nothing to compare with" in models("verify").stdout
 
 
-def test_verify_of_an_empty_cache() -> None:
-    assert models("verify").stdout == "nothing is in the cache\n"
-    assert as_json("verify") == {"ok": True, "models": []}
+def test_verify_of_an_empty_cache_reads_the_installed_model_and_writes_nothing_beside_it() -> None:
+    path = registry.bundled_path(registry.resolve("photo"))
+    assert path is not None
+    assert models("verify").stdout == f"ok    {path}\n"
+    assert [m["name"] for m in as_json("verify")["models"]] == ["photo"]
+    assert not list(path.parent.glob("*.checked"))
+
+
+def test_the_installed_model_stays() -> None:
+    result = models("rm", "photo", "--yes")
+    assert "photo is installed with realesr-cli and stays" in result.stderr
+    assert registry.cached(registry.resolve("photo")) is not None
 
 
 def test_import_file_with_name_and_rm_asks(tmp_path: Path) -> None:
     path = save(tmp_path / "mine.pth")
     assert "imported better from" in models("import", str(path), "--name", "better").stdout
     assert "already there: better" in models("import", str(path)).stdout
-    assert as_json("list", "--cached")["models"][0]["name"] == "better"
+    assert [m["name"] for m in as_json("list", "--cached")["models"]] == ["photo", "better"]
     assert models("rm", "better", input="n\n").stdout == ""
     assert registry.find("better") is not None
     assert "removed better" in models("rm", "better", input="y\n").stdout

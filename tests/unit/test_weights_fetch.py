@@ -200,3 +200,7 @@ def test_bundled_file_needs_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert get(entry, offline=True) == tmp_path / "inside.pth"
     assert registry.bundled([entry_for(), entry]) == entry
     assert registry.bundled([entry_for()]) is None
+    assert [p.name for p in tmp_path.iterdir()] == ["inside.pth"]  # no record of the check
+    (tmp_path / "inside.pth").write_bytes(DATA[:-1])
+    with pytest.raises(ChecksumMismatch, match="install realesr-cli again"):
+        get(entry, offline=True)

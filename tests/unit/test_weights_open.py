@@ -86,7 +86,8 @@ def test_alias_opens_the_cached_file(official: dict[str, dict[str, Tensor]]) -> 
     assert opened.path == registry.weights_dir() / "realesr-general-x4v3.pth"
 
 
-def test_auto_that_cannot_be_had_names_the_ways_out() -> None:
+def test_auto_that_cannot_be_had_names_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "bundled", lambda: None)
     with pytest.raises(ModelUnavailable, match="models pull RealESRGAN_x2plus") as caught:
         open_model(scale=2, offline=True)
     assert "\n" not in str(caught.value)
@@ -96,8 +97,8 @@ def test_bundled_model_stands_in_for_auto(monkeypatch: pytest.MonkeyPatch, tmp_p
     save(tmp_path / "spare.pth")
     spare = registry.Entry(name="spare", file="spare.pth", bundled="spare.pth")
     spare = replace(spare, sha256=hashlib.sha256((tmp_path / "spare.pth").read_bytes()).hexdigest())
+    listed = (*registry.official()[:2], spare)
     monkeypatch.setattr(registry, "_PACKAGE", tmp_path)
-    listed = (*registry.official(), spare)
     monkeypatch.setattr(registry, "official", lambda: listed)
     with pytest.warns(RealesrWarning, match="using spare"):
         assert open_model("auto", offline=True).name == "spare"
