@@ -111,10 +111,10 @@ def grid_loss(fake: Tensor, scale: int) -> Tensor:
     """How unlike the places within a low-quality pixel are, to a scalar: 0 without a grid.
 
     fake: (B, 3, H, W) with sides that are multiples of `scale`. Along each axis the steps of the
-    luma and of each colour from one pixel to the next are averaged for each of the `scale` places they can have; in a
-    picture without a grid those averages are equal. The loss is the mean square of their
-    deviation, relative to their mean. A network that adds to the plainly repeated input
-    (Compact) must learn to undo the repetition's edges; this asks for it where L1 hardly does,
+    luma and of each colour from one pixel to the next are averaged for each of the `scale` places
+    they can have; in a picture without a grid those averages are equal. The loss is the mean
+    square of their deviation, relative to their mean. A network that adds to the plainly repeated
+    input (Compact) must learn to undo the repetition's edges; this asks for it where L1 hardly does,
     without asking for smoothness. At scale 1 there is no grid.
     """
     planes = torch.cat([luma_studio(fake.float()), fake.float()], dim=1)
