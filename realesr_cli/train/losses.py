@@ -114,8 +114,8 @@ def grid_loss(fake: Tensor, scale: int) -> Tensor:
     luma and of each colour from one pixel to the next are averaged for each of the `scale` places
     they can have; in a picture without a grid those averages are equal. The loss is the mean
     square of their deviation, relative to their mean. A network that adds to the plainly repeated
-    input (Compact) must learn to undo the repetition's edges; this asks for it where L1 hardly does,
-    without asking for smoothness. At scale 1 there is no grid.
+    input (Compact) must learn to undo the edges of the repetition; this asks for it where L1 hardly
+    does, without asking for smoothness. At scale 1 there is no grid.
     """
     planes = torch.cat([luma_studio(fake.float()), fake.float()], dim=1)
     terms = []
