@@ -81,7 +81,7 @@ def flat_patches(levels: tuple[float, ...]) -> torch.Tensor:
 
 
 def test_flat_patches_stay_flat_and_keep_their_colour(net: torch.nn.Module) -> None:
-    """Mean drift over the colours below one code; single ones, and patterns, stay as weak as now."""
+    """Mean drift over the colours below one code; single ones and patterns no stronger than now."""
     flat = flat_patches((0.25, 0.5, 0.75))
     with torch.inference_mode():
         out = net(flat)[..., 20:-20, 20:-20] * 255
