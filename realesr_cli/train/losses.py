@@ -49,9 +49,7 @@ def structure_loss(fake: Tensor, real: Tensor) -> Tensor:
 
 def _window_mean(x: Tensor) -> Tensor:
     """(B, 1, H, W) averaged under the Gaussian window, where it lies inside."""
-    offsets = torch.arange(SSIM_WINDOW, device=x.device, dtype=x.dtype) - SSIM_WINDOW // 2
-    window = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
-    window = window / window.sum()
+    window = gaussian_taps(SSIM_WINDOW, SSIM_SIGMA).to(x)
     return F.conv2d(F.conv2d(x, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
 
 
