@@ -27,6 +27,9 @@ class GeneratorConfig:
     adapt: bool = option(
         False, help="Start from an rrdb network of another scale, all but its first layer."
     )
+    grain: float = option(
+        0.0, help="Share of the learned strength of grain that is drawn (compact only).", low=0
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -147,6 +150,16 @@ class GridConfig:
 
 
 @dataclass(frozen=True)
+class GrainConfig:
+    """Strength of the grain, learned from that of the ground truth's fine detail."""
+
+    weight: float = option(0.0, help="Weight; 0 switches it off.", low=0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class PerceptualConfig:
     """Distance of ImageNet features before their activation."""
 
@@ -242,6 +255,7 @@ class StageConfig:
     structure: StructureConfig = StructureConfig()
     texture: TextureConfig = TextureConfig()
     grid: GridConfig = GridConfig()
+    grain: GrainConfig = GrainConfig()
     perceptual: PerceptualConfig = PerceptualConfig()
     gan: GanConfig = GanConfig()
     optimiser: OptimiserConfig = OptimiserConfig()

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from realesr_cli.errors import Cancelled, OutOfMemory
+from realesr_cli.errors import Cancelled, ConfigError, OutOfMemory
 from realesr_cli.infer.guard import is_out_of_memory
+from realesr_cli.nets.grain import has_grain, with_parts
 from realesr_cli.train.checkpoint import restore
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.data import CropBatch
@@ -120,17 +121,24 @@ def _begin(session: Session, number: int, generator: nn.Module) -> tuple[TrainSt
     if resumed is not None and resumed.progress.stage == number:
         restore(state, resumed.progress, resumed.parts, resumed.path)
     perceptual = session.perceptual[stage.perceptual]
-    world = caller.world
+    world, net = caller.world, state.generator
+    grain = has_grain(net)
+    if stage.grain.weight and not grain:
+        raise ConfigError(
+            f"stage {stage.name} learns the strength of grain, but the network has none: "
+            "set generator.grain, or start from a network that has grain"
+        )
     setup = Setup(
         stage=stage,
         machine=machine,
         world=world,
-        generator=world.wrap(state.generator, machine.device),
+        generator=world.wrap(with_parts(net) if grain else net, machine.device),
         discriminator=(
             world.wrap(state.discriminator, machine.device) if state.discriminator else None
         ),
         perceptual=perceptual.to(machine.device) if perceptual is not None else None,
         ema_decay=config.ema.decay,
+        grain=grain,
     )
     return state, setup
 

@@ -18,6 +18,9 @@ SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 TEXTURE_FLOOR = 1 / 255
 """Detail weaker than one code is as good as none."""
 
+GRAIN_WINDOW, GRAIN_SIGMA = 13, 2.0
+"""Low-quality pixels over which the strength of detail is taken."""
+
 DETAIL_GAIN = 8.0
 """Detail of photographs deviates by a few hundredths; networks take inputs about one."""
 
@@ -108,21 +111,47 @@ def _fine_energy(pictures: Tensor) -> Tensor:
 def grid_loss(fake: Tensor, scale: int) -> Tensor:
     """How unlike the places within a low-quality pixel are, to a scalar: 0 without a grid.
 
-    fake: (B, 3, H, W) with sides that are multiples of `scale`. Along each axis the steps of the
-    luma and of each colour from one pixel to the next are averaged for each of the `scale` places
-    they can have; in a picture without a grid those averages are equal. The loss is the mean
-    square of their deviation, relative to their mean. A network that adds to the plainly repeated
-    input (Compact) must learn to undo the edges of the repetition; this asks for it where L1 hardly
-    does, without asking for smoothness. At scale 1 there is no grid.
+    fake: (B, 3, H, W) with sides that are multiples of `scale`. Looked at are the luma and each
+    colour. Along each axis the steps from one pixel to the next are averaged for each of the
+    `scale` places they can have: in a picture without a grid those averages are equal. And what a
+    Gaussian of one pixel takes out is averaged at each of the places: without a pattern that
+    repeats, those are 0. The loss is the mean square of both, relative to the mean step. A network
+    that adds to the plainly repeated input (Compact) must learn to undo the edges of the
+    repetition; this asks for it where L1 hardly does, without asking for smoothness. At scale 1
+    there is no grid.
     """
     planes = torch.cat([luma_studio(fake.float()), fake.float()], dim=1)
-    terms = []
+    terms, mean_steps = [], []
     for axis in (-1, -2):
         steps = planes.diff(dim=axis).abs().movedim(axis, -1)
         whole = F.pad(steps, (0, 1, 0, 0), mode="replicate").unflatten(-1, (-1, scale))
         by_place = whole[..., :-1, :].mean((2, 3))
-        terms.append((by_place / by_place.mean(-1, keepdim=True).clamp_min(TINY) - 1).square())
-    return torch.stack(terms).mean()
+        mean_steps.append(by_place.mean(-1).clamp_min(TINY))
+        terms.append((by_place / mean_steps[-1][..., None] - 1).square().mean())
+    fine = planes - separable_filter(planes, gaussian_taps(7, 1.0))
+    pattern = fine.unflatten(-1, (-1, scale)).unflatten(-3, (-1, scale)).mean((2, 4))
+    pattern = pattern - pattern.mean((2, 3), keepdim=True)
+    mean_step = (mean_steps[0] + mean_steps[1])[..., None, None] / 2
+    # A network could even out its steps by a pattern that has steps everywhere.
+    return torch.stack(terms).mean() + (pattern / mean_step).square().mean()
+
+
+def grain_loss(strength: Tensor, real: Tensor, *, unit: float) -> Tensor:
+    """How far a grain's strength is from that of the fine detail there should be, to a scalar.
+
+    strength: (B, 1, h, w), in `unit`; real: (B, 3, h * scale, w * scale), RGB in [0, 1]. The mean
+    square difference of the logarithms of the strength and of the deviation of what a Gaussian of
+    one pixel takes out of the luma, the latter averaged over a window as a logarithm: texture has
+    detail everywhere, an edge in a smooth place is none. Detail that cannot be known can be as
+    strong as it should be.
+    """
+    scale = real.shape[-1] // strength.shape[-1]
+    luma = luma_studio(real.float())
+    fine = luma - separable_filter(luma, gaussian_taps(7, 1.0))
+    energy = F.avg_pool2d(fine**2, scale) + TEXTURE_FLOOR**2
+    wanted = separable_filter(energy.log() / 2, gaussian_taps(GRAIN_WINDOW, GRAIN_SIGMA))
+    found = (unit * strength.float().clamp_min(0) + TEXTURE_FLOOR).log()
+    return (found - wanted).square().mean()
 
 
 def detail(pictures: Tensor, sigma: float) -> Tensor:

@@ -87,7 +87,7 @@ def disk_bytes(config: TrainConfig, parameters: int, checkpoint: int, *, scenes:
 def stage_text(stage: StageConfig) -> str:
     """A stage in one line: steps, losses, learning rate."""
     losses = []
-    for name in ("pixel", "structure", "texture", "grid", "perceptual", "gan"):
+    for name in ("pixel", "structure", "texture", "grid", "grain", "perceptual", "gan"):
         part = getattr(stage, name)
         if part.weight:
             kind = {
@@ -95,6 +95,7 @@ def stage_text(stage: StageConfig) -> str:
                 "structure": "SSIM",
                 "texture": "texture",
                 "grid": "grid",
+                "grain": "grain",
                 "perceptual": f"perceptual ({stage.perceptual.backbone})",
                 "gan": f"{stage.gan.kind} GAN",
             }

@@ -12,7 +12,7 @@ from realesr_cli.nets.discriminators import load_discriminator
 from realesr_cli.nets.vgg import BACKBONES
 from realesr_cli.train.config import PerceptualConfig, TrainConfig
 from realesr_cli.train.losses import PerceptualLoss
-from realesr_cli.train.state import new_discriminator, new_generator
+from realesr_cli.train.state import grained, new_discriminator, new_generator
 from realesr_cli.weights.fetch import ensure
 from realesr_cli.weights.files import read_state
 from realesr_cli.weights.open import OpenedModel, open_model
@@ -43,7 +43,7 @@ def starting_generator(config: TrainConfig, report: Report | None = None) -> nn.
             f"--init {config.generator.init} is {found.describe()}, but the run trains "
             f"{wanted.describe()}: set generator.kind, .blocks, .features and .growth to match"
         )
-    return opened.net
+    return grained(config, opened.net)
 
 
 def _adapted(config: TrainConfig, start: OpenedModel) -> nn.Module:

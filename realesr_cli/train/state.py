@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from realesr_cli.degrade.pairs import Pool
+from realesr_cli.errors import ConfigError
 from realesr_cli.nets.compact import Compact
 from realesr_cli.nets.discriminators import UNetDiscriminator, VGGDiscriminator
+from realesr_cli.nets.grain import can_have_grain, sow
 from realesr_cli.train.config import OptimiserConfig, StageConfig, TrainConfig
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.schedule import learning_rate
@@ -76,7 +78,23 @@ def new_generator(config: TrainConfig) -> nn.Module:
         net = config.architecture.build()
         if isinstance(net, Compact):
             wake_compact(net)
+        return grained(config, net)
+
+
+def grained(config: TrainConfig, net: nn.Module) -> nn.Module:
+    """The network with the grain that the configuration asks for; ConfigError where it cannot be.
+
+    A network that has grain keeps its share where the configuration names none.
+    """
+    if not config.generator.grain:
         return net
+    if not isinstance(net, Compact) or not can_have_grain(net):
+        raise ConfigError(
+            "generator.grain needs a Compact network with PReLU, 6 convolutions and 16 features "
+            "or more"
+        )
+    sow(net, config.generator.grain)
+    return net
 
 
 @torch.no_grad()

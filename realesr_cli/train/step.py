@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from realesr_cli.degrade.pairs import Pair
+from realesr_cli.nets.compact import Compact
 from realesr_cli.nets.discriminators import norms_moved
+from realesr_cli.nets.grain import UNIT, Parts, hold_grain
 from realesr_cli.train.config import StageConfig
 from realesr_cli.train.distributed import World, synced_only
 from realesr_cli.train.losses import (
@@ -20,6 +22,7 @@ from realesr_cli.train.losses import (
     detail,
     discriminator_gan_loss,
     generator_gan_loss,
+    grain_loss,
     grid_loss,
     pixel_loss,
     structure_loss,
@@ -44,6 +47,8 @@ class Setup:
     discriminator: nn.Module | None
     perceptual: PerceptualLoss | None
     ema_decay: float
+    grain: bool = False
+    """Whether the network has grain; then what is called gives `Parts`."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ def update_generator(state: TrainState, setup: Setup, batches: Sequence[Pair]) -
     The gradient is that of the mean over all batches, as of one large batch. Where the loss or
     the gradient is not finite, nothing is changed and the outcome says so.
     """
-    parts: list[dict[str, Tensor]] = []
+    found: list[dict[str, Tensor]] = []
     fakes: list[Tensor] = []
     if state.discriminator is not None:
         state.discriminator.requires_grad_(False)
@@ -71,13 +76,18 @@ def update_generator(state: TrainState, setup: Setup, batches: Sequence[Pair]) -
         for number, pair in enumerate(batches, 1):
             with synced_only(setup.generator, sync=number == len(batches)):
                 with setup.machine.autocast():
-                    fake = setup.generator(pair.lq)
-                terms = generator_terms(setup, state.discriminator, fake, pair)
+                    made = setup.generator(pair.lq)
+                parts = made if setup.grain else None
+                fake = parts.picture if parts is not None else made
+                terms = generator_terms(setup, state.discriminator, fake, pair, parts)
                 loss = torch.stack(list(terms.values())).sum()
                 _backward(loss / len(batches), state.scaler)
-            parts.append(terms | {"generator": loss})
+            found.append(terms | {"generator": loss})
             fakes.append(fake.detach().float())
-    losses = _means(parts, setup)
+    losses = _means(found, setup)
+    if setup.grain:
+        assert isinstance(state.generator, Compact)
+        hold_grain(state.generator)
     done = _apply(state.generator, state.optimiser, state.scaler, setup, losses, "norm")
     if done:
         update_ema(state.ema, state.generator, setup.ema_decay)
@@ -85,11 +95,20 @@ def update_generator(state: TrainState, setup: Setup, batches: Sequence[Pair]) -
 
 
 def generator_terms(
-    setup: Setup, judge: nn.Module | None, fake: Tensor, pair: Pair
+    setup: Setup, judge: nn.Module | None, fake: Tensor, pair: Pair, parts: Parts | None = None
 ) -> dict[str, Tensor]:
-    """The weighted terms of the generator's loss by name."""
-    stage = setup.stage
+    """The weighted terms of the generator's loss by name.
+
+    Grain is in the wrong place always, and a loss of fidelity would only put it out: of a network
+    that has grain, `parts`, those losses see the picture without it.
+    """
+    stage, whole = setup.stage, fake
     terms = {}
+    if parts is not None:
+        fake = parts.clean
+        if stage.grain.weight:
+            distance = grain_loss(parts.strength, pair.gt, unit=UNIT)
+            terms["grain"] = stage.grain.weight * distance
     if stage.pixel.weight:
         real = _target(pair, sharpened=stage.pixel.sharpened)
         terms["pixel"] = stage.pixel.weight * pixel_loss(fake.float(), real)
@@ -111,7 +130,7 @@ def generator_terms(
     if judge is not None:
         real = _target(pair, sharpened=stage.gan.sharpened)
         with setup.machine.autocast():
-            loss = generator_gan_loss(stage.gan.kind, _seeing(judge, stage), fake, real)
+            loss = generator_gan_loss(stage.gan.kind, _seeing(judge, stage), whole, real)
         terms["gan"] = stage.gan.weight * loss
     return terms
 
@@ -149,7 +168,8 @@ def update_discriminator(
 def generate(setup: Setup, batches: Sequence[Pair]) -> tuple[Tensor, ...]:
     """Generated pictures of each batch, for steps that train the discriminator alone."""
     with setup.machine.autocast():
-        return tuple(setup.generator(pair.lq).float() for pair in batches)
+        made = [setup.generator(pair.lq) for pair in batches]
+    return tuple((parts.picture if setup.grain else parts).float() for parts in made)
 
 
 def _seeing(judge: nn.Module, stage: StageConfig) -> Judge:

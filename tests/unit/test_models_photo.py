@@ -1,32 +1,26 @@
-"""The script and the recipes behind the bundled model load, and lead from one stage to the next."""
+"""The script and the recipes behind the bundled model run, and make such a network."""
 
 from __future__ import annotations
 
-import importlib.util
+import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from realesr_cli.nets.grain import has_grain
 from realesr_cli.train.recipes import load_config
 from realesr_cli.weights import registry
+from realesr_cli.weights.open import open_model
 
 FOLDER = Path(__file__).resolve().parents[2] / "models/photo"
+RECIPES = ("1-start", "2-structure", "3-grid", "4-grain", "5-grain")
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_photo", FOLDER / "make.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("recipe", ["1-start", "2-structure", "3-gan"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_recipes_load_and_train_the_bundled_network(recipe: str) -> None:
     config = load_config(str(FOLDER / f"{recipe}.toml"))
     assert config.recipe == f"photo-{recipe}"
@@ -34,17 +28,27 @@ def test_recipes_load_and_train_the_bundled_network(recipe: str) -> None:
     assert entry.architecture is not None
     assert config.generator.blocks == entry.architecture["convs"]
     assert config.generator.features == entry.architecture["features"]
+    assert bool(config.generator.grain) == (recipe in RECIPES[-2:])
 
 
-def test_every_stage_starts_from_one_before_it_and_its_settings_load(script: ModuleType) -> None:
-    done = ["2-structure"]
-    for stage in script.STAGES:
-        assert set(stage.start) <= set(done)
-        assert sum(stage.start.values()) == pytest.approx(1)
-        assert stage.judge in ("", *done[1:])
-        config = load_config(str(FOLDER / "3-gan.toml"), stage.assignments())
-        assert config.stages[-1].gan.weight > 0
-        done.append(stage.name)
-    assert len(set(done)) == len(done)
-    assert set(script.LAST) <= set(done)
-    assert sum(script.LAST.values()) == pytest.approx(1)
+def test_the_bundled_network_has_the_grain_of_the_last_recipe() -> None:
+    assert has_grain(open_model("photo").net)
+
+
+@pytest.mark.slow
+def test_the_script_runs_from_photographs_to_the_file(tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        coarse = torch.from_numpy(rng.random((1, 3, 60, 80), np.float32))
+        soft = torch.nn.functional.interpolate(coarse, size=(1200, 1600), mode="bicubic")
+        pixels = (soft[0].permute(1, 2, 0).clamp(0, 1) * 255).byte().numpy()
+        Image.fromarray(pixels).save(photos / f"{number}.png")
+    words = [sys.executable, str(FOLDER / "make.py"), "--data", str(photos), "--out", str(out)]
+    for _ in range(2):
+        done = subprocess.run([*words, "--trial"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    opened = open_model(str(out / "photo.safetensors"))
+    assert opened.architecture == open_model("photo").architecture
+    assert has_grain(opened.net)

@@ -55,3 +55,14 @@ def test_descending_it_takes_a_grid_away_without_blurring() -> None:
         grid_loss(fake, 4).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     assert float(grid_loss(fake.detach(), 4)) < before / 10
+
+
+def test_a_pattern_that_repeats_is_seen_although_its_steps_are_even() -> None:
+    """Steps evened out by a checkerboard are no cure."""
+    board = ((torch.arange(64)[:, None] + torch.arange(64)) % 2).float() - 0.5
+    for amount in (0.5, 2.0):
+        flat = (0.5 + amount / 255 * board).expand(1, 3, -1, -1)
+        assert float(grid_loss(flat, 4)) > 0.05
+    picture = smooth(2)
+    losses = [float(grid_loss(picture + amount / 255 * board, 4)) for amount in (0, 4, 8)]
+    assert losses[0] < losses[1] < losses[2]
