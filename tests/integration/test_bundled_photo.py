@@ -1,4 +1,4 @@
-"""The model in the package is whole, works offline, and keeps colour; bounds on its grid."""
+"""The model in the package is whole, works offline, keeps colour and shows no grid."""
 
 from __future__ import annotations
 
@@ -81,23 +81,22 @@ def flat_patches(levels: tuple[float, ...]) -> torch.Tensor:
 
 
 def test_flat_patches_stay_flat_and_keep_their_colour(net: torch.nn.Module) -> None:
-    """Mean drift over the colours below one code; single ones and patterns no stronger than now."""
+    """Mean drift over the colours below one code, single ones below two, and no pattern to see."""
     flat = flat_patches((0.25, 0.5, 0.75))
     with torch.inference_mode():
         out = net(flat)[..., 20:-20, 20:-20] * 255
     drift = (out.mean((2, 3)) - flat[..., 0, 0] * 255).abs()
     assert float(drift.mean()) < 1
-    assert float(drift.max()) < 3
+    assert float(drift.max()) < 2
     assert float(out.std((2, 3)).mean()) < 0.5
-    assert float(out.std((2, 3)).max()) < 1.5
+    assert float(out.std((2, 3)).max()) < 1
 
 
-def test_edges_of_low_quality_pixels_do_not_get_stronger(net: torch.nn.Module) -> None:
-    """The steps at the edges of low-quality pixels are not much higher than those within.
+def test_edges_of_low_quality_pixels_do_not_show(net: torch.nn.Module) -> None:
+    """The steps at the edges of low-quality pixels are about as high as those within.
 
     On this picture the released general-x4v3 has 1.2 by this measure and shows no grid,
-    animevideov3 1.5; a network that left the repeated input's edges had 1.6, and showed one. The
-    model has 1.34. The bound guards that, and does not say that there is none: see MODEL_CARD.md.
+    animevideov3 1.5; a network that left the repeated input's edges had 1.6, and showed one.
     """
     picture = torch.from_numpy(read_image(PICTURE).pixels.copy()).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
@@ -106,7 +105,7 @@ def test_edges_of_low_quality_pixels_do_not_get_stronger(net: torch.nn.Module) -
         steps = torch.diff(out, dim=axis).abs().movedim(axis, 0)
         length = steps.shape[0] // 4 * 4
         by_phase = steps[:length].reshape(-1, 4, steps.shape[1]).mean((0, 2))
-        assert float(by_phase.max() / by_phase.min()) < 1.4
+        assert float(by_phase.max() / by_phase.min()) < 1.25
 
 
 def test_its_own_record_tells_licence_and_origin() -> None:
