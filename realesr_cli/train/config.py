@@ -127,19 +127,6 @@ class StructureConfig:
 
 
 @dataclass(frozen=True)
-class TextureConfig:
-    """The strength of fine detail of the luma, wherever exactly it lies."""
-
-    weight: float = option(0.0, help="Weight; 0 switches it off.", low=0)
-    share: float = option(1.0, help="Share of the ground truth's strength that is asked for.",
-                          above=0, high=1)  # fmt: skip
-    sharpened: bool = option(True, help="Compare with the sharpened ground truth, if made.")
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
 class GridConfig:
     """Edges of low-quality pixels that show in the output as a grid."""
 
@@ -253,7 +240,6 @@ class StageConfig:
     iterations: int = option(help="Steps.", low=0)
     pixel: PixelConfig = PixelConfig()
     structure: StructureConfig = StructureConfig()
-    texture: TextureConfig = TextureConfig()
     grid: GridConfig = GridConfig()
     grain: GrainConfig = GrainConfig()
     perceptual: PerceptualConfig = PerceptualConfig()
@@ -265,7 +251,7 @@ class StageConfig:
         check(self)
         if not self.name.replace("-", "").replace("_", "").isalnum() or self.name.isdigit():
             raise ConfigError(f"name = {self.name!r}: letters, digits, - and _, not a number")
-        losses = (self.pixel, self.structure, self.texture, self.perceptual, self.gan)
+        losses = (self.pixel, self.structure, self.perceptual, self.gan)
         if not any(loss.weight for loss in losses):
             raise ConfigError(f"stage {self.name!r}: every loss has weight 0; nothing to learn")
 

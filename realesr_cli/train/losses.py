@@ -15,7 +15,7 @@ from realesr_cli.ops.filters import gaussian_taps, separable_filter
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
-TEXTURE_FLOOR = 1 / 255
+DETAIL_FLOOR = 1 / 255
 """Detail weaker than one code is as good as none."""
 
 GRAIN_WINDOW, GRAIN_SIGMA = 13, 2.0
@@ -88,26 +88,6 @@ class PerceptualLoss(nn.Module):
         return torch.stack(terms).sum()
 
 
-def texture_loss(fake: Tensor, real: Tensor, *, share: float = 1.0) -> Tensor:
-    """How far the strength of fine detail is from `share` of what it should be, place by place.
-
-    Two batches (B, 3, H, W), RGB in [0, 1], to a scalar: the mean absolute difference of the
-    logarithms of the deviation, about each pixel, of what a Gaussian of one pixel takes out of the
-    luma. Where detail lies does not count, only how much there is (the band energies of Portilla
-    and Simoncelli 2000), which a network can know where it cannot know the detail itself.
-    """
-    wanted = share**2 * _fine_energy(real) + TEXTURE_FLOOR**2
-    found = _fine_energy(fake) + TEXTURE_FLOOR**2
-    return (found.log() - wanted.log()).abs().mean() / 2
-
-
-def _fine_energy(pictures: Tensor) -> Tensor:
-    """(B, 1, H, W): the mean square of fine detail under a Gaussian of four pixels."""
-    luma = luma_studio(pictures.float())
-    fine = luma - separable_filter(luma, gaussian_taps(7, 1.0))
-    return separable_filter(fine**2, gaussian_taps(25, 4.0))
-
-
 def grid_loss(fake: Tensor, scale: int) -> Tensor:
     """How unlike the places within a low-quality pixel are, to a scalar: 0 without a grid.
 
@@ -133,7 +113,8 @@ def grid_loss(fake: Tensor, scale: int) -> Tensor:
     pattern = pattern - pattern.mean((2, 3), keepdim=True)
     mean_step = (mean_steps[0] + mean_steps[1])[..., None, None] / 2
     # A network could even out its steps by a pattern that has steps everywhere.
-    return torch.stack(terms).mean() + (pattern / mean_step).square().mean()
+    pattern_share: Tensor = (pattern / mean_step).square().mean()
+    return torch.stack(terms).mean() + pattern_share
 
 
 def grain_loss(strength: Tensor, real: Tensor, *, unit: float) -> Tensor:
@@ -148,9 +129,9 @@ def grain_loss(strength: Tensor, real: Tensor, *, unit: float) -> Tensor:
     scale = real.shape[-1] // strength.shape[-1]
     luma = luma_studio(real.float())
     fine = luma - separable_filter(luma, gaussian_taps(7, 1.0))
-    energy = F.avg_pool2d(fine**2, scale) + TEXTURE_FLOOR**2
+    energy = F.avg_pool2d(fine**2, scale) + DETAIL_FLOOR**2
     wanted = separable_filter(energy.log() / 2, gaussian_taps(GRAIN_WINDOW, GRAIN_SIGMA))
-    found = (unit * strength.float().clamp_min(0) + TEXTURE_FLOOR).log()
+    found = (unit * strength.float().clamp_min(0) + DETAIL_FLOOR).log()
     return (found - wanted).square().mean()
 
 

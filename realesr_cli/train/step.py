@@ -26,7 +26,6 @@ from realesr_cli.train.losses import (
     grid_loss,
     pixel_loss,
     structure_loss,
-    texture_loss,
 )
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.state import TrainState, update_ema
@@ -115,10 +114,6 @@ def generator_terms(
     if stage.structure.weight:
         real = _target(pair, sharpened=stage.structure.sharpened)
         terms["structure"] = stage.structure.weight * structure_loss(fake, real)
-    if stage.texture.weight:
-        real = _target(pair, sharpened=stage.texture.sharpened)
-        distance = texture_loss(fake, real, share=stage.texture.share)
-        terms["texture"] = stage.texture.weight * distance
     if stage.grid.weight:
         scale = fake.shape[-1] // pair.lq.shape[-1]
         terms["grid"] = stage.grid.weight * grid_loss(fake, scale)
