@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from realesr_cli.errors import Cancelled, ConfigError, OutOfMemory
+from realesr_cli.errors import Cancelled, OutOfMemory
 from realesr_cli.infer.guard import is_out_of_memory
 from realesr_cli.nets.grain import has_grain, with_parts
 from realesr_cli.train.checkpoint import restore
@@ -123,11 +123,6 @@ def _begin(session: Session, number: int, generator: nn.Module) -> tuple[TrainSt
     perceptual = session.perceptual[stage.perceptual]
     world, net = caller.world, state.generator
     grain = has_grain(net)
-    if stage.grain.weight and not grain:
-        raise ConfigError(
-            f"stage {stage.name} learns the strength of grain, but the network has none: "
-            "set generator.grain, or start from a network that has grain"
-        )
     setup = Setup(
         stage=stage,
         machine=machine,

@@ -13,6 +13,7 @@ from torch import nn
 
 from realesr_cli.degrade.pairs import Pair, PairPlan, make_pairs
 from realesr_cli.errors import ConfigError, ResumeMismatch, TrainingError
+from realesr_cli.nets.grain import has_grain
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
 from realesr_cli.train.config import PerceptualConfig, TrainConfig
 from realesr_cli.train.data import CropBatch, Crops
@@ -157,6 +158,12 @@ def open_session(found: Survey) -> Session:
     generator = starting_generator(
         config if found.resumed is None else _from_scratch(config), caller.download
     )
+    for stage in config.stages:
+        if stage.grain.weight and found.resumed is None and not has_grain(generator):
+            raise ConfigError(
+                f"stage {stage.name} learns the strength of grain, but the network has none: set "
+                "generator.grain, or start from a network that has grain"
+            )
     crops = Crops(pictures.train, config.data, scale=config.scale, seed=config.seed)
     scenes = prepare_scenes(pictures.validation, config) if config.validation.every else ()
     session = Session(
