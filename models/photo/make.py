@@ -2,7 +2,7 @@
 
     python models/photo/make.py --data PHOTOGRAPHS/
 
-Takes about three hours on two processor cores. Every step is a command of `realesr` and is printed
+Takes four to five hours of one processor core. Every step is a command of `realesr` and is printed
 before it runs; a step that is finished is passed over, and a stopped training goes on. The file is
 the same to the bit only with the same versions, fonts and number of threads; MODEL_CARD.md names
 those of the file in the package.

@@ -14,7 +14,7 @@ from realesr_cli.degrade.pairs import Pool
 from realesr_cli.errors import ConfigError
 from realesr_cli.nets.compact import Compact
 from realesr_cli.nets.discriminators import UNetDiscriminator, VGGDiscriminator
-from realesr_cli.nets.grain import can_have_grain, sow
+from realesr_cli.nets.grain import LEAST_CONVS, LEAST_FEATURES, can_have_grain, sow
 from realesr_cli.train.config import OptimiserConfig, StageConfig, TrainConfig
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.schedule import learning_rate
@@ -90,8 +90,8 @@ def grained(config: TrainConfig, net: nn.Module) -> nn.Module:
         return net
     if not isinstance(net, Compact) or not can_have_grain(net):
         raise ConfigError(
-            "generator.grain needs a Compact network with PReLU, 6 convolutions and 16 features "
-            "or more"
+            f"generator.grain needs a Compact network with PReLU, {LEAST_CONVS} convolutions and "
+            f"{LEAST_FEATURES} features or more"
         )
     sow(net, config.generator.grain)
     return net

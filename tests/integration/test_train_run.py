@@ -489,6 +489,13 @@ def test_a_strength_to_learn_without_grain_is_refused_before_anything_is_written
     assert not (tmp_path / "run").exists()
 
 
+def test_weight_decay_would_wear_grain_away_and_is_refused(data: Path, tmp_path: Path) -> None:
+    config = tiny_config(data, *GRAIN, "generator.grain=0.5", "optimiser.weight_decay=0.01")
+    with pytest.raises(ConfigError, match="weight_decay would shrink"):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_runs_with_grain_resume_exactly_and_keep_it(data: Path, tmp_path: Path) -> None:
     config = tiny_config(data, *GRAIN, "generator.grain=0.5", "grain.weight=0.1")
     result = run(config, tmp_path / "whole")
