@@ -146,7 +146,7 @@ def prepare_command(
     Ends with exit code 1 if a picture had to be left out.
 
     \b
-    realesr dataset prepare DIV2K/ -o DIV2K_sub/
+    realesr dataset prepare DIV2K/ -o DIV2K_sub/ --least-detail 2
     realesr dataset prepare hr/ --lq lr/ -o pairs/ --side 480 --step 240
     """
     from realesr_cli.train.dataset.plan import count, find_sources
@@ -156,7 +156,7 @@ def prepare_command(
     _refuse_inside(output, folder, lq)
     sources = find_sources(folder, lq, settings)
     if dry_run:
-        _tell_plan(len(sources), count(sources, settings), as_json=as_json)
+        _tell_plan(len(sources), count(sources, settings), settings, as_json=as_json)
         return 0
     with Progress("preparing", unit="picture", enabled=not quiet) as progress:
         done = prepare(sources, output, settings, overwrite=overwrite, report=progress)
@@ -182,11 +182,12 @@ def _refuse_inside(output: Path, folder: Path, lq: Path | None) -> None:
             raise ConfigError(f"{output} lies within {source}: choose a folder outside of it")
 
 
-def _tell_plan(pictures: int, files: int, *, as_json: bool) -> None:
+def _tell_plan(pictures: int, files: int, settings: PrepareSettings, *, as_json: bool) -> None:
     if as_json:
         _print_json({"format": 1, "pictures": pictures, "files": files})
     else:
-        click.echo(f"{pictures} pictures would give {files} files")
+        most = "at most " if settings.least_detail else ""
+        click.echo(f"{pictures} pictures would give {most}{files} files")
 
 
 def _plain_prepared(done: Prepared) -> dict[str, Any]:
@@ -196,6 +197,7 @@ def _plain_prepared(done: Prepared) -> dict[str, Any]:
         "pictures": done.pictures,
         "written": done.written,
         "present": done.present,
+        "plain": done.plain,
         "left_out": left,
     }
 
@@ -206,7 +208,8 @@ def _tell_prepared(done: Prepared, output: Path, *, verbose: bool) -> None:
     if len(done.left_out) > SHOWN and not verbose:
         click.echo(f"and {len(done.left_out) - SHOWN} more; --verbose lists all")
     present = f", {done.present} were there already" if done.present else ""
-    click.echo(f"{output}: {done.written} files made of {done.pictures} pictures{present}")
+    plain = f", {done.plain} squares had too little detail" if done.plain else ""
+    click.echo(f"{output}: {done.written} files made of {done.pictures} pictures{present}{plain}")
 
 
 @dataset_group.command("draw")

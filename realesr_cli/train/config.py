@@ -25,7 +25,9 @@ class GeneratorConfig:
     growth: int = option(32, help="Channels each dense convolution adds (rrdb only).", low=1)
     init: str = option("", help="Model name or file to start from; empty: random weights.")
     adapt: bool = option(
-        False, help="Start from an rrdb network of another scale, all but its first layer."
+        False,
+        help="Start from an rrdb network of another scale, all but its first layer, or from a "
+        "compact one with fewer blocks.",
     )
     grain: float = option(
         0.0, help="Share of the learned strength of grain that is drawn (compact only).", low=0

@@ -11,13 +11,11 @@ from torch import Tensor, nn
 
 from realesr_cli.nets.vgg import Features
 from realesr_cli.ops.color import luma_studio
+from realesr_cli.ops.detail import DETAIL_FLOOR, log_detail
 from realesr_cli.ops.filters import gaussian_taps, separable_filter
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
-DETAIL_FLOOR = 1 / 255
-"""Detail weaker than one code is as good as none."""
-
 GRAIN_WINDOW, GRAIN_SIGMA = 13, 2.0
 """Low-quality pixels over which the strength of detail is taken."""
 
@@ -127,10 +125,7 @@ def grain_loss(strength: Tensor, real: Tensor, *, unit: float) -> Tensor:
     strong as it should be.
     """
     scale = real.shape[-1] // strength.shape[-1]
-    luma = luma_studio(real.float())
-    fine = luma - separable_filter(luma, gaussian_taps(7, 1.0))
-    energy = F.avg_pool2d(fine**2, scale) + DETAIL_FLOOR**2
-    wanted = separable_filter(energy.log() / 2, gaussian_taps(GRAIN_WINDOW, GRAIN_SIGMA))
+    wanted = separable_filter(log_detail(real, scale), gaussian_taps(GRAIN_WINDOW, GRAIN_SIGMA))
     found = (unit * strength.float().clamp_min(0) + DETAIL_FLOOR).log()
     return (found - wanted).square().mean()
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from realesr_cli.errors import ConfigError, ModelUnavailable, WeightsError
+from realesr_cli.nets.compact import Compact
+from realesr_cli.nets.deepen import deepen
 from realesr_cli.nets.discriminators import load_discriminator
 from realesr_cli.nets.vgg import BACKBONES
 from realesr_cli.train.config import PerceptualConfig, TrainConfig
@@ -41,16 +43,21 @@ def starting_generator(config: TrainConfig, report: Report | None = None) -> nn.
     if found != wanted:
         raise ConfigError(
             f"--init {config.generator.init} is {found.describe()}, but the run trains "
-            f"{wanted.describe()}: set generator.kind, .blocks, .features and .growth to match"
+            f"{wanted.describe()}: set generator.kind, .blocks, .features and .growth to match, "
+            "or, for a deeper Compact network, generator.adapt=true"
         )
     return grained(config, opened.net)
 
 
 def _adapted(config: TrainConfig, start: OpenedModel) -> nn.Module:
-    """A generator with all of another one's weights but the first layer's, which stays random.
+    """A generator that takes from another one what it can.
 
-    RRDB networks of scale 4, 2 and 1 differ in nothing else; RealESRNet x2 was started so.
+    From a shallower Compact network all of it, with new layers that change nothing at first; from
+    an RRDB network of another scale all but the first layer, which stays random. RRDB networks of
+    scale 4, 2 and 1 differ in nothing else; RealESRNet x2 was started so.
     """
+    if isinstance(start.net, Compact):
+        return grained(config, _deepened(config, start.net))
     net = new_generator(config)
     own, given = net.state_dict(), start.net.state_dict()
     odd = _unlike(own, given)
@@ -61,6 +68,20 @@ def _adapted(config: TrainConfig, start: OpenedModel) -> nn.Module:
             "cannot help"
         )
     net.load_state_dict({key: own[key] if key in odd else given[key] for key in own})
+    return net
+
+
+def _deepened(config: TrainConfig, start: Compact) -> nn.Module:
+    wanted = config.architecture
+    try:
+        net = deepen(start, config.generator.blocks)
+    except ValueError as error:
+        raise ConfigError(f"--init {config.generator.init}: {error}") from error
+    if net.architecture != wanted:
+        raise ConfigError(
+            f"--init {config.generator.init} is {start.architecture.describe()}, which differs "
+            f"from {wanted.describe()} by more than its depth: generator.adapt cannot help"
+        )
     return net
 
 

@@ -11,7 +11,12 @@ from PIL import Image
 
 from realesr_cli.errors import ConfigError, DatasetError, ImageWriteError
 from realesr_cli.train.dataset import plan as P
-from realesr_cli.train.dataset.prepare import SETTINGS_FILE, prepare, resized
+from realesr_cli.train.dataset.prepare import (
+    SETTINGS_FILE,
+    fine_detail,
+    prepare,
+    resized,
+)
 from realesr_cli.train.dataset.settings import PrepareSettings
 
 SMALL = PrepareSettings(scales=(0.5,), shortest=24, side=20, step=10, workers=1)
@@ -105,6 +110,33 @@ def test_whole_pictures(tmp_path: Path) -> None:
     prepare(P.find_sources(tmp_path / "in", None, settings), tmp_path / "out", settings)
     assert names(tmp_path / "out") == ["a.png", "a_T0.png", "a_T1.png"]
     assert P.count_files((40, 60), settings) == 3
+
+
+def test_squares_without_detail_are_left_out(tmp_path: Path) -> None:
+    textured = save(tmp_path / "in" / "a.png", 40, 80)
+    textured[:, 40:] = 128
+    textured[:, 60:] = 255  # one edge, however strong
+    Image.fromarray(textured).save(tmp_path / "in" / "a.png")
+    settings = replace(SMALL, scales=(), shortest=0, side=40, step=40, least_detail=2.5)
+    sources = P.find_sources(tmp_path / "in", None, settings)
+    assert P.count(sources, settings) == 2
+    for _ in range(2):
+        done = prepare(sources, tmp_path / "out", settings)
+        assert names(tmp_path / "out") == ["a_s001.png"]
+        assert done.plain == 1
+    assert (done.written, done.present) == (0, 1)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_detail_is_measured_in_codes_whatever_the_depth(kind: type) -> None:
+    white = 1.0 if kind is np.float32 else np.iinfo(kind).max
+    noise = np.random.default_rng(0).normal(0.5, 5 / 255, (64, 64, 1))
+    found = fine_detail((noise * white).round(0 if white > 1 else 6).astype(kind))
+    # Studio luma takes 219 of 255; a Gaussian of one pixel leaves all but 0.28 of white noise's
+    # deviation out, 2 * 0.1592 - 0.0796 of its energy.
+    energy = (5 * 219 / 255) ** 2 * (1 - 2 * 0.1592 + 0.0796)
+    assert found == pytest.approx(np.sqrt(energy + 1), rel=0.06)
+    assert fine_detail(np.full((64, 64, 3), white / 2).astype(kind)) == pytest.approx(1)
 
 
 def test_pairs_stay_aligned(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ and with a shortest edge of 400 pixels, by Lanczos, and cut into squares of 400 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from realesr_cli.image.landing import landing
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import from_array, read_image
 from realesr_cli.image.write import write_image
+from realesr_cli.ops.detail import log_detail
 from realesr_cli.ops.resize import resize
 from realesr_cli.settings import to_plain
 from realesr_cli.train.dataset.plan import Piece, Size, Source, pieces
@@ -37,18 +39,30 @@ from realesr_cli.train.pictures import LeftOut
 
 Report = Callable[[int, int], None]
 
+DETAIL_CELL = 4
+"""Side in pixels of the cells whose detail is averaged."""
+
 SETTINGS_FILE = "prepared.json"
 """Written into the folder made, so that one folder never mixes two ways of making it."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The outcome: files written, files that were there already, and pictures left out."""
+    """The outcome: files written, files that were there already, and what was left out."""
 
     pictures: int
     written: int
     present: int
+    plain: int
+    """Squares that had too little detail."""
     left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True)
+class _Made:
+    written: int = 0
+    present: int = 0
+    plain: int = 0
 
 
 def prepare(
@@ -66,10 +80,10 @@ def prepare(
     and ImageWriteError where a file cannot be written.
     """
     _claim(out, settings, overwrite=overwrite)
-    written = present = 0
+    made: list[_Made] = []
     left_out: list[LeftOut] = []
 
-    def work(source: Source) -> tuple[int, int] | LeftOut:
+    def work(source: Source) -> _Made | LeftOut:
         return _prepare_one(source, out, settings, overwrite=overwrite)
 
     with ThreadPoolExecutor(settings.workers) as pool:
@@ -77,10 +91,13 @@ def prepare(
             if isinstance(result, LeftOut):
                 left_out.append(result)
             else:
-                written, present = written + result[0], present + result[1]
+                made.append(result)
             if report is not None:
                 report(done, len(sources))
-    return Prepared(len(sources), written, present, tuple(left_out))
+    written, present, plain = (
+        sum(getattr(one, name) for one in made) for name in ("written", "present", "plain")
+    )
+    return Prepared(len(sources), written, present, plain, tuple(left_out))
 
 
 def _claim(out: Path, settings: PrepareSettings, *, overwrite: bool) -> None:
@@ -113,8 +130,8 @@ def _make_folder(path: Path) -> None:
 
 def _prepare_one(
     source: Source, out: Path, settings: PrepareSettings, *, overwrite: bool
-) -> tuple[int, int] | LeftOut:
-    """How many files were written and how many were there, or why there are none."""
+) -> _Made | LeftOut:
+    """What became of a picture's files, or why there are none."""
     try:
         header = probe(source.path)
         size = header.height, header.width
@@ -122,11 +139,10 @@ def _prepare_one(
         if not wanted:
             return LeftOut(source.path, f"{size[1]}x{size[0]} is smaller than {settings.side}")
         missing = [piece for piece in wanted if overwrite or not _done(piece, source, out)]
-        if missing:
-            _write(missing, source, out, settings)
+        plain = _write(missing, source, out, settings) if missing else 0
     except (UnreadableImage, UnsupportedImage, DatasetError) as error:
         return LeftOut(source.path, str(error).removeprefix(f"{source.path}: "))
-    return len(missing), len(wanted) - len(missing)
+    return _Made(len(missing) - plain, len(wanted) - len(missing), plain)
 
 
 def _partner(piece: Piece, out: Path) -> Path:
@@ -139,7 +155,9 @@ def _done(piece: Piece, source: Source, out: Path) -> bool:
     return piece.path.exists()
 
 
-def _write(missing: Sequence[Piece], source: Source, out: Path, settings: PrepareSettings) -> None:
+def _write(missing: Sequence[Piece], source: Source, out: Path, settings: PrepareSettings) -> int:
+    """Write those that have detail enough; how many have not."""
+    plain = 0
     how = WriteSettings(compress_level=settings.compress_level)
     pixels = read_image(source.path).pixels
     lq = None if source.lq is None else _partner_pixels(source, pixels, settings)
@@ -147,12 +165,17 @@ def _write(missing: Sequence[Piece], source: Source, out: Path, settings: Prepar
     for piece in missing:
         if piece.version != version:
             version, shown = piece.version, resized(pixels, piece.version.size)
+        square = _cut(shown, piece, settings.side, 1)
+        if settings.least_detail and fine_detail(square) < settings.least_detail:
+            plain += 1
+            continue
         _make_folder(piece.path.parent)
         if lq is not None:
             path = _partner(piece, out)
             _make_folder(path.parent)
             write_image(from_array(_cut(lq, piece, settings.side, settings.scale)), path, how)
-        write_image(from_array(_cut(shown, piece, settings.side, 1)), piece.path, how)
+        write_image(from_array(square), piece.path, how)
+    return plain
 
 
 def _partner_pixels(
@@ -173,6 +196,18 @@ def _cut(pixels: NDArray[Any], piece: Piece, side: int, scale: int) -> NDArray[A
         return pixels
     top, left, side = piece.corner[0] // scale, piece.corner[1] // scale, side // scale
     return pixels[top : top + side, left : left + side]
+
+
+def fine_detail(pixels: NDArray[Any]) -> float:
+    """How strong the fine detail of (H, W, 1 or 3) is, in codes of 255: 1 where there is none.
+
+    Texture has detail everywhere; a few edges in a smooth picture count for little, however strong
+    (`ops.detail.log_detail`, averaged).
+    """
+    white = 1.0 if pixels.dtype.kind == "f" else float(np.iinfo(pixels.dtype).max)
+    planes = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)).astype(np.float32) / white
+    color = torch.from_numpy(planes).expand(3, -1, -1)[None]
+    return 255 * math.exp(log_detail(color, min(DETAIL_CELL, *pixels.shape[:2])).mean().item())
 
 
 def resized(pixels: NDArray[Any], size: Size) -> NDArray[Any]:

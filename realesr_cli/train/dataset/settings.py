@@ -52,6 +52,12 @@ class PrepareSettings:
     rest: int = option(
         0, help="Pixels that may be left at the right and bottom without another square.", low=0
     )
+    least_detail: float = option(
+        0.0,
+        help="Leave out squares with less fine detail than this, of 255; soft photographs have "
+        "about 2, sharp ones 4.",
+        low=0,
+    )
     scale: int = option(4, help="Ground truth over low quality, for pairs.", low=1, high=16)
     lq_prefix: str = option("", help="What low-quality names have before the others' names.")
     lq_suffix: str = option("", help="What they have after it, as in x4.")
