@@ -11,13 +11,19 @@ from torch import Tensor, nn
 
 from realesr_cli.nets.vgg import Features
 from realesr_cli.ops.color import luma_studio
-from realesr_cli.ops.detail import DETAIL_FLOOR, log_detail
+from realesr_cli.ops.detail import DETAIL_FLOOR, detail_energy, log_detail
 from realesr_cli.ops.filters import gaussian_taps, separable_filter
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 GRAIN_WINDOW, GRAIN_SIGMA = 13, 2.0
 """Low-quality pixels over which the strength of detail is taken."""
+
+CONTRAST_DETAIL = 4.0
+"""Pixels of the Gaussian below which form is contrast that grain would cover."""
+
+CONTRAST_WINDOW, CONTRAST_SIGMA = 7, 1.0
+"""Low-quality pixels over which that contrast is taken."""
 
 DETAIL_GAIN = 8.0
 """Detail of photographs deviates by a few hundredths; networks take inputs about one."""
@@ -115,19 +121,35 @@ def grid_loss(fake: Tensor, scale: int) -> Tensor:
     return torch.stack(terms).mean() + pattern_share
 
 
-def grain_loss(strength: Tensor, real: Tensor, *, unit: float) -> Tensor:
+def grain_loss(strength: Tensor, clean: Tensor, real: Tensor, *, unit: float) -> Tensor:
     """How far a grain's strength is from that of the fine detail there should be, to a scalar.
 
-    strength: (B, 1, h, w), in `unit`; real: (B, 3, h * scale, w * scale), RGB in [0, 1]. The mean
-    square difference of the logarithms of the strength and of the deviation of what a Gaussian of
-    one pixel takes out of the luma, the latter averaged over a window as a logarithm: texture has
-    detail everywhere, an edge in a smooth place is none. Detail that cannot be known can be as
-    strong as it should be.
+    strength: (B, 1, h, w), in `unit`; clean: (B, 3, h * scale, w * scale), the picture without
+    grain, RGB in [0, 1], which gets no gradient; real: like it. The mean square difference of the
+    logarithms of the strength and of what `wanted_grain` says. Detail that cannot be known can be
+    as strong as it should be.
     """
     scale = real.shape[-1] // strength.shape[-1]
-    wanted = separable_filter(log_detail(real, scale), gaussian_taps(GRAIN_WINDOW, GRAIN_SIGMA))
-    found = (unit * strength.float().clamp_min(0) + DETAIL_FLOOR).log()
-    return (found - wanted).square().mean()
+    wanted = wanted_grain(clean.detach(), real, scale)
+    found = unit * strength.float().clamp_min(0)
+    difference = (found + DETAIL_FLOOR).log() - (wanted + DETAIL_FLOOR).log()
+    return difference.square().mean()
+
+
+def wanted_grain(clean: Tensor, real: Tensor, scale: int) -> Tensor:
+    """How strong grain should be, (B, 1, h, w), for two batches (B, 3, h * scale, w * scale).
+
+    As strong as the fine detail of the real picture, averaged over a window as a logarithm: texture
+    has detail everywhere, an edge in a smooth place is none. Less where the picture without grain
+    has contrast of its own, as about edges and in lines: by half where its energy is that of the
+    detail. There grain would cover what was restored, and what it adds is seen least.
+    """
+    window = gaussian_taps(GRAIN_WINDOW, GRAIN_SIGMA)
+    deviation = separable_filter(log_detail(real, scale), window).exp()
+    energy = deviation**2
+    near = gaussian_taps(CONTRAST_WINDOW, CONTRAST_SIGMA)
+    contrast = separable_filter(detail_energy(clean, scale, CONTRAST_DETAIL), near)
+    return (deviation - DETAIL_FLOOR).clamp_min(0) * energy / (energy + contrast)
 
 
 def detail(pictures: Tensor, sigma: float) -> Tensor:

@@ -106,7 +106,7 @@ def generator_terms(
     if parts is not None:
         fake = parts.clean
         if stage.grain.weight:
-            distance = grain_loss(parts.strength, pair.gt, unit=UNIT)
+            distance = grain_loss(parts.strength, parts.clean, pair.gt, unit=UNIT)
             terms["grain"] = stage.grain.weight * distance
     if stage.pixel.weight:
         real = _target(pair, sharpened=stage.pixel.sharpened)

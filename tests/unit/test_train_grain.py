@@ -15,7 +15,7 @@ from realesr_cli.ops.color import luma_studio
 from realesr_cli.ops.filters import gaussian_taps, separable_filter
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.distributed import ALONE
-from realesr_cli.train.losses import grain_loss, pixel_loss, structure_loss
+from realesr_cli.train.losses import grain_loss, pixel_loss, structure_loss, wanted_grain
 from realesr_cli.train.machine import choose_machine
 from realesr_cli.train.recipes import load_config
 from realesr_cli.train.starting import starting_generator
@@ -55,8 +55,10 @@ def fine_deviation(pictures: torch.Tensor) -> float:
 @pytest.mark.parametrize("texture", [0.05, 0.1])
 def test_the_loss_is_nought_where_the_strength_is_that_of_the_detail(texture: float) -> None:
     gt = pair(0, texture=texture).gt
+    smooth = torch.full_like(gt, 0.5)
     right = torch.full((2, 1, 24, 24), fine_deviation(gt) / UNIT)
-    losses = [float(grain_loss(k * right, gt, unit=UNIT)) for k in (0.25, 0.5, 1.0, 2.0, 4.0)]
+    factors = (0.25, 0.5, 1.0, 2.0, 4.0)
+    losses = [float(grain_loss(k * right, smooth, gt, unit=UNIT)) for k in factors]
     assert losses[2] < 0.05
     assert losses[0] > losses[1] > losses[2] < losses[3] < losses[4]
 
@@ -64,8 +66,8 @@ def test_the_loss_is_nought_where_the_strength_is_that_of_the_detail(texture: fl
 def test_flat_ground_truth_asks_for_none() -> None:
     flat = torch.full((1, 3, 96, 96), 0.5)
     none, some = torch.zeros(1, 1, 24, 24), torch.full((1, 1, 24, 24), 0.3)
-    assert float(grain_loss(none, flat, unit=UNIT)) == pytest.approx(0, abs=1e-4)
-    assert float(grain_loss(some, flat, unit=UNIT)) > 1
+    assert float(grain_loss(none, flat, flat, unit=UNIT)) == pytest.approx(0, abs=1e-4)
+    assert float(grain_loss(some, flat, flat, unit=UNIT)) > 1
 
 
 def test_an_edge_in_a_smooth_place_asks_for_hardly_any() -> None:
@@ -73,12 +75,32 @@ def test_an_edge_in_a_smooth_place_asks_for_hardly_any() -> None:
     edge[..., 48:] = 0.7
     noisy = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     noisy = 0.5 + noisy * fine_deviation(edge) / fine_deviation(noisy)
-    best = {}
-    for name, gt in {"edge": edge, "noise": noisy}.items():
-        strengths = torch.linspace(0, 1, 101)
-        losses = [float(grain_loss(s.expand(1, 1, 24, 24), gt, unit=UNIT)) for s in strengths]
-        best[name] = float(strengths[losses.index(min(losses))])
-    assert best["edge"] < best["noise"] / 4
+    smooth = torch.full_like(edge, 0.5)
+    assert wanted_grain(smooth, edge, 4).mean() < wanted_grain(smooth, noisy, 4).mean() / 4
+
+
+def test_grain_is_wanted_less_where_the_clean_picture_has_contrast() -> None:
+    gt = pair(0, texture=0.04).gt
+    smooth = torch.full_like(gt, 0.5)
+    whole = wanted_grain(smooth, gt, 4)
+    assert float(whole.mean()) == pytest.approx(fine_deviation(gt) - 1 / 255, rel=0.1)
+    # As much energy of its own: half. `gt` itself has more at the wider Gaussian of the contrast.
+    same = wanted_grain(gt, gt, 4)
+    assert 0.3 < float(same.mean() / whole.mean()) < 0.5
+    edge = smooth.clone()
+    edge[..., 48:] = 0.9
+    beside = wanted_grain(edge, gt, 4) / whole
+    assert float(beside[..., 11:13].max()) < 0.1
+    assert float(beside[..., :4].min()) > 0.95
+
+
+def test_the_strength_asks_nothing_of_the_clean_picture() -> None:
+    gt = pair(0).gt
+    clean = (gt * 0.5).requires_grad_(True)
+    strength = torch.ones(2, 1, 24, 24, requires_grad=True)
+    grain_loss(strength, clean, gt, unit=UNIT).backward()
+    assert clean.grad is None
+    assert strength.grad is not None
 
 
 def test_losses_of_fidelity_see_the_picture_without_grain() -> None:
