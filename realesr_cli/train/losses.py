@@ -25,6 +25,9 @@ CONTRAST_DETAIL = 4.0
 CONTRAST_WINDOW, CONTRAST_SIGMA = 7, 1.0
 """Low-quality pixels over which that contrast is taken."""
 
+CONTRAST_SHARE = 0.4
+"""Of the contrast's energy, in place of which there is no grain."""
+
 DETAIL_GAIN = 8.0
 """Detail of photographs deviates by a few hundredths; networks take inputs about one."""
 
@@ -125,31 +128,19 @@ def grain_loss(strength: Tensor, clean: Tensor, real: Tensor, *, unit: float) ->
     """How far a grain's strength is from that of the fine detail there should be, to a scalar.
 
     strength: (B, 1, h, w), in `unit`; clean: (B, 3, h * scale, w * scale), the picture without
-    grain, RGB in [0, 1], which gets no gradient; real: like it. The mean square difference of the
-    logarithms of the strength and of what `wanted_grain` says. Detail that cannot be known can be
-    as strong as it should be.
+    grain, RGB in [0, 1], which gets no gradient; real: like it. The mean square difference of two
+    logarithms. One is that of the deviation of the real picture's fine detail, averaged over a
+    window as a logarithm: texture has detail everywhere, an edge in a smooth place is none. The
+    other is that of the grain's energy and a share of the clean picture's contrast together: about
+    edges and in lines, grain would cover what was restored, and what it adds is seen least. Detail
+    that cannot be known can be as strong as it should be.
     """
     scale = real.shape[-1] // strength.shape[-1]
-    wanted = wanted_grain(clean.detach(), real, scale)
-    found = unit * strength.float().clamp_min(0)
-    difference = (found + DETAIL_FLOOR).log() - (wanted + DETAIL_FLOOR).log()
-    return difference.square().mean()
-
-
-def wanted_grain(clean: Tensor, real: Tensor, scale: int) -> Tensor:
-    """How strong grain should be, (B, 1, h, w), for two batches (B, 3, h * scale, w * scale).
-
-    As strong as the fine detail of the real picture, averaged over a window as a logarithm: texture
-    has detail everywhere, an edge in a smooth place is none. Less where the picture without grain
-    has contrast of its own, as about edges and in lines: by half where its energy is that of the
-    detail. There grain would cover what was restored, and what it adds is seen least.
-    """
-    window = gaussian_taps(GRAIN_WINDOW, GRAIN_SIGMA)
-    deviation = separable_filter(log_detail(real, scale), window).exp()
-    energy = deviation**2
+    wanted = separable_filter(log_detail(real, scale), gaussian_taps(GRAIN_WINDOW, GRAIN_SIGMA))
     near = gaussian_taps(CONTRAST_WINDOW, CONTRAST_SIGMA)
-    contrast = separable_filter(detail_energy(clean, scale, CONTRAST_DETAIL), near)
-    return (deviation - DETAIL_FLOOR).clamp_min(0) * energy / (energy + contrast)
+    contrast = separable_filter(detail_energy(clean.detach(), scale, CONTRAST_DETAIL), near)
+    energy = (unit * strength.float().clamp_min(0)) ** 2 + CONTRAST_SHARE * contrast
+    return ((energy + DETAIL_FLOOR**2).log() / 2 - wanted).square().mean()
 
 
 def detail(pictures: Tensor, sigma: float) -> Tensor:

@@ -15,7 +15,7 @@ from realesr_cli.ops.color import luma_studio
 from realesr_cli.ops.filters import gaussian_taps, separable_filter
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.distributed import ALONE
-from realesr_cli.train.losses import grain_loss, pixel_loss, structure_loss, wanted_grain
+from realesr_cli.train.losses import CONTRAST_SHARE, grain_loss, pixel_loss, structure_loss
 from realesr_cli.train.machine import choose_machine
 from realesr_cli.train.recipes import load_config
 from realesr_cli.train.starting import starting_generator
@@ -44,6 +44,14 @@ def pair(seed: int, *, texture: float = 0.1, side: int = 24) -> Pair:
     gt = torch.nn.functional.interpolate(lq, scale_factor=4, mode="bilinear")
     gt = gt + texture * torch.randn(gt.shape, generator=rng)
     return Pair(lq, gt, gt)
+
+
+def best_strength(clean: torch.Tensor, gt: torch.Tensor) -> float:
+    """The even strength that the loss likes best."""
+    strengths = torch.linspace(0, 1.5, 151)
+    size = (gt.shape[0], 1, gt.shape[2] // 4, gt.shape[3] // 4)
+    losses = [float(grain_loss(s.expand(size), clean, gt, unit=UNIT)) for s in strengths]
+    return float(strengths[losses.index(min(losses))])
 
 
 def fine_deviation(pictures: torch.Tensor) -> float:
@@ -76,22 +84,34 @@ def test_an_edge_in_a_smooth_place_asks_for_hardly_any() -> None:
     noisy = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     noisy = 0.5 + noisy * fine_deviation(edge) / fine_deviation(noisy)
     smooth = torch.full_like(edge, 0.5)
-    assert wanted_grain(smooth, edge, 4).mean() < wanted_grain(smooth, noisy, 4).mean() / 4
+    assert best_strength(smooth, edge) < best_strength(smooth, noisy) / 4
 
 
-def test_grain_is_wanted_less_where_the_clean_picture_has_contrast() -> None:
+def test_grain_and_contrast_of_the_clean_picture_make_up_the_detail_together() -> None:
     gt = pair(0, texture=0.04).gt
-    smooth = torch.full_like(gt, 0.5)
-    whole = wanted_grain(smooth, gt, 4)
-    assert float(whole.mean()) == pytest.approx(fine_deviation(gt) - 1 / 255, rel=0.1)
-    # As much energy of its own: half. `gt` itself has more at the wider Gaussian of the contrast.
-    same = wanted_grain(gt, gt, 4)
-    assert 0.3 < float(same.mean() / whole.mean()) < 0.5
-    edge = smooth.clone()
+    alone = best_strength(torch.full_like(gt, 0.5), gt)
+    assert alone == pytest.approx(fine_deviation(gt) / UNIT, rel=0.1)
+    shares = torch.linspace(0, 2, 9)
+    found = [best_strength(0.5 + share * (gt - 0.5), gt) / alone for share in shares]
+    assert found == sorted(found, reverse=True)
+    # Noise has nearly all its energy below four pixels, and 0.76 of it below one.
+    for share, one in zip(shares.tolist(), found, strict=True):
+        assert one**2 == pytest.approx(max(0, 1 - CONTRAST_SHARE * share**2 / 0.76), abs=0.07)
+
+
+def test_there_is_no_grain_beside_an_edge_and_all_of_it_further_off() -> None:
+    gt = pair(0, texture=0.04).gt
+    edge = torch.full_like(gt, 0.5)
     edge[..., 48:] = 0.9
-    beside = wanted_grain(edge, gt, 4) / whole
-    assert float(beside[..., 11:13].max()) < 0.1
-    assert float(beside[..., :4].min()) > 0.95
+    strength = torch.full((2, 1, 24, 24), 0.5, requires_grad=True)
+    optimiser = torch.optim.Adam([strength], lr=0.02)
+    for _ in range(60):
+        optimiser.zero_grad()
+        grain_loss(strength, edge, gt, unit=UNIT).backward()
+        optimiser.step()
+    columns = strength.detach().mean((0, 1, 2)) * UNIT / fine_deviation(gt)
+    assert float(columns[11:13].max()) < 0.2
+    assert float(columns[:4].min()) > 0.9
 
 
 def test_the_strength_asks_nothing_of_the_clean_picture() -> None:
