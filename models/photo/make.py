@@ -2,10 +2,10 @@
 
     python models/photo/make.py --data PHOTOGRAPHS/
 
-Takes four to five hours of one processor core. Every step is a command of `realesr` and is printed
-before it runs; a step that is finished is passed over, and a stopped training goes on. The file is
-the same to the bit only with the same versions, fonts and number of threads; MODEL_CARD.md names
-those of the file in the package.
+Takes seven to eight hours of one processor core. Every step is a command of `realesr` and is
+printed before it runs; a step that is finished is passed over, and a stopped training goes on. The
+file is the same to the bit only with the same versions, fonts and number of threads; MODEL_CARD.md
+names those of the file in the package.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ SHARE = 1.28
 FORK, FORK_SEED = 5000, 131
 """Where the second run of the fourth stage leaves the first, and the seed of its pictures."""
 
-LAST_SEED = 52
-"""Of the pictures of the second run of the last stage."""
+AGAIN = {"5-grain": 52, "6-deeper": 72, "7-deeper": 82}
+"""Stages that are run twice from one start, and the seeds of the second runs' pictures."""
 
 Words = list[str | Path]
 
@@ -86,6 +86,25 @@ def mix(paths: list[Path], target: Path) -> Path:
     return target
 
 
+def twice(name: str, out: Path, words: Words, start: Path) -> Path:
+    """A stage from one start with two seeds; the mean of the two networks."""
+    words = [*words, "--init", start]
+    again = train(f"{name}-again", out, [*words, "--set", f"seed={AGAIN[name]}"], recipe=name)
+    return mix([train(name, out, words), again], out / f"{name}-mean.safetensors")
+
+
+def pictures(data: Path, out: Path, *, few: bool) -> tuple[Path, Path, Path]:
+    """Three folders: photographs made smaller, squares of them that hold detail, drawn pictures."""
+    smaller, squares, drawn = out / "smaller", out / "squares", out / "drawn"
+    prepare: Words = ["dataset", "prepare", data, "--no-original", "--shortest", "0"]
+    realesr(*prepare, "-o", smaller, "--scales", "0.5,0.333333,0.25", "--side", "0")
+    cut = ["--side", "320", "--step", "320", "--least-detail", "2.2"]
+    realesr(*prepare, "-o", squares, "--scales", "0.5,0.333333,0.25,0.2,0.166667", *cut)
+    count = "4" if few else "300"
+    realesr("dataset", "draw", "-o", drawn, "--seed", "0", "--size", "768", "--count", count)
+    return smaller, squares, drawn
+
+
 def main() -> None:
     """From photographs to photo.safetensors in the output folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -98,12 +117,7 @@ def main() -> None:
     out: Path = given.out
     out.mkdir(parents=True, exist_ok=True)
 
-    smaller, drawn = out / "smaller", out / "drawn"
-    sizes = ["--scales", "0.5,0.333333,0.25", "--no-original", "--shortest", "0", "--side", "0"]
-    realesr("dataset", "prepare", given.data, "-o", smaller, *sizes)
-    realesr("dataset", "draw", "-o", drawn, "--seed", "0", "--size", "768",
-            "--count", "4" if given.trial else "300")  # fmt: skip
-
+    smaller, squares, drawn = pictures(given.data, out, few=given.trial)
     check: Words = TRIAL if given.trial else []
     if given.val_gt:
         check = [*check, "--val", given.val_gt, "--set", f"validation.lq={given.val_lq}"]
@@ -113,10 +127,11 @@ def main() -> None:
     grid = train("3-grid", out, [*both, "--init", structure])
     words: Words = [*both, "--init", grid]
     runs = [train("4-grain", out, words), fork(out, words, TRIAL_FORK if given.trial else FORK)]
-    words = [*both, "--init", mix(runs, out / "4-mean.safetensors")]
-    again: Words = ["--set", f"seed={LAST_SEED}"]
-    runs = [train("5-grain", out, words), train("5-again", out, [*words, *again], recipe="5-grain")]
-    mixed = mix(runs, out / "photo-mixed.safetensors")
+    mean = twice("5-grain", out, both, mix(runs, out / "4-mean.safetensors"))
+    all_three: Words = ["--data", squares, "--data", smaller, "--data", drawn]
+    all_three += ["--set", "data.weights=[0.6,0.25,0.15]", *check]
+    mean = twice("6-deeper", out, all_three, mean)
+    mixed = twice("7-deeper", out, all_three, mean)
     realesr("export", mixed, "--to", "half", "--license", "BSD-3-Clause",
             "-o", out / "photo.safetensors", "--overwrite")  # fmt: skip
 

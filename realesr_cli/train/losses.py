@@ -31,6 +31,9 @@ CONTRAST_SHARE = 0.4
 DETAIL_GAIN = 8.0
 """Detail of photographs deviates by a few hundredths; networks take inputs about one."""
 
+FAINT = 1e-10
+"""Energy that keeps the slope of its root finite; its root is far below a code."""
+
 TINY = 1e-8
 """Keeps a quotient finite."""
 
@@ -140,7 +143,8 @@ def grain_loss(strength: Tensor, clean: Tensor, real: Tensor, *, unit: float) ->
     near = gaussian_taps(CONTRAST_WINDOW, CONTRAST_SIGMA)
     contrast = separable_filter(detail_energy(clean.detach(), scale, CONTRAST_DETAIL), near)
     energy = (unit * strength.float().clamp_min(0)) ** 2 + CONTRAST_SHARE * contrast
-    return ((energy + DETAIL_FLOOR**2).log() / 2 - wanted).square().mean()
+    found = ((energy + FAINT).sqrt() + DETAIL_FLOOR).log()
+    return (found - wanted).square().mean()
 
 
 def detail(pictures: Tensor, sigma: float) -> Tensor:

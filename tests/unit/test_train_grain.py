@@ -12,6 +12,7 @@ from realesr_cli.errors import ConfigError
 from realesr_cli.nets.compact import Compact
 from realesr_cli.nets.grain import UNIT, has_grain, parts, with_parts
 from realesr_cli.ops.color import luma_studio
+from realesr_cli.ops.detail import detail_energy
 from realesr_cli.ops.filters import gaussian_taps, separable_filter
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.distributed import ALONE
@@ -90,13 +91,14 @@ def test_an_edge_in_a_smooth_place_asks_for_hardly_any() -> None:
 def test_grain_and_contrast_of_the_clean_picture_make_up_the_detail_together() -> None:
     gt = pair(0, texture=0.04).gt
     alone = best_strength(torch.full_like(gt, 0.5), gt)
-    assert alone == pytest.approx(fine_deviation(gt) / UNIT, rel=0.1)
+    # Less the one code that is as good as nothing.
+    assert alone * UNIT == pytest.approx(fine_deviation(gt) - 1 / 255, rel=0.1)
+    contrast = CONTRAST_SHARE * float(detail_energy(gt, 4, 4.0).mean()) / (alone * UNIT) ** 2
     shares = torch.linspace(0, 2, 9)
     found = [best_strength(0.5 + share * (gt - 0.5), gt) / alone for share in shares]
-    assert found == sorted(found, reverse=True)
-    # Noise has nearly all its energy below four pixels, and 0.76 of it below one.
     for share, one in zip(shares.tolist(), found, strict=True):
-        assert one**2 == pytest.approx(max(0, 1 - CONTRAST_SHARE * share**2 / 0.76), abs=0.07)
+        assert one**2 == pytest.approx(max(0, 1 - contrast * share**2), abs=0.06)
+    assert found[-1] == 0
 
 
 def test_there_is_no_grain_beside_an_edge_and_all_of_it_further_off() -> None:
@@ -111,7 +113,7 @@ def test_there_is_no_grain_beside_an_edge_and_all_of_it_further_off() -> None:
         optimiser.step()
     columns = strength.detach().mean((0, 1, 2)) * UNIT / fine_deviation(gt)
     assert float(columns[11:13].max()) < 0.2
-    assert float(columns[:4].min()) > 0.9
+    assert float(columns[:4].min()) > 0.7
 
 
 def test_the_strength_asks_nothing_of_the_clean_picture() -> None:
