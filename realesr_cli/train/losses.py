@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from realesr_cli.nets.vgg import Features
 from realesr_cli.ops.color import luma_studio
-from realesr_cli.ops.detail import DETAIL_FLOOR, detail_energy, log_detail
+from realesr_cli.ops.detail import detail_energy, log_detail
 from realesr_cli.ops.filters import gaussian_taps, separable_filter
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 GRAIN_WINDOW, GRAIN_SIGMA = 13, 2.0
 """Low-quality pixels over which the strength of detail is taken."""
+
+GRAIN_FLOOR = 1.5 / 255
+"""What a smooth surface has of detail; no grain is asked for where there is less."""
 
 CONTRAST_DETAIL = 4.0
 """Pixels of the Gaussian below which form is contrast that grain would cover."""
@@ -143,8 +146,8 @@ def grain_loss(strength: Tensor, clean: Tensor, real: Tensor, *, unit: float) ->
     near = gaussian_taps(CONTRAST_WINDOW, CONTRAST_SIGMA)
     contrast = separable_filter(detail_energy(clean.detach(), scale, CONTRAST_DETAIL), near)
     energy = (unit * strength.float().clamp_min(0)) ** 2 + CONTRAST_SHARE * contrast
-    found = ((energy + FAINT).sqrt() + DETAIL_FLOOR).log()
-    return (found - wanted).square().mean()
+    found = ((energy + FAINT).sqrt() + GRAIN_FLOOR).log()
+    return (found - wanted.clamp_min(math.log(GRAIN_FLOOR))).square().mean()
 
 
 def detail(pictures: Tensor, sigma: float) -> Tensor:
