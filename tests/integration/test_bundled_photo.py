@@ -81,15 +81,14 @@ def flat_patches(levels: tuple[float, ...]) -> torch.Tensor:
 
 
 def test_flat_patches_stay_flat_and_keep_their_colour(net: torch.nn.Module) -> None:
-    """Mean drift over the colours below one code, single ones below two, and no pattern to see."""
+    """Each colour drifts by less than one code, and there is no pattern to see."""
     flat = flat_patches((0.25, 0.5, 0.75))
     with torch.inference_mode():
         out = net(flat)[..., 20:-20, 20:-20] * 255
     drift = (out.mean((2, 3)) - flat[..., 0, 0] * 255).abs()
-    assert float(drift.mean()) < 1
-    assert float(drift.max()) < 2
+    assert float(drift.max()) < 1
     assert float(out.std((2, 3)).mean()) < 0.5
-    assert float(out.std((2, 3)).max()) < 1
+    assert float(out.std((2, 3)).max()) < 0.75
 
 
 def test_edges_of_low_quality_pixels_do_not_show(net: torch.nn.Module) -> None:
