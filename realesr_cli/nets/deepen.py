@@ -16,14 +16,14 @@ def deepen(net: Compact, convs: int) -> Compact:
     """A network of `convs` inner convolutions whose added layers hand on what they are given.
 
     A new layer is the identity with slope 1, so that nothing changes until it is trained (Chen et
-    al. 2016, Net2Net, section 2.2); they are spread evenly behind the others, in a network with
-    grain behind those that make its fields. ValueError where the network is not shallower, or has
+    al. 2016, Net2DeeperNet); they are spread evenly behind the others, in a network with grain
+    behind those that make its fields. ValueError where the network is deeper already, or has
     LeakyReLU, which changes what it is given.
     """
     a = net.architecture
     added = convs - a.convs
     if added < 0 or a.activation == "leakyrelu":
-        raise ValueError("a deeper Compact network starts from a shallower one, not LeakyReLU")
+        raise ValueError("a deeper Compact network starts from a shallower one without LeakyReLU")
     start = MIXES + 1 if has_grain(net) else 0
     behind = [start + number * (a.convs - start) // max(1, added) for number in range(added)]
     given = list(net.body)

@@ -86,6 +86,21 @@ def test_prepare_tells_what_it_left_out(folder: Path) -> None:
     assert "bad.png" in result.output
 
 
+def test_prepare_leaves_out_squares_without_detail(folder: Path) -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.integers(0, 256, (280, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "in" / "noise.png")
+    out = folder / "out"
+    args = ("prepare", folder / "in", "-o", out, "--scales", "1", "--no-original",
+            "--shortest", 0, "--side", 280, "--step", 280, "--least-detail", 4)  # fmt: skip
+    planned = json.loads(run(*args, "--dry-run", "--json").output)["files"]
+    assert f"at most {planned} files" in run(*args, "--dry-run").output
+    told = json.loads(run(*args, "--json").output)
+    assert told["plain"] == planned - 2
+    assert {path.name for path in out.glob("*.png")} == {"noise_T0_s001.png", "noise_T0_s002.png"}
+    assert f"{planned - 2} squares had too little detail" in run(*args).output
+
+
 def test_prepare_pairs(folder: Path) -> None:
     (folder / "lq").mkdir()
     for path in (folder / "in").iterdir():
