@@ -89,8 +89,9 @@ def mix(paths: list[Path], target: Path) -> Path:
 def twice(name: str, out: Path, words: Words, start: Path) -> Path:
     """A stage from one start with two seeds; the mean of the two networks."""
     words = [*words, "--init", start]
+    first = train(name, out, words)
     again = train(f"{name}-again", out, [*words, "--set", f"seed={AGAIN[name]}"], recipe=name)
-    return mix([train(name, out, words), again], out / f"{name}-mean.safetensors")
+    return mix([first, again], out / f"{name}-mean.safetensors")
 
 
 def pictures(data: Path, out: Path, *, few: bool) -> tuple[Path, Path, Path]:

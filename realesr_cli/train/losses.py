@@ -139,7 +139,7 @@ def grain_loss(strength: Tensor, clean: Tensor, real: Tensor, *, unit: float) ->
     window as a logarithm: texture has detail everywhere, an edge in a smooth place is none. The
     other is that of the grain's energy and a share of the clean picture's contrast together: about
     edges and in lines, grain would cover what was restored, and what it adds is seen least. Detail
-    that cannot be known can be as strong as it should be.
+    below `GRAIN_FLOOR` asks for none. Detail that cannot be known can be as strong as it should be.
     """
     scale = real.shape[-1] // strength.shape[-1]
     wanted = separable_filter(log_detail(real, scale), gaussian_taps(GRAIN_WINDOW, GRAIN_SIGMA))

@@ -60,9 +60,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Made:
-    written: int = 0
-    present: int = 0
-    plain: int = 0
+    """Of one picture."""
+
+    written: int
+    present: int
+    plain: int
 
 
 def prepare(
@@ -76,7 +78,7 @@ def prepare(
     """Write the files of all pictures below `out` (pairs: below its folders gt and lq).
 
     Files land whole, and those that are there already are not made again unless `overwrite`, so
-    that a run that was stopped goes on. Raises ConfigError if `out` was made with other settings,
+    that a run that was stopped goes on; squares that had too little detail are measured again. Raises ConfigError if `out` was made with other settings,
     and ImageWriteError where a file cannot be written.
     """
     _claim(out, settings, overwrite=overwrite)
@@ -94,10 +96,13 @@ def prepare(
                 made.append(result)
             if report is not None:
                 report(done, len(sources))
-    written, present, plain = (
-        sum(getattr(one, name) for one in made) for name in ("written", "present", "plain")
+    return Prepared(
+        pictures=len(sources),
+        written=sum(one.written for one in made),
+        present=sum(one.present for one in made),
+        plain=sum(one.plain for one in made),
+        left_out=tuple(left_out),
     )
-    return Prepared(len(sources), written, present, plain, tuple(left_out))
 
 
 def _claim(out: Path, settings: PrepareSettings, *, overwrite: bool) -> None:
