@@ -78,8 +78,9 @@ def prepare(
     """Write the files of all pictures below `out` (pairs: below its folders gt and lq).
 
     Files land whole, and those that are there already are not made again unless `overwrite`, so
-    that a run that was stopped goes on; squares that had too little detail are measured again. Raises ConfigError if `out` was made with other settings,
-    and ImageWriteError where a file cannot be written.
+    that a run that was stopped goes on; squares that had too little detail are measured again.
+    Raises ConfigError if `out` was made with other settings, and ImageWriteError where a file
+    cannot be written.
     """
     _claim(out, settings, overwrite=overwrite)
     made: list[_Made] = []
