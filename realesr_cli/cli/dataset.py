@@ -1,4 +1,4 @@
-"""`realesr dataset`: look over training pictures, cut large ones, and draw more."""
+"""`realesr dataset`: look over training pictures and cut large ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from realesr_cli.cli.options import (
 )
 from realesr_cli.cli.terminal import Progress
 from realesr_cli.errors import ConfigError
-from realesr_cli.train.dataset.settings import CheckSettings, DrawSettings, PrepareSettings
+from realesr_cli.train.dataset.settings import CheckSettings, PrepareSettings
 
 if TYPE_CHECKING:
     from realesr_cli.train.dataset.check import Checked
@@ -32,7 +32,7 @@ PathType = click.Path(path_type=Path)
 
 @click.group("dataset")
 def dataset_group() -> None:
-    """Look over training pictures, cut large ones into training files, and draw more."""
+    """Look over training pictures, and cut large ones into training files."""
 
 
 @dataset_group.command("check")
@@ -210,41 +210,3 @@ def _tell_prepared(done: Prepared, output: Path, *, verbose: bool) -> None:
     present = f", {done.present} were there already" if done.present else ""
     plain = f", {done.plain} squares had too little detail" if done.plain else ""
     click.echo(f"{output}: {done.written} files made of {done.pictures} pictures{present}{plain}")
-
-
-@dataset_group.command("draw")
-@click.option("-o", "--output", required=True, type=PathType, help="Folder to write into.")
-@settings_options(DrawSettings)
-@click.option(
-    "--fonts",
-    multiple=True,
-    type=PathType,
-    help="Folder of TrueType fonts, instead of the system's; may be repeated.",
-)
-@json_option
-@quiet_option
-@click.pass_context
-def draw_command(
-    ctx: click.Context, output: Path, fonts: tuple[Path, ...], as_json: bool, quiet: bool
-) -> int:
-    """Draw pictures to train on: text, tables, line art, charts, patterns, gradients, screens.
-
-    Photographs hold little of these. The same seed, size and fonts give the same files, and a
-    larger count begins with the same ones. A run that was stopped goes on where it was.
-
-    \b
-    realesr dataset draw -o drawn/ --count 300
-    realesr dataset draw -o drawn/ --fonts my_fonts/ --size 480 --seed 7
-    """
-    from realesr_cli.train.dataset.draw import draw_pictures
-    from realesr_cli.train.dataset.drawing.fonts import find_fonts
-
-    settings = settings_from(ctx, DrawSettings)
-    files = find_fonts(fonts or None)
-    with Progress("drawing", unit="picture", enabled=not quiet) as progress:
-        paths = draw_pictures(output, settings, fonts=files, report=progress)
-    if as_json:
-        _print_json({"format": 1, "pictures": len(paths), "fonts": [str(path) for path in files]})
-    elif not quiet:
-        click.echo(f"{output}: {len(paths)} pictures with {len(files) or 1} fonts")
-    return 0

@@ -20,7 +20,7 @@ LINE_EVERY = 10.0
 SMOOTHING = 0.95
 """Share kept of the running means shown."""
 
-_SHOWN = ("pixel", "structure", "grid", "grain", "perceptual", "gan", "discriminator")
+_SHOWN = ("pixel", "structure", "perceptual", "gan", "discriminator")
 
 
 class TrainConsole:

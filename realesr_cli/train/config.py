@@ -24,13 +24,8 @@ class GeneratorConfig:
     features: int = option(64, help="Channels between the blocks.", low=1)
     growth: int = option(32, help="Channels each dense convolution adds (rrdb only).", low=1)
     init: str = option("", help="Model name or file to start from; empty: random weights.")
-    adapt: bool = option(
-        False,
-        help="Start from an rrdb network of another scale, all but its first layer, or from a "
-        "compact one with fewer blocks.",
-    )
-    grain: float = option(
-        0.0, help="Share of the learned strength of grain that is drawn (compact only).", low=0
+    init_partial: bool = option(
+        False, help="Take from init the tensors whose name and shape match; the rest stays random."
     )
 
     def __post_init__(self) -> None:
@@ -129,26 +124,6 @@ class StructureConfig:
 
 
 @dataclass(frozen=True)
-class GridConfig:
-    """Edges of low-quality pixels that show in the output as a grid."""
-
-    weight: float = option(0.0, help="Weight; 0 switches it off.", low=0)
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class GrainConfig:
-    """Strength of the grain, learned from that of the ground truth's fine detail."""
-
-    weight: float = option(0.0, help="Weight; 0 switches it off.", low=0)
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
 class PerceptualConfig:
     """Distance of ImageNet features before their activation."""
 
@@ -194,10 +169,6 @@ class GanConfig:
     kind: str = option("vanilla", help="Form of the loss.", choices=KINDS)
     sharpened: bool = option(False, help="Show it the sharpened ground truth, if made.")
     warmup: int = option(0, help="Steps that train the discriminator only.", low=0)
-    detail: float = option(
-        0.0, help="Show it only what is finer than a Gaussian of so many pixels; 0: everything.",
-        low=0, high=16,
-    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self)
@@ -242,8 +213,6 @@ class StageConfig:
     iterations: int = option(help="Steps.", low=0)
     pixel: PixelConfig = PixelConfig()
     structure: StructureConfig = StructureConfig()
-    grid: GridConfig = GridConfig()
-    grain: GrainConfig = GrainConfig()
     perceptual: PerceptualConfig = PerceptualConfig()
     gan: GanConfig = GanConfig()
     optimiser: OptimiserConfig = OptimiserConfig()

@@ -11,7 +11,6 @@ from torch import nn
 
 from realesr_cli.errors import Cancelled, OutOfMemory
 from realesr_cli.infer.guard import is_out_of_memory
-from realesr_cli.nets.grain import has_grain, with_parts
 from realesr_cli.train.checkpoint import restore
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.data import CropBatch
@@ -122,18 +121,16 @@ def _begin(session: Session, number: int, generator: nn.Module) -> tuple[TrainSt
         restore(state, resumed.progress, resumed.parts, resumed.path)
     perceptual = session.perceptual[stage.perceptual]
     world, net = caller.world, state.generator
-    grain = has_grain(net)
     setup = Setup(
         stage=stage,
         machine=machine,
         world=world,
-        generator=world.wrap(with_parts(net) if grain else net, machine.device),
+        generator=world.wrap(net, machine.device),
         discriminator=(
             world.wrap(state.discriminator, machine.device) if state.discriminator else None
         ),
         perceptual=perceptual.to(machine.device) if perceptual is not None else None,
         ema_decay=config.ema.decay,
-        grain=grain,
     )
     return state, setup
 

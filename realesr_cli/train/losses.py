@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -11,32 +10,10 @@ from torch import Tensor, nn
 
 from realesr_cli.nets.vgg import Features
 from realesr_cli.ops.color import luma_studio
-from realesr_cli.ops.detail import detail_energy, log_detail
-from realesr_cli.ops.filters import gaussian_taps, separable_filter
+from realesr_cli.ops.filters import gaussian_taps
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
-GRAIN_WINDOW, GRAIN_SIGMA = 13, 2.0
-"""Low-quality pixels over which the strength of detail is taken."""
-
-GRAIN_FLOOR = 1.5 / 255
-"""What a smooth surface has of detail; no grain is asked for where there is less."""
-
-CONTRAST_DETAIL = 4.0
-"""Pixels of the Gaussian below which form is contrast that grain would cover."""
-
-CONTRAST_WINDOW, CONTRAST_SIGMA = 7, 1.0
-"""Low-quality pixels over which that contrast is taken."""
-
-CONTRAST_SHARE = 0.4
-"""Of the contrast's energy, in place of which there is no grain."""
-
-DETAIL_GAIN = 8.0
-"""Detail of photographs deviates by a few hundredths; networks take inputs about one."""
-
-FAINT = 1e-10
-"""Energy that keeps the slope of its root finite; its root is far below a code."""
-
 TINY = 1e-8
 """Keeps a quotient finite."""
 
@@ -99,65 +76,6 @@ class PerceptualLoss(nn.Module):
                 distance = distance / wanted[name].float().abs().mean().clamp_min(TINY)
             terms.append(weight * distance)
         return torch.stack(terms).sum()
-
-
-def grid_loss(fake: Tensor, scale: int) -> Tensor:
-    """How unlike the places within a low-quality pixel are, to a scalar: 0 without a grid.
-
-    fake: (B, 3, H, W) with sides that are multiples of `scale`. Looked at are the luma and each
-    colour. Along each axis the steps from one pixel to the next are averaged for each of the
-    `scale` places they can have: in a picture without a grid those averages are equal. And what a
-    Gaussian of one pixel takes out is averaged at each of the places: without a pattern that
-    repeats, those are 0. The loss is the mean square of both, relative to the mean step. A network
-    that adds to the plainly repeated input (Compact) must learn to undo the edges of the
-    repetition; this asks for it where L1 hardly does, without asking for smoothness. At scale 1
-    there is no grid.
-    """
-    planes = torch.cat([luma_studio(fake.float()), fake.float()], dim=1)
-    terms, mean_steps = [], []
-    for axis in (-1, -2):
-        steps = planes.diff(dim=axis).abs().movedim(axis, -1)
-        whole = F.pad(steps, (0, 1, 0, 0), mode="replicate").unflatten(-1, (-1, scale))
-        by_place = whole[..., :-1, :].mean((2, 3))
-        mean_steps.append(by_place.mean(-1).clamp_min(TINY))
-        terms.append((by_place / mean_steps[-1][..., None] - 1).square().mean())
-    fine = planes - separable_filter(planes, gaussian_taps(7, 1.0))
-    pattern = fine.unflatten(-1, (-1, scale)).unflatten(-3, (-1, scale)).mean((2, 4))
-    pattern = pattern - pattern.mean((2, 3), keepdim=True)
-    mean_step = (mean_steps[0] + mean_steps[1])[..., None, None] / 2
-    # A network could even out its steps by a pattern that has steps everywhere.
-    pattern_share: Tensor = (pattern / mean_step).square().mean()
-    return torch.stack(terms).mean() + pattern_share
-
-
-def grain_loss(strength: Tensor, clean: Tensor, real: Tensor, *, unit: float) -> Tensor:
-    """How far a grain's strength is from that of the fine detail there should be, to a scalar.
-
-    strength: (B, 1, h, w), in `unit`; clean: (B, 3, h * scale, w * scale), the picture without
-    grain, RGB in [0, 1], which gets no gradient; real: like it. The mean square difference of two
-    logarithms. One is that of the deviation of the real picture's fine detail, averaged over a
-    window as a logarithm: texture has detail everywhere, an edge in a smooth place is none. The
-    other is that of the grain's energy and a share of the clean picture's contrast together: about
-    edges and in lines, grain would cover what was restored, and what it adds is seen least. Detail
-    below `GRAIN_FLOOR` asks for none. Detail that cannot be known can be as strong as it should be.
-    """
-    scale = real.shape[-1] // strength.shape[-1]
-    wanted = separable_filter(log_detail(real, scale), gaussian_taps(GRAIN_WINDOW, GRAIN_SIGMA))
-    near = gaussian_taps(CONTRAST_WINDOW, CONTRAST_SIGMA)
-    contrast = separable_filter(detail_energy(clean.detach(), scale, CONTRAST_DETAIL), near)
-    energy = (unit * strength.float().clamp_min(0)) ** 2 + CONTRAST_SHARE * contrast
-    found = ((energy + FAINT).sqrt() + GRAIN_FLOOR).log()
-    return (found - wanted.clamp_min(math.log(GRAIN_FLOOR))).square().mean()
-
-
-def detail(pictures: Tensor, sigma: float) -> Tensor:
-    """What a Gaussian of `sigma` pixels takes out of (B, C, H, W), enlarged about to [-1, 1].
-
-    A discriminator that sees only this judges texture, and leaves colour and large forms to the
-    other losses (Fritsche et al. 2019, section 3.2).
-    """
-    taps = gaussian_taps(2 * math.ceil(3 * sigma) + 1, sigma)
-    return DETAIL_GAIN * (pictures - separable_filter(pictures, taps))
 
 
 Judge = Callable[[Tensor], Tensor]

@@ -87,14 +87,12 @@ def disk_bytes(config: TrainConfig, parameters: int, checkpoint: int, *, scenes:
 def stage_text(stage: StageConfig) -> str:
     """A stage in one line: steps, losses, learning rate."""
     losses = []
-    for name in ("pixel", "structure", "grid", "grain", "perceptual", "gan"):
+    for name in ("pixel", "structure", "perceptual", "gan"):
         part = getattr(stage, name)
         if part.weight:
             kind = {
                 "pixel": "L1",
                 "structure": "SSIM",
-                "grid": "grid",
-                "grain": "grain",
                 "perceptual": f"perceptual ({stage.perceptual.backbone})",
                 "gan": f"{stage.gan.kind} GAN",
             }

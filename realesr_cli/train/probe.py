@@ -12,7 +12,6 @@ import torch
 
 from realesr_cli.degrade.pairs import Pair
 from realesr_cli.errors import OutOfMemory
-from realesr_cli.nets.grain import has_grain, with_parts
 from realesr_cli.nets.vgg import BACKBONES
 from realesr_cli.train.config import PerceptualConfig, TrainConfig
 from realesr_cli.train.distributed import ALONE
@@ -134,16 +133,14 @@ def _trial_step(
     """A function that does one whole step on random pictures; results are thrown away."""
     settings = config.stages[stage]
     state = new_stage(config, machine, stage=stage, generator=new_generator(config))
-    grain = has_grain(state.generator)
     setup = Setup(
         stage=settings,
         machine=machine,
         world=ALONE,
-        generator=with_parts(state.generator) if grain else state.generator,
+        generator=state.generator,
         discriminator=state.discriminator,
         perceptual=random_perceptual(settings.perceptual, machine),
         ema_decay=config.ema.decay,
-        grain=grain,
     )
     side = patch * config.scale
     lq = torch.rand(batch, 3, patch, patch, device=machine.device)

@@ -23,7 +23,7 @@ from realesr_cli.train.config import StageConfig, TrainConfig
 
 Plain = dict[str, Any]
 
-_LOSSES = ("pixel", "structure", "grid", "grain", "perceptual", "gan")
+_LOSSES = ("pixel", "structure", "perceptual", "gan")
 _STAGE_KEYS = ("iterations", "optimiser", "schedule", *_LOSSES)
 
 

@@ -13,7 +13,6 @@ from torch import nn
 
 from realesr_cli.degrade.pairs import Pair, PairPlan, make_pairs
 from realesr_cli.errors import ConfigError, ResumeMismatch, TrainingError
-from realesr_cli.nets.grain import has_grain
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
 from realesr_cli.train.config import PerceptualConfig, TrainConfig
 from realesr_cli.train.data import CropBatch, Crops
@@ -158,8 +157,6 @@ def open_session(found: Survey) -> Session:
     generator = starting_generator(
         config if found.resumed is None else _from_scratch(config), caller.download
     )
-    if found.resumed is None:
-        _check_grain(config, has_grain(generator))
     crops = Crops(pictures.train, config.data, scale=config.scale, seed=config.seed)
     scenes = prepare_scenes(pictures.validation, config) if config.validation.every else ()
     session = Session(
@@ -170,21 +167,6 @@ def open_session(found: Survey) -> Session:
         _tell(session)
     caller.world.wait()
     return session
-
-
-def _check_grain(config: TrainConfig, present: bool) -> None:
-    """ConfigError where stages ask for grain that is not there, or would wear it away."""
-    for stage in config.stages:
-        if stage.grain.weight and not present:
-            raise ConfigError(
-                f"stage {stage.name} learns the strength of grain, but the network has none: set "
-                "generator.grain, or start from a network that has grain"
-            )
-        if stage.optimiser.weight_decay and present:
-            raise ConfigError(
-                f"stage {stage.name}: optimiser.weight_decay would shrink the fixed weights of the "
-                "network's grain; set it to 0"
-            )
 
 
 def resumable(config: TrainConfig, out: Path, caller: Caller) -> Resumed:

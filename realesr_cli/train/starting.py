@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from realesr_cli.errors import ConfigError, ModelUnavailable, WeightsError
-from realesr_cli.nets.compact import Compact
-from realesr_cli.nets.deepen import deepen
 from realesr_cli.nets.discriminators import load_discriminator
 from realesr_cli.nets.vgg import BACKBONES
 from realesr_cli.train.config import PerceptualConfig, TrainConfig
 from realesr_cli.train.losses import PerceptualLoss
-from realesr_cli.train.state import grained, new_discriminator, new_generator
+from realesr_cli.train.state import new_discriminator, new_generator
 from realesr_cli.weights.fetch import ensure
 from realesr_cli.weights.files import read_state
 from realesr_cli.weights.open import OpenedModel, open_model
@@ -32,62 +29,39 @@ def starting_generator(config: TrainConfig, report: Report | None = None) -> nn.
         return new_generator(config)
     opened = open_model(config.generator.init, report=report)
     wanted, found = config.architecture, opened.architecture
-    if config.generator.adapt:
-        return _adapted(config, opened)
+    if config.generator.init_partial:
+        return _partial(config, opened)
     if found.scale != config.scale:
         raise ConfigError(
             f"--init {config.generator.init} is a x{found.scale} network, but the run's scale is "
-            f"{config.scale}: take a recipe of scale {found.scale} or another network, or, where "
-            f"only {_INPUT} differs, --set generator.adapt=true to start that at random"
+            f"{config.scale}: take a recipe of scale {found.scale} or another network, or take "
+            "only the tensors that fit with --set generator.init_partial=true"
         )
     if found != wanted:
         raise ConfigError(
             f"--init {config.generator.init} is {found.describe()}, but the run trains "
             f"{wanted.describe()}: set generator.kind, .blocks, .features and .growth to match, "
-            "or, for a deeper Compact network, generator.adapt=true"
+            "or take only the tensors that fit with generator.init_partial=true"
         )
-    return grained(config, opened.net)
+    return opened.net
 
 
-def _adapted(config: TrainConfig, start: OpenedModel) -> nn.Module:
-    """A generator that takes from another one what it can.
+def _partial(config: TrainConfig, start: OpenedModel) -> nn.Module:
+    """Build the run's network and copy the tensors of `start` whose names and shapes match.
 
-    From a shallower Compact network all of it, with new layers that change nothing at first; from
-    an RRDB network of another scale all but the first layer, which stays random. RRDB networks of
-    scale 4, 2 and 1 differ in nothing else; RealESRNet x2 was started so.
+    RRDB networks of scale 4, 2 and 1, for one, differ in their first layer only. Raises ConfigError
+    where no tensor matches.
     """
-    if isinstance(start.net, Compact):
-        return grained(config, _deepened(config, start.net))
     net = new_generator(config)
     own, given = net.state_dict(), start.net.state_dict()
-    odd = _unlike(own, given)
-    if odd - {_INPUT}:
+    shared = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    if not shared:
         raise ConfigError(
-            f"--init {config.generator.init} is {start.architecture.describe()}, which differs "
-            f"from {config.architecture.describe()} by more than {_INPUT}: generator.adapt "
-            "cannot help"
+            f"generator.init: no tensor of {start.architecture.describe()} fits "
+            f"{config.architecture.describe()}"
         )
-    net.load_state_dict({key: own[key] if key in odd else given[key] for key in own})
+    net.load_state_dict(own | shared)
     return net
-
-
-def _deepened(config: TrainConfig, start: Compact) -> nn.Module:
-    wanted = config.architecture
-    try:
-        net = deepen(start, config.generator.blocks)
-    except ValueError as error:
-        raise ConfigError(f"--init {config.generator.init}: {error}") from error
-    if net.architecture != wanted:
-        raise ConfigError(
-            f"--init {config.generator.init} is {start.architecture.describe()}, which differs "
-            f"from {wanted.describe()} by more than its depth: generator.adapt cannot help"
-        )
-    return net
-
-
-def _unlike(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> set[str]:
-    """Names that one lacks or whose shapes differ."""
-    return {k for k in a.keys() | b.keys() if k not in a or k not in b or a[k].shape != b[k].shape}
 
 
 def starting_discriminator(
@@ -129,9 +103,6 @@ def starting_perceptual(
         ) from error
     return PerceptualLoss(features, weights, relative=config.backbone != "vgg19")
 
-
-_INPUT = "conv_first.weight"
-"""The one tensor in which RRDB networks of different scales differ."""
 
 WAYS_OUT = (
     "Ways out: a copy of the file as --set perceptual.weights=FILE; the stand-in of "

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from realesr_cli.degrade.pairs import Pool
-from realesr_cli.errors import ConfigError
 from realesr_cli.nets.compact import Compact
 from realesr_cli.nets.discriminators import UNetDiscriminator, VGGDiscriminator
-from realesr_cli.nets.grain import LEAST_CONVS, LEAST_FEATURES, can_have_grain, sow
 from realesr_cli.train.config import OptimiserConfig, StageConfig, TrainConfig
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.schedule import learning_rate
@@ -78,23 +76,7 @@ def new_generator(config: TrainConfig) -> nn.Module:
         net = config.architecture.build()
         if isinstance(net, Compact):
             wake_compact(net)
-        return grained(config, net)
-
-
-def grained(config: TrainConfig, net: nn.Module) -> nn.Module:
-    """The network with the grain that the configuration asks for; ConfigError where it cannot be.
-
-    A network that has grain keeps its share where the configuration names none.
-    """
-    if not config.generator.grain:
         return net
-    if not isinstance(net, Compact) or not can_have_grain(net):
-        raise ConfigError(
-            f"generator.grain needs a Compact network with PReLU, {LEAST_CONVS} convolutions and "
-            f"{LEAST_FEATURES} features or more"
-        )
-    sow(net, config.generator.grain)
-    return net
 
 
 @torch.no_grad()

@@ -11,19 +11,13 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from realesr_cli.degrade.pairs import Pair
-from realesr_cli.nets.compact import Compact
 from realesr_cli.nets.discriminators import norms_moved
-from realesr_cli.nets.grain import UNIT, Parts, hold_grain
 from realesr_cli.train.config import StageConfig
 from realesr_cli.train.distributed import World, synced_only
 from realesr_cli.train.losses import (
-    Judge,
     PerceptualLoss,
-    detail,
     discriminator_gan_loss,
     generator_gan_loss,
-    grain_loss,
-    grid_loss,
     pixel_loss,
     structure_loss,
 )
@@ -46,8 +40,6 @@ class Setup:
     discriminator: nn.Module | None
     perceptual: PerceptualLoss | None
     ema_decay: float
-    grain: bool = False
-    """Whether the network has grain; then what is called gives `Parts`."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +67,13 @@ def update_generator(state: TrainState, setup: Setup, batches: Sequence[Pair]) -
         for number, pair in enumerate(batches, 1):
             with synced_only(setup.generator, sync=number == len(batches)):
                 with setup.machine.autocast():
-                    made = setup.generator(pair.lq)
-                parts = made if setup.grain else None
-                fake = parts.picture if parts is not None else made
-                terms = generator_terms(setup, state.discriminator, fake, pair, parts)
+                    fake = setup.generator(pair.lq)
+                terms = generator_terms(setup, state.discriminator, fake, pair)
                 loss = torch.stack(list(terms.values())).sum()
                 _backward(loss / len(batches), state.scaler)
             found.append(terms | {"generator": loss})
             fakes.append(fake.detach().float())
     losses = _means(found, setup)
-    if setup.grain:
-        assert isinstance(state.generator, Compact)
-        hold_grain(state.generator)
     done = _apply(state.generator, state.optimiser, state.scaler, setup, losses, "norm")
     if done:
         update_ema(state.ema, state.generator, setup.ema_decay)
@@ -94,29 +81,17 @@ def update_generator(state: TrainState, setup: Setup, batches: Sequence[Pair]) -
 
 
 def generator_terms(
-    setup: Setup, judge: nn.Module | None, fake: Tensor, pair: Pair, parts: Parts | None = None
+    setup: Setup, judge: nn.Module | None, fake: Tensor, pair: Pair
 ) -> dict[str, Tensor]:
-    """The weighted terms of the generator's loss by name.
-
-    Grain is in the wrong place always, and a loss of fidelity would only put it out: of a network
-    that has grain, `parts`, those losses see the picture without it.
-    """
-    stage, whole = setup.stage, fake
+    """The weighted terms of the generator's loss by name."""
+    stage = setup.stage
     terms = {}
-    if parts is not None:
-        fake = parts.clean
-        if stage.grain.weight:
-            distance = grain_loss(parts.strength, parts.clean, pair.gt, unit=UNIT)
-            terms["grain"] = stage.grain.weight * distance
     if stage.pixel.weight:
         real = _target(pair, sharpened=stage.pixel.sharpened)
         terms["pixel"] = stage.pixel.weight * pixel_loss(fake.float(), real)
     if stage.structure.weight:
         real = _target(pair, sharpened=stage.structure.sharpened)
         terms["structure"] = stage.structure.weight * structure_loss(fake, real)
-    if stage.grid.weight:
-        scale = fake.shape[-1] // pair.lq.shape[-1]
-        terms["grid"] = stage.grid.weight * grid_loss(fake, scale)
     if setup.perceptual is not None:
         real = _target(pair, sharpened=stage.perceptual.sharpened)
         with setup.machine.autocast():
@@ -125,7 +100,7 @@ def generator_terms(
     if judge is not None:
         real = _target(pair, sharpened=stage.gan.sharpened)
         with setup.machine.autocast():
-            loss = generator_gan_loss(stage.gan.kind, _seeing(judge, stage), whole, real)
+            loss = generator_gan_loss(stage.gan.kind, judge, fake, real)
         terms["gan"] = stage.gan.weight * loss
     return terms
 
@@ -148,8 +123,7 @@ def update_discriminator(
             real = _target(pair, sharpened=setup.stage.gan.sharpened)
             with synced_only(judge, sync=number == len(batches)):
                 with setup.machine.autocast():
-                    eyes = _seeing(judge, setup.stage)
-                    found = discriminator_gan_loss(setup.stage.gan.kind, eyes, fake, real)
+                    found = discriminator_gan_loss(setup.stage.gan.kind, judge, fake, real)
                 loss, reals, fooled = found
                 _backward(loss / len(batches), state.d_scaler)
             scores = {"d_real": reals.float().mean(), "d_fake": fooled.float().mean()}
@@ -164,13 +138,7 @@ def generate(setup: Setup, batches: Sequence[Pair]) -> tuple[Tensor, ...]:
     """Generated pictures of each batch, for steps that train the discriminator alone."""
     with setup.machine.autocast():
         made = [setup.generator(pair.lq) for pair in batches]
-    return tuple((parts.picture if setup.grain else parts).float() for parts in made)
-
-
-def _seeing(judge: nn.Module, stage: StageConfig) -> Judge:
-    """The discriminator as a function of whole pictures, whatever of them it is shown."""
-    sigma = stage.gan.detail
-    return (lambda pictures: judge(detail(pictures.float(), sigma))) if sigma else judge
+    return tuple(fake.float() for fake in made)
 
 
 def _target(pair: Pair, *, sharpened: bool) -> Tensor:

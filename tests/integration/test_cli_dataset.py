@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from PIL import Image, ImageFont
+from PIL import Image
 
 from realesr_cli.cli.dataset import dataset_group
 from realesr_cli.errors import ConfigError, RealesrError
@@ -125,39 +124,3 @@ def test_prepare_all_lists_all_left_out(folder: Path) -> None:
     args = ("prepare", folder / "in", "-o", folder / "out", "--side", 200, "--step", 200)
     assert "and 2 more; --verbose lists all" in run(*args).output
     assert "bad11.png" in run(*args, "--verbose").output
-
-
-def test_draw(folder: Path) -> None:
-    out = folder / "drawn"
-    result = run("draw", "-o", out, "--count", 2, "--size", 48, "--seed", 5, "--quiet")
-    assert result.return_value == 0
-    assert result.output == ""
-    assert sorted(path.name for path in out.glob("*.png")) == [
-        "drawn_5_000000.png",
-        "drawn_5_000001.png",
-    ]
-    assert opened(out / "drawn_5_000000.png").size == (48, 48)
-
-
-def test_draw_with_named_fonts(folder: Path) -> None:
-    font = ImageFont.load_default(24)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    (folder / "in" / "own.ttf").write_bytes(font.font_bytes)
-    args = ("draw", "-o", folder / "drawn", "--count", 1, "--size", 48, "--fonts", folder / "in")
-    assert "1 pictures with 1 fonts" in run(*args).output
-    told = json.loads(run(*args, "--json").output)
-    assert told == {"format": 1, "pictures": 1, "fonts": [str(folder / "in" / "own.ttf")]}
-
-
-def test_draw_refusals(folder: Path) -> None:
-    small = ("--count", 1, "--size", 48)
-    for args, text in (
-        (("-o", folder / "in", *small), "holds other files"),
-        (("-o", folder / "new", "--fonts", folder / "in", *small), "has no TrueType font"),
-    ):
-        result = run("draw", *args)
-        assert isinstance(result.exception, ConfigError)
-        assert text in str(result.exception)
-    for args in (("--size", 16), ("--count", 0), ("--seed", -1)):
-        with pytest.raises(click.UsageError, match="must be"):
-            run("draw", "-o", folder / "new", *args)

@@ -23,7 +23,6 @@ from realesr_cli.errors import (
     TrainingError,
     WeightsWriteError,
 )
-from realesr_cli.nets.grain import has_grain
 from realesr_cli.nets.vgg import SqueezeNetFeatures
 from realesr_cli.train import keeper, loop
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
@@ -475,32 +474,3 @@ def test_scores_decide_what_the_run_leaves_behind(
     names = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["1-psnr-000000004.pt", "best.pt"]
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt")[1].step == 2
-
-
-GRAIN = ("generator.kind=compact", "generator.blocks=6", "generator.features=32")
-
-
-def test_a_strength_to_learn_without_grain_is_refused_before_anything_is_written(
-    data: Path, tmp_path: Path
-) -> None:
-    config = tiny_config(data, *GRAIN, "grain.weight=0.1")
-    with pytest.raises(ConfigError, match="but the network has none"):
-        run(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_weight_decay_would_wear_grain_away_and_is_refused(data: Path, tmp_path: Path) -> None:
-    config = tiny_config(data, *GRAIN, "generator.grain=0.5", "optimiser.weight_decay=0.01")
-    with pytest.raises(ConfigError, match="weight_decay would shrink"):
-        run(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_runs_with_grain_resume_exactly_and_keep_it(data: Path, tmp_path: Path) -> None:
-    config = tiny_config(data, *GRAIN, "generator.grain=0.5", "grain.weight=0.1")
-    result = run(config, tmp_path / "whole")
-    with pytest.raises(Cancelled):
-        run(config, tmp_path / "halves", Memory(stop_after=3))
-    run(config, tmp_path / "halves", resume=True)
-    assert_same_end(tmp_path / "whole", tmp_path / "halves")
-    assert has_grain(open_model(str(result.generator)).net)

@@ -73,21 +73,3 @@ class PrepareSettings:
                 f"step = {self.step} is larger than the squares of {self.side}: pixels between "
                 "them would be lost"
             )
-
-
-SMALLEST_SIDE, LARGEST_SIDE = 32, 2048
-"""Sides of drawn pictures in pixels."""
-
-
-@dataclass(frozen=True)
-class DrawSettings:
-    """How many pictures are drawn, and which."""
-
-    count: int = option(300, help="Pictures to draw.", low=1, high=1_000_000)
-    seed: int = option(0, help="Another seed gives other pictures.", low=0)
-    size: int = option(
-        768, help="Side of the square pictures in pixels.", low=SMALLEST_SIDE, high=LARGEST_SIDE
-    )
-
-    def __post_init__(self) -> None:
-        check(self)
