@@ -20,13 +20,13 @@ from machine import processor
 from PIL import Image
 
 from realesr_cli.train.config import TrainConfig
+from realesr_cli.train.cost import random_perceptual
 from realesr_cli.train.data import Crops
 from realesr_cli.train.distributed import ALONE
+from realesr_cli.train.files import gather
 from realesr_cli.train.machine import Machine, Stopwatch, choose_machine
-from realesr_cli.train.pictures import gather
 from realesr_cli.train.plan import machine_text
 from realesr_cli.train.prefetch import Prefetcher, step_keys
-from realesr_cli.train.probe import random_perceptual
 from realesr_cli.train.recipes import load_config
 from realesr_cli.train.session import Caller, Session
 from realesr_cli.train.state import new_generator, new_stage, set_rates

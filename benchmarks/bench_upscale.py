@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from machine import processor
 
+from realesr_cli.engine.policy import facts
+from realesr_cli.engine.settings import EngineSettings
+from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.read import from_array
-from realesr_cli.infer.policy import facts
-from realesr_cli.infer.settings import EngineSettings
-from realesr_cli.infer.upscaler import Upscaler
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import standard_architecture
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from realesr_cli.engine.settings import UpscaleSettings
+from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.read import from_array, read_image
 from realesr_cli.image.write import WriteSettings, write_image
-from realesr_cli.infer.settings import UpscaleSettings
-from realesr_cli.infer.upscaler import Upscaler
-from realesr_cli.weights.open import open_model
+from realesr_cli.weights.load import open_model
 
 IMAGES = Path(__file__).parent / "images"
 GAP = 8

@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from realesr_cli.evaluate.compare import compare
 from realesr_cli.evaluate.page import write_page
+from realesr_cli.evaluate.side_by_side import compare
 
 IMAGES = Path(__file__).resolve().parent / "images"
 WIDTH, HEIGHT = 1200, 700

@@ -5,26 +5,26 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from realesr_cli._version import __version__
+
 if TYPE_CHECKING:
+    from realesr_cli.engine.api import upscale
+    from realesr_cli.engine.upscaler import Upscaler
     from realesr_cli.errors import RealesrError
     from realesr_cli.image.read import read_image
-    from realesr_cli.image.record import Image
-    from realesr_cli.infer.api import upscale
-    from realesr_cli.infer.upscaler import Upscaler
-    from realesr_cli.weights.open import load_model, open_model
-
-__version__ = "0.1.0"
+    from realesr_cli.image.types import Image
+    from realesr_cli.weights.load import load_model, open_model
 
 # Where each public name lives. It is imported when first asked for, so that `import realesr_cli`
 # costs nothing and needs no torch.
 _PUBLIC = {
-    "Image": "realesr_cli.image.record",
+    "Image": "realesr_cli.image.types",
     "RealesrError": "realesr_cli.errors",
-    "Upscaler": "realesr_cli.infer.upscaler",
-    "load_model": "realesr_cli.weights.open",
-    "open_model": "realesr_cli.weights.open",
+    "Upscaler": "realesr_cli.engine.upscaler",
+    "load_model": "realesr_cli.weights.load",
+    "open_model": "realesr_cli.weights.load",
     "read_image": "realesr_cli.image.read",
-    "upscale": "realesr_cli.infer.api",
+    "upscale": "realesr_cli.engine.api",
 }
 
 __all__ = [

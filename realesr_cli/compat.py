@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from realesr_cli.engine.settings import EngineSettings, UpscaleSettings, output_size
+from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import ConfigError, UnsupportedImage
-from realesr_cli.image.record import Image
-from realesr_cli.infer.settings import EngineSettings, UpscaleSettings, output_size
-from realesr_cli.infer.upscaler import Upscaler
-from realesr_cli.nets.arch import detect, shapes_of
-from realesr_cli.weights.files import build_network, interpolate
+from realesr_cli.image.types import Image
+from realesr_cli.nets.architecture import detect, shapes_of
+from realesr_cli.weights.load import open_model
 from realesr_cli.weights.mixing import require_alike
-from realesr_cli.weights.open import open_model
+from realesr_cli.weights.model_files import build_network, interpolate
 
 Array = NDArray[Any]
 

@@ -16,9 +16,9 @@ from realesr_cli.evaluate.comparison import (
     Version,
     WeightsFile,
 )
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 from realesr_cli.nets.compact import CompactArchitecture
-from realesr_cli.weights.files import save_pth
+from realesr_cli.weights.model_files import save_pth
 
 SCALE = 4
 

@@ -16,7 +16,7 @@ from PIL import Image as pillow
 
 from realesr_cli.cli.main import run
 from realesr_cli.nets.compact import CompactArchitecture
-from realesr_cli.weights.files import save_pth
+from realesr_cli.weights.model_files import save_pth
 
 
 @dataclass(frozen=True)

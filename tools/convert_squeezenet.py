@@ -17,7 +17,7 @@ import sys
 import torch
 from safetensors.torch import save_file
 
-from realesr_cli.nets.vgg import MEAN, SQUEEZENET_LAYERS, STD
+from realesr_cli.nets.features import MEAN, SQUEEZENET_LAYERS, STD
 
 CAFFE_MEANS_RGB = (123.68, 116.779, 103.939)
 

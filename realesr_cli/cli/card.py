@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from realesr_cli.cli.files import refuse_targets
 from realesr_cli.cli.options import ModelType, settings_from, settings_options
+from realesr_cli.cli.targets import refuse_targets
 from realesr_cli.cli.terminal import say_warning
 from realesr_cli.errors import ConfigError
-from realesr_cli.weights.card import CardSettings
+from realesr_cli.weights.openmodeldb import CardSettings
 
 
 @click.command("card")
@@ -30,8 +30,8 @@ def card_command(ctx: click.Context, model: str, output: Path | None, overwrite:
     What the registry and the file say is filled in; the rest is for you to say. Nothing is
     fetched or sent.
     """
-    from realesr_cli.weights.card import make_card
     from realesr_cli.weights.inspect import inspect
+    from realesr_cli.weights.openmodeldb import make_card
 
     settings = settings_from(ctx, CardSettings)
     if output is not None:
@@ -62,7 +62,7 @@ def card_text(card: Mapping[str, Any]) -> str:
 
 def write_card(target: Path, card: Mapping[str, Any]) -> None:
     """Write a card, whole or not at all; WeightsWriteError where that cannot be."""
-    from realesr_cli.weights.files import make_folder, write_text
+    from realesr_cli.weights.model_files import make_folder, write_text
 
     make_folder(target)
     write_text(target, card_text(card) + "\n")
@@ -70,7 +70,7 @@ def write_card(target: Path, card: Mapping[str, Any]) -> None:
 
 def tell_missing(card: Mapping[str, Any]) -> None:
     """Say what the list will ask for."""
-    from realesr_cli.weights.card import missing
+    from realesr_cli.weights.openmodeldb import missing
 
     keys = missing(card)
     if keys:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from realesr_cli.cli.files import refuse_targets
 from realesr_cli.cli.interrupt import interruptible
 from realesr_cli.cli.options import (
     json_option,
@@ -20,7 +19,9 @@ from realesr_cli.cli.options import (
     settings_from,
     settings_options,
 )
+from realesr_cli.cli.targets import refuse_targets
 from realesr_cli.cli.terminal import Progress, say_error
+from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import Cancelled, ConfigError, ImageError
 from realesr_cli.evaluate.compare_settings import (
     CompareSettings,
@@ -28,13 +29,12 @@ from realesr_cli.evaluate.compare_settings import (
     PageSettings,
     SheetSettings,
 )
-from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.settings import check, option
 
 if TYPE_CHECKING:
-    from realesr_cli.evaluate.compare import Hooks
     from realesr_cli.evaluate.comparison import Comparison
-    from realesr_cli.evaluate.contenders import Contender
+    from realesr_cli.evaluate.evaluated_models import Contender
+    from realesr_cli.evaluate.side_by_side import Hooks
 
 _STOPPING = "stopping when the tile in work is done; nothing will be written"
 _PAGE_ENDINGS = (".html", ".htm")
@@ -157,8 +157,8 @@ def compare_command(
 
 def _check(request: Request) -> None:
     """Refuse before any work what would be in vain."""
+    from realesr_cli.batch.output_paths import known_format
     from realesr_cli.image.formats import WRITABLE
-    from realesr_cli.infer.naming import known_format
 
     target = request.target
     if not target.paths:
@@ -200,7 +200,7 @@ def _sizes(request: Request) -> Iterator[tuple[Path, tuple[int, int]]]:
 
 
 def _compare(request: Request, *, as_json: bool, quiet: bool) -> int:
-    from realesr_cli.evaluate.compare import Hooks, compare
+    from realesr_cli.evaluate.side_by_side import Hooks, compare
 
     models = _open(request, quiet=quiet)
     _warn_of_size(request, models)
@@ -230,8 +230,8 @@ def _compare(request: Request, *, as_json: bool, quiet: bool) -> int:
 
 
 def _open(request: Request, *, quiet: bool) -> Sequence[Contender]:
-    from realesr_cli.evaluate.compare import photo_names
-    from realesr_cli.evaluate.contenders import common_scale, contenders
+    from realesr_cli.evaluate.evaluated_models import common_scale, contenders
+    from realesr_cli.evaluate.side_by_side import photo_names
 
     photo_names(request.photos, request.originals)  # refused before anything is fetched
     with Progress("models", bytes=True, enabled=not quiet) as progress:

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
+from realesr_cli.batch.jobs import Job
+from realesr_cli.batch.records import Record, summary
 from realesr_cli.cli.terminal import Progress, say_error, wants_color
-from realesr_cli.infer.blending import DEFAULT_SHARE
-from realesr_cli.infer.jobs import Job
-from realesr_cli.infer.policy import Policy
-from realesr_cli.infer.records import Record, summary
-from realesr_cli.infer.settings import UpscaleSettings
+from realesr_cli.engine.blending import DEFAULT_SHARE
+from realesr_cli.engine.policy import Policy
+from realesr_cli.engine.settings import UpscaleSettings
 
 _MIB = 2**20
 _GIB = 2**30

@@ -17,12 +17,12 @@ from realesr_cli.cli.options import (
     verbose_option,
 )
 from realesr_cli.cli.terminal import Progress
+from realesr_cli.dataset.settings import CheckSettings, PrepareSettings
 from realesr_cli.errors import ConfigError
-from realesr_cli.train.dataset.settings import CheckSettings, PrepareSettings
 
 if TYPE_CHECKING:
-    from realesr_cli.train.dataset.check import Checked
-    from realesr_cli.train.dataset.prepare import Prepared
+    from realesr_cli.dataset.check import Checked
+    from realesr_cli.dataset.prepare import Prepared
 
 SHOWN = 10
 """Lines of one kind that are printed without --verbose."""
@@ -69,7 +69,7 @@ def check_command(
     realesr dataset check DIV2K/ --val Set14/
     realesr dataset check hr/ --lq lr/ --scale 4 --lq-suffix x4
     """
-    from realesr_cli.train.dataset.check import Folders, check_dataset
+    from realesr_cli.dataset.check import Folders, check_dataset
 
     settings = settings_from(ctx, CheckSettings)
     with Progress("checking", unit="file", enabled=not quiet) as progress:
@@ -104,7 +104,7 @@ def _plain(checked: Checked) -> dict[str, Any]:
 
 
 def _tell_checked(checked: Checked, *, verbose: bool) -> None:
-    from realesr_cli.train.dataset.check import ADVICE
+    from realesr_cli.dataset.check import ADVICE
 
     for kind, group in groupby(checked.faults, key=lambda fault: fault.kind):
         faults = list(group)
@@ -149,8 +149,8 @@ def prepare_command(
     realesr dataset prepare DIV2K/ -o DIV2K_sub/ --least-detail 2
     realesr dataset prepare hr/ --lq lr/ -o pairs/ --side 480 --step 240
     """
-    from realesr_cli.train.dataset.plan import count, find_sources
-    from realesr_cli.train.dataset.prepare import prepare
+    from realesr_cli.dataset.crops import count, find_sources
+    from realesr_cli.dataset.prepare import prepare
 
     settings = _prepare_settings(ctx, paired=lq is not None)
     _refuse_inside(output, folder, lq)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from realesr_cli.degrade.config import DegradationConfig
     from realesr_cli.degrade.recipe import Recipe
-    from realesr_cli.image.record import Image
+    from realesr_cli.image.types import Image
 
 DEFAULT_PRESET = "realesrgan"
 

@@ -11,8 +11,8 @@ import click
 from realesr_cli.cli.options import json_option
 
 if TYPE_CHECKING:
-    from realesr_cli.infer.doctor import Report
-    from realesr_cli.infer.policy import Policy
+    from realesr_cli.diagnostics.environment import Report
+    from realesr_cli.engine.policy import Policy
 
 _GIB = 2**30
 
@@ -25,7 +25,7 @@ def doctor_command(as_json: bool) -> int:
     Names versions, devices, the cache and the reason why a GPU is not used, each with the one
     command that helps. Nothing is downloaded. The exit code is 1 where something does not work.
     """
-    from realesr_cli.infer.doctor import examine
+    from realesr_cli.diagnostics.environment import examine
     from realesr_cli.settings import to_plain
 
     report = examine()

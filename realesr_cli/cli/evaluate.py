@@ -17,14 +17,14 @@ from realesr_cli.cli.options import (
     settings_options,
 )
 from realesr_cli.cli.terminal import Progress, say_error
+from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import ConfigError
 from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
-from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.settings import check, option
 
 if TYPE_CHECKING:
-    from realesr_cli.evaluate.contenders import Contender
-    from realesr_cli.evaluate.run import Evaluation
+    from realesr_cli.evaluate.evaluated_models import Contender
+    from realesr_cli.evaluate.evaluation import Evaluation
 
 _STDOUT = "-"
 
@@ -133,7 +133,7 @@ def _outputs(folders: Sequence[Path], named: Sequence[str]) -> dict[str, Path]:
 
 
 def _evaluate(request: Request) -> int:
-    from realesr_cli.evaluate.run import evaluate
+    from realesr_cli.evaluate.evaluation import evaluate
 
     shown = not request.quiet
     _check_targets(request.tell)
@@ -159,7 +159,7 @@ def _evaluate(request: Request) -> int:
 
 
 def _open(request: Request) -> tuple[Contender, ...]:
-    from realesr_cli.evaluate.contenders import contenders
+    from realesr_cli.evaluate.evaluated_models import contenders
 
     with Progress("models", bytes=True, enabled=not request.quiet) as progress:
         return contenders(

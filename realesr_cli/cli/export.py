@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from realesr_cli.cli.card import check_card_target, tell_missing, write_card
-from realesr_cli.cli.files import is_folder, refuse_targets
 from realesr_cli.cli.options import (
     ModelType,
     given_settings,
@@ -20,14 +19,15 @@ from realesr_cli.cli.options import (
     settings_from,
     settings_options,
 )
+from realesr_cli.cli.targets import is_folder, refuse_targets
 from realesr_cli.cli.terminal import Progress
 from realesr_cli.errors import ConfigError
-from realesr_cli.infer.export_settings import ENDINGS, ExportSettings
+from realesr_cli.export.settings import ENDINGS, ExportSettings
 from realesr_cli.settings import check, option, to_plain
-from realesr_cli.weights.card import CardSettings
+from realesr_cli.weights.openmodeldb import CardSettings
 
 if TYPE_CHECKING:
-    from realesr_cli.infer.export import Exported, Parity
+    from realesr_cli.export.exporter import Exported, Parity
     from realesr_cli.weights.locate import LocatedModel
 
 
@@ -78,10 +78,10 @@ def export_command(
     realesr export runs/mine --to pth -o mine.pth --license MIT --card --author jane-doe
     realesr export x4plus:realesrnet@0.3 --to half -o softer.safetensors
     """
-    from realesr_cli.infer.export import export_model
-    from realesr_cli.infer.export_onnx import require_onnx
+    from realesr_cli.export.exporter import export_model
+    from realesr_cli.export.onnx_file import require_onnx
+    from realesr_cli.weights.load import open_model
     from realesr_cli.weights.locate import AUTO, denoise_partner, locate
-    from realesr_cli.weights.open import open_model
 
     settings = settings_from(ctx, ExportSettings, ExportSettings(to))
     run = settings_from(ctx, RunSettings)
@@ -114,7 +114,7 @@ def _card_words(ctx: click.Context, run: RunSettings, license: str | None) -> Ca
 
 def _target(located: LocatedModel, settings: ExportSettings, run: RunSettings) -> Path:
     """The file to write, looked over before anything is fetched."""
-    from realesr_cli.infer.export import check_target
+    from realesr_cli.export.exporter import check_target
 
     name = located.name + ENDINGS[settings.to]
     target = Path(name)
@@ -149,8 +149,8 @@ def _parity_text(one: Parity) -> str:
 
 
 def _write_card(model: str, done: Exported, words: CardSettings) -> None:
-    from realesr_cli.weights.card import make_card, resource
     from realesr_cli.weights.inspect import inspect
+    from realesr_cli.weights.openmodeldb import make_card, resource
 
     file: dict[str, Any] = resource(done.path, done.bytes, done.sha256)
     card = make_card(inspect(model), words, [file])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from realesr_cli.cli.files import is_folder, refuse_targets
 from realesr_cli.cli.options import ModelType, json_option, offline_option, quiet_option
+from realesr_cli.cli.targets import is_folder, refuse_targets
 from realesr_cli.cli.terminal import Progress
 from realesr_cli.errors import ConfigError
 
@@ -63,8 +63,8 @@ def interpolate_command(
     realesr models interpolate wdn general --alpha 0.3 --alpha 0.6 -o 'general-{alpha}.pth'
     """
     from realesr_cli.weights.interpolate import save_mixture
+    from realesr_cli.weights.load import open_pair
     from realesr_cli.weights.locate import locate_mixture
-    from realesr_cli.weights.open import open_pair
 
     mixtures: list[Mixture] = []
     names = []

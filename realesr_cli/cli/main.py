@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from realesr_cli import __version__
+from realesr_cli._version import __version__
 from realesr_cli.cli.terminal import say_error, show_warnings
 from realesr_cli.errors import OutOfMemory, RealesrError
 from realesr_cli.settings import did_you_mean

@@ -14,7 +14,7 @@ from realesr_cli.cli.options import ModelType, json_option, offline_option, quie
 from realesr_cli.cli.terminal import Progress, say_error, say_warning
 from realesr_cli.errors import ConfigError, ModelUnavailable, UnknownModel, WeightsError
 from realesr_cli.settings import to_plain
-from realesr_cli.weights import registry, store
+from realesr_cli.weights import cache, registry
 from realesr_cli.weights.registry import Entry
 
 _LONGEST_RECORD = 100
@@ -234,9 +234,9 @@ def _verify(entry: Entry, quiet: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"name": entry.name, "path": path, "ok": False}
     if path is None:
         return {**result, "path": registry.cache_path(entry), "problem": "not in the cache"}
-    expected = entry.sha256 or store.recorded_hash(path)
+    expected = entry.sha256 or cache.recorded_hash(path)
     with Progress(entry.name, bytes=True, enabled=not quiet) as progress:
-        found = store.sha256_of(path, progress)
+        found = cache.sha256_of(path, progress)
     result["sha256"] = found
     size = path.stat().st_size
     if entry.bytes is not None and size != entry.bytes:
@@ -246,7 +246,7 @@ def _verify(entry: Entry, quiet: bool) -> dict[str, Any]:
     if found != expected:
         return {**result, "problem": f"SHA-256 {found} where {expected} belongs"}
     if path != registry.bundled_path(entry):
-        store.remember_hash(path, found)
+        cache.remember_hash(path, found)
     return {**result, "ok": True}
 
 
@@ -269,7 +269,7 @@ def import_command(path: Path, name: str | None, quiet: bool, as_json: bool) -> 
     or A1111 (models/ESRGAN, models/RealESRGAN). Official files are recognised by their SHA-256,
     others by their tensors; nothing in a file is ever run.
     """
-    from realesr_cli.weights.importing import import_file, import_models
+    from realesr_cli.weights.import_models import import_file, import_models
 
     if path.is_dir():
         if name is not None:
@@ -315,7 +315,7 @@ def rm_command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
         there = []
     for entry in there:
         for path in _files_of(entry):
-            store.forget(path)
+            cache.forget(path)
         if entry.imported:
             registry.remove_imported(entry.name)
     if as_json:

@@ -10,8 +10,8 @@ from realesr_cli.cli.terminal import Progress
 if TYPE_CHECKING:
     from torch import nn
 
+    from realesr_cli.weights.load import OpenedModel
     from realesr_cli.weights.locate import LocatedModel
-    from realesr_cli.weights.open import OpenedModel
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def named(model: str, *, scale: float | None = None, denoise: float | None = Non
 
 def require_blendable(first: Named, second: Named) -> None:
     """Raise ConfigError where two networks cannot be blended, as far as is known already."""
-    from realesr_cli.infer.blending import require_same_scale
+    from realesr_cli.engine.blending import require_same_scale
 
     known = [(n.located.name, n.located.known_architecture) for n in (first, second)]
     sizes = [(name, found.scale) for name, found in known if found is not None]
@@ -53,7 +53,7 @@ def require_blendable(first: Named, second: Named) -> None:
 
 def opened(one: Named, *, offline: bool | None, quiet: bool) -> OpenedModel:
     """The network itself, fetched if need be."""
-    from realesr_cli.weights.open import open_model
+    from realesr_cli.weights.load import open_model
 
     with Progress(one.located.name, bytes=True, enabled=not quiet) as progress:
         return open_model(
@@ -63,7 +63,7 @@ def opened(one: Named, *, offline: bool | None, quiet: bool) -> OpenedModel:
 
 def stand_in(one: Named, *, offline: bool | None) -> nn.Module:
     """A network that costs as much: the named one where that needs no fetching."""
-    from realesr_cli.weights.files import load_model
+    from realesr_cli.weights.model_files import load_model
 
     known = one.located.known_architecture
     if one.absent is not None and known is not None:

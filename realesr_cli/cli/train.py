@@ -20,7 +20,7 @@ from realesr_cli.cli.options import (
     settings_options,
 )
 from realesr_cli.cli.terminal import Progress
-from realesr_cli.cli.training import TrainConsole, duration, plan_lines, size
+from realesr_cli.cli.train_console import TrainConsole, duration, plan_lines, size
 from realesr_cli.errors import Cancelled, ConfigError
 from realesr_cli.settings import check, option, to_plain
 
@@ -219,7 +219,7 @@ def _run(request: Request, config: TrainConfig, *, dry_run: bool, quiet: bool) -
 
 def _fitted(config: TrainConfig, machine: Machine, world: World) -> TrainConfig:
     """The configuration with the batch that the first process finds to fit."""
-    from realesr_cli.train.probe import fitted
+    from realesr_cli.train.cost import fitted
 
     found = ""
     if world.first:
@@ -264,8 +264,8 @@ def _free_folder(recipe: str) -> Path:
 
 def _print_plan(found: Survey, console: TrainConsole) -> bool:
     """Plan, disk and measured cost, and what is to be fetched; whether anything is."""
+    from realesr_cli.train.initialization import to_fetch
     from realesr_cli.train.plan import make_plan
-    from realesr_cli.train.starting import to_fetch
     from realesr_cli.weights.fetch import is_offline
 
     resumed = found.resumed is not None
@@ -285,8 +285,8 @@ def _print_plan(found: Survey, console: TrainConsole) -> bool:
 
 def _cost(config: TrainConfig, machine: Machine) -> str:
     """The line about time and memory, measured on a step of each stage."""
-    from realesr_cli.infer.guard import is_out_of_memory
-    from realesr_cli.train.probe import step_cost
+    from realesr_cli.engine.guard import is_out_of_memory
+    from realesr_cli.train.cost import step_cost
 
     total, parts, peak = 0.0, [], 0
     for number, stage in enumerate(config.stages):

@@ -24,16 +24,16 @@ from realesr_cli.cli.options import (
     verbose_option,
 )
 from realesr_cli.cli.terminal import Progress
+from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.errors import ConfigError
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings, canonical
-from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
 from realesr_cli.settings import check, from_plain, option
 
 if TYPE_CHECKING:
+    from realesr_cli.batch.jobs import Plan
     from realesr_cli.cli.console import Style
-    from realesr_cli.infer.jobs import Plan
+    from realesr_cli.weights.load import OpenedModel
     from realesr_cli.weights.locate import LocatedModel
-    from realesr_cli.weights.open import OpenedModel
 
 _AUTO_SCALE = 4.0
 """The factor of `--model auto` where none is given."""
@@ -170,7 +170,7 @@ def _request(
     offline: bool | None,
     style: Style,
 ) -> Request:
-    from realesr_cli.infer.jobs import sized
+    from realesr_cli.batch.jobs import sized
     from realesr_cli.weights.locate import AUTO
 
     model, blend_model = models
@@ -222,15 +222,15 @@ def _opened(request: Request) -> list[OpenedModel]:
 
 
 def _plan(request: Request, arguments: Sequence[str], suffix: str | None, scale: int) -> Plan:
-    from realesr_cli.infer import jobs, naming
-    from realesr_cli.infer.sources import STDIN, find_sources
+    from realesr_cli.batch import jobs, output_paths
+    from realesr_cli.batch.sources import STDIN, find_sources
 
     run = request.run
     stdin = _stdin() if STDIN in arguments else None
-    avoid = naming.fixed_folder(run.output)
+    avoid = output_paths.fixed_folder(run.output)
     _tell_avoided(request, arguments, avoid)
     sources = find_sources(arguments, recursive=run.recursive, avoid=avoid, stdin=stdin)
-    wanted = naming.destination(
+    wanted = output_paths.destination(
         run.output,
         len(sources),
         from_folder=any(Path(a).is_dir() for a in arguments),
@@ -288,10 +288,10 @@ def _tell_left_out(request: Request, plan: Plan) -> None:
 
 
 def _run(request: Request, plan: Plan, models: list[OpenedModel]) -> int:
+    from realesr_cli.batch import pipeline
+    from realesr_cli.batch.records import exit_code
     from realesr_cli.cli.console import Console, Used
-    from realesr_cli.infer import batch
-    from realesr_cli.infer.api import upscaler_of
-    from realesr_cli.infer.records import exit_code
+    from realesr_cli.engine.api import upscaler_of
 
     names = [one.located.name for one in request.networks]
     upscaler, used = None, Used.of(names, request.upscale)
@@ -302,25 +302,25 @@ def _run(request: Request, plan: Plan, models: list[OpenedModel]) -> int:
         if request.style.verbose:
             click.echo("\n".join(upscaler.policy.reasons), err=True)
     console = Console(request.style, used, plan.jobs)
-    settings = batch.BatchSettings(
+    settings = pipeline.BatchSettings(
         upscale=request.upscale,
         write=request.write,
         max_pixels=request.run.max_pixels,
         fail_fast=request.run.fail_fast,
     )
     with interruptible("" if request.style.quiet else _STOPPING) as interrupt:
-        hooks = batch.Hooks(console.started, console.tiles, console.finished, interrupt.asked)
-        records = batch.run(plan.jobs, upscaler, settings, hooks)
+        hooks = pipeline.Hooks(console.started, console.tiles, console.finished, interrupt.asked)
+        records = pipeline.run(plan.jobs, upscaler, settings, hooks)
     code = interrupt.exit_code if interrupt.asked() else exit_code(records)
     console.close(records, code)
     return code
 
 
 def _preview(request: Request, plan: Plan, models: list[OpenedModel]) -> int:
-    from realesr_cli.cli import preview
+    from realesr_cli.batch.records import exit_code, planned
+    from realesr_cli.cli import dry_run
     from realesr_cli.cli.console import Used
-    from realesr_cli.infer.records import exit_code, planned
-    from realesr_cli.infer.upscaler import Upscaler
+    from realesr_cli.engine.upscaler import Upscaler
 
     absent = [n.absent for n in request.networks if n.absent is not None and not models]
     nets = [one.net for one in models]
@@ -329,11 +329,11 @@ def _preview(request: Request, plan: Plan, models: list[OpenedModel]) -> int:
     names = [one.located.name for one in request.networks]
     used = Used.of(names, request.upscale, upscaler.policy)
     reasons = upscaler.policy.reasons
-    model = preview.Model(used, reasons, bool(absent), sum(absent) or None)
+    model = dry_run.Model(used, reasons, bool(absent), sum(absent) or None)
     if plan.to_do:
-        preview.calibrate(upscaler, request.upscale)
+        dry_run.calibrate(upscaler, request.upscale)
     estimates = [
-        preview.estimate(upscaler, job, request.upscale) if job.open else None for job in plan.jobs
+        dry_run.estimate(upscaler, job, request.upscale) if job.open else None for job in plan.jobs
     ]
-    preview.show(model, plan.jobs, estimates, request.style)
+    dry_run.show(model, plan.jobs, estimates, request.style)
     return exit_code([planned(job) for job in plan.jobs])

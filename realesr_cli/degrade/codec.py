@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from realesr_cli.ops.codes import to_codes
+from realesr_cli.ops.quantize import to_codes
 
 
 def through_libjpeg(picture: Tensor, quality: int) -> Tensor:

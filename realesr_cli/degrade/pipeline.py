@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from realesr_cli.degrade import noise
+from realesr_cli.degrade.bsrgan import draw_shuffled
 from realesr_cli.degrade.codec import through_libjpeg
 from realesr_cli.degrade.config import DegradationConfig
 from realesr_cli.degrade.kernels import Kernel, build
@@ -29,7 +30,6 @@ from realesr_cli.degrade.recipe import (
     check_size,
 )
 from realesr_cli.degrade.sampling import Chance, Draw, draw_staged, seed
-from realesr_cli.degrade.shuffled import draw_shuffled
 from realesr_cli.errors import ConfigError
 from realesr_cli.ops.filters import filter2d, usm_sharpen
 from realesr_cli.ops.jpeg import DEFAULT_STYLE, REFERENCE_STYLE, jpeg

@@ -14,7 +14,7 @@ from torch import Tensor
 from realesr_cli.degrade.pipeline import apply
 from realesr_cli.degrade.recipe import Recipe
 from realesr_cli.errors import ConfigError
-from realesr_cli.ops.codes import to_codes
+from realesr_cli.ops.quantize import to_codes
 
 GAP = 4
 """Pixels of white between the cells of a sheet."""

@@ -32,7 +32,7 @@ from realesr_cli.evaluate.comparison import (
 from realesr_cli.evaluate.scores import METRICS
 from realesr_cli.image.color import is_srgb
 from realesr_cli.image.landing import landing
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image
 
 _USUAL = PageSettings()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from realesr_cli.errors import ConfigError, DatasetError, ImageError
-from realesr_cli.evaluate.naming import PLAIN, Affix, detect, keyed, split_mixed
 from realesr_cli.evaluate.settings import SetSettings
 from realesr_cli.image.formats import is_picture
+from realesr_cli.image.pairing import PLAIN, Affix, detect, keyed, split_mixed
 from realesr_cli.image.probe import probe
 
 _SHOWN = 5

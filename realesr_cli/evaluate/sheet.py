@@ -22,7 +22,7 @@ from realesr_cli.evaluate.comparison import (
     pixels_of,
 )
 from realesr_cli.image.color import converted, is_srgb
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 from realesr_cli.image.write import write_image
 
 _USUAL = SheetSettings()

@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from realesr_cli.evaluate.pictures import BICUBIC
-from realesr_cli.evaluate.run import Evaluation
+from realesr_cli.evaluate.evaluation import Evaluation
+from realesr_cli.evaluate.images import BICUBIC
 from realesr_cli.evaluate.scores import Metric
 
 WIDTH = 100

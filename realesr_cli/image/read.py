@@ -18,8 +18,8 @@ from realesr_cli.image import pillow as pil
 from realesr_cli.image.depth import Array, to_uint8, unit_floats
 from realesr_cli.image.exif import Metadata
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS
-from realesr_cli.image.record import Image
 from realesr_cli.image.source import Source, bytes_of, check_pixels, named, not_recognised
+from realesr_cli.image.types import Image
 
 
 def read_image(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Image:

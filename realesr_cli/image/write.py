@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image as pillow
 
 from realesr_cli.errors import ImageWriteError, MissingDependency, RealesrWarning
-from realesr_cli.image import color, exif, jpeg_bands, png, tiff_write
+from realesr_cli.image import color, exif, jpeg_writer, png, tiff_writer
 from realesr_cli.image import pillow as pil
 from realesr_cli.image.depth import Array, over_white, to_uint8, to_uint16
 from realesr_cli.image.exif import Metadata
@@ -39,7 +39,7 @@ BANDED_PIXELS = 64_000_000
 
 
 class Picture(Protocol):
-    """What is needed of a picture to write it; `realesr_cli.image.record.Image` has it."""
+    """What is needed of a picture to write it; `realesr_cli.image.types.Image` has it."""
 
     @property
     def pixels(self) -> Array: ...
@@ -182,11 +182,11 @@ def _encode(file: BinaryIO, ready: _Ready, format: str, settings: WriteSettings)
     if format == "png":
         png.write(file, ready.pixels, ready.alpha, ready.metadata, level)
     elif format == "tiff":
-        tiff_write.write(file, ready.pixels, ready.alpha, ready.metadata, level)
+        tiff_writer.write(file, ready.pixels, ready.alpha, ready.metadata, level)
     elif format == "jpg" and ready.pixels[..., 0].size > BANDED_PIXELS:
         options = _options(ready, format, settings)
         halved = ready.pixels.shape[2] == 3 and options["subsampling"] != "4:4:4"
-        jpeg_bands.write(
+        jpeg_writer.write(
             file,
             ready.pixels,
             lambda band: _encoded_by_pillow(band, None, format, options),

@@ -21,9 +21,9 @@ from realesr_cli.errors import CheckpointFormat, ConfigError, WeightsWriteError
 from realesr_cli.settings import from_plain, to_plain
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.state import Progress, TrainState
-from realesr_cli.weights.files import model_metadata, save_pth, save_safetensors
+from realesr_cli.weights.cache import whole_file
 from realesr_cli.weights.locate import RUN_FILE
-from realesr_cli.weights.store import whole_file
+from realesr_cli.weights.model_files import model_metadata, save_pth, save_safetensors
 
 FORMAT = 1
 FOLDER = "checkpoints"

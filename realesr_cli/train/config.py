@@ -7,7 +7,7 @@ from pathlib import Path
 
 from realesr_cli.degrade.config import DegradationConfig
 from realesr_cli.errors import ConfigError
-from realesr_cli.nets.arch import Architecture
+from realesr_cli.nets.architecture import Architecture
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import standard_architecture
 from realesr_cli.nets.srresnet import SRResNetArchitecture

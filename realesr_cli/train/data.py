@@ -11,8 +11,8 @@ import numpy as np
 
 from realesr_cli.errors import DatasetError, ImageError, RealesrWarning
 from realesr_cli.train.config import DataConfig
-from realesr_cli.train.pictures import Picture
-from realesr_cli.train.regions import Pixels, Region, RegionCache
+from realesr_cli.train.files import Picture
+from realesr_cli.train.region_cache import Pixels, Region, RegionCache
 
 MIB = 1 << 20
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from realesr_cli.train.validate import Scores
+from realesr_cli.train.validation import Scores
 
 
 @dataclass(frozen=True)

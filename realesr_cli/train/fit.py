@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from realesr_cli.infer.guard import is_out_of_memory
+from realesr_cli.engine.guard import is_out_of_memory
 
 SMALLEST_PATCH = 16
 """Low-quality pixels below which a patch is not halved."""

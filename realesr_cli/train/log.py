@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from realesr_cli.train.config import RuntimeConfig
 from realesr_cli.train.distributed import World
-from realesr_cli.weights.store import write_whole
+from realesr_cli.weights.cache import write_whole
 
 FILE = "metrics.jsonl"
 

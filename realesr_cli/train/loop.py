@@ -9,20 +9,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from realesr_cli.engine.guard import is_out_of_memory
 from realesr_cli.errors import Cancelled, OutOfMemory
-from realesr_cli.infer.guard import is_out_of_memory
 from realesr_cli.train.checkpoint import restore
+from realesr_cli.train.checkpoint_manager import Keeper
 from realesr_cli.train.config import TrainConfig
+from realesr_cli.train.cost import propose_fit
 from realesr_cli.train.data import CropBatch
 from realesr_cli.train.events import Note, StageBegun, StepDone
-from realesr_cli.train.guards import watch_discriminator
-from realesr_cli.train.keeper import Keeper
+from realesr_cli.train.initialization import starting_discriminator
 from realesr_cli.train.log import Log, open_log
 from realesr_cli.train.machine import Machine, Stopwatch
+from realesr_cli.train.monitors import watch_discriminator
 from realesr_cli.train.prefetch import Prefetcher, step_keys
-from realesr_cli.train.probe import propose_fit
 from realesr_cli.train.session import Caller, Session, open_session, survey
-from realesr_cli.train.starting import starting_discriminator
 from realesr_cli.train.state import TrainState, new_stage, set_rates
 from realesr_cli.train.step import (
     Outcome,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realesr_cli.nets.vgg import Features
+from realesr_cli.nets.features import Features
 from realesr_cli.ops.color import luma_studio
 from realesr_cli.ops.filters import gaussian_taps
 

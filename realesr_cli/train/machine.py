@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from realesr_cli.engine.policy import cpu_flags
 from realesr_cli.errors import DeviceError
-from realesr_cli.infer.policy import cpu_flags
 from realesr_cli.train.config import RuntimeConfig
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from realesr_cli.nets.arch import count_parameters
+from realesr_cli.nets.architecture import count_parameters
 from realesr_cli.train.config import StageConfig, TrainConfig
+from realesr_cli.train.files import Pictures
 from realesr_cli.train.machine import Machine
-from realesr_cli.train.pictures import Pictures
 from realesr_cli.train.state import new_discriminator
 
 FLOAT = 4

@@ -18,19 +18,19 @@ from realesr_cli.train.config import PerceptualConfig, TrainConfig
 from realesr_cli.train.data import CropBatch, Crops
 from realesr_cli.train.distributed import ALONE, World
 from realesr_cli.train.events import Listener, Note, nobody
-from realesr_cli.train.log import FILE as LOG_FILE
-from realesr_cli.train.losses import PerceptualLoss
-from realesr_cli.train.machine import Machine
-from realesr_cli.train.pictures import Pictures, gather, listed
-from realesr_cli.train.recipes import config_toml, differences
-from realesr_cli.train.starting import (
+from realesr_cli.train.files import Pictures, gather, listed
+from realesr_cli.train.initialization import (
     starting_discriminator,
     starting_generator,
     starting_perceptual,
 )
+from realesr_cli.train.log import FILE as LOG_FILE
+from realesr_cli.train.losses import PerceptualLoss
+from realesr_cli.train.machine import Machine
+from realesr_cli.train.recipes import config_toml, differences
 from realesr_cli.train.state import Progress, TrainState
-from realesr_cli.train.validate import Scene, prepare_scenes
-from realesr_cli.weights.store import write_whole
+from realesr_cli.train.validation import Scene, prepare_scenes
+from realesr_cli.weights.cache import write_whole
 
 CONFIG_FILE = "config.toml"
 

@@ -13,10 +13,10 @@ from realesr_cli.errors import (
     RealesrError,
     RealesrWarning,
 )
-from realesr_cli.weights import registry, store
+from realesr_cli.weights import cache, registry
+from realesr_cli.weights.cache import Report
+from realesr_cli.weights.download import AddressFailed, Network, discard, transfer
 from realesr_cli.weights.registry import Entry
-from realesr_cli.weights.store import Report
-from realesr_cli.weights.transfer import AddressFailed, Network, discard, transfer
 
 PATIENT = Network()
 """How downloads go unless a caller says otherwise."""
@@ -86,19 +86,19 @@ def problem(entry: Entry, path: Path, allow_unverified: bool = False) -> str:
     size = path.stat().st_size
     if entry.bytes is not None and size != entry.bytes:
         return f"{size} bytes where {entry.bytes} belong"
-    expected = entry.sha256 or store.recorded_hash(path)
+    expected = entry.sha256 or cache.recorded_hash(path)
     if expected is None:
         if not allow_unverified:
             return "its SHA-256 is not known (--allow-unverified takes it as it is)"
-        store.current_hash(path)
+        cache.current_hash(path)
         return ""
-    if store.remembered_hash(path) == expected:
+    if cache.remembered_hash(path) == expected:
         return ""
-    found = store.sha256_of(path)
+    found = cache.sha256_of(path)
     if found != expected:
         return f"SHA-256 {found[:12]}... where {expected[:12]}... belongs"
     if path != registry.bundled_path(entry):  # nothing is written into the package
-        store.remember_hash(path, found)
+        cache.remember_hash(path, found)
     return ""
 
 
@@ -108,7 +108,7 @@ def _fetch_locked(
     path = registry.cache_path(entry)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with store.locked(path.with_name(path.name + ".lock")):
+        with cache.locked(path.with_name(path.name + ".lock")):
             # Another process may have fetched it while this one waited.
             if not (path.is_file() and not problem(entry, path, allow_unverified)):
                 _fetch(entry, path, network, report)
@@ -139,7 +139,7 @@ def _fetch(entry: Entry, path: Path, network: Network, report: Report | None) ->
             continue
         os.replace(part, path)
         discard(part)
-        store.remember_hash(path, found)
+        cache.remember_hash(path, found)
         return
     listed = "; ".join(reasons)
     if wrong == len(entry.urls):
@@ -154,7 +154,7 @@ def _from_address(
     while True:
         resumed = part.is_file() and part.stat().st_size > 0
         transfer(url, part, entry.bytes, network=network, report=report)
-        found = store.sha256_of(part)
+        found = cache.sha256_of(part)
         if entry.sha256 is None or found == entry.sha256:
             return found
         discard(part)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from realesr_cli.nets.arch import (
+from realesr_cli.nets.architecture import (
     architecture_from_plain,
     architecture_to_plain,
     count_parameters,
 )
-from realesr_cli.weights import fetch, files, registry, store
+from realesr_cli.weights import cache, fetch, model_files, registry
 from realesr_cli.weights.locate import LocatedModel, Mixture, locate
 from realesr_cli.weights.mixing import alpha_label, require_alike
 from realesr_cli.weights.provenance import licence_of, merged_licence
@@ -48,7 +48,7 @@ def inspect(model: str | Path) -> ModelInfo:
     """What is known of a registered model, a weight file, a training run's folder or a mixture.
 
     A registered model's file is checked if it is cached, never fetched. Raises UnknownModel, for
-    a path what `files.read_state` and `files.recognise` raise, and ConfigError for a mixture that
+    a path what `model_files.read_state` and `model_files.recognise` raise, and ConfigError for a mixture that
     cannot be.
     """
     located = locate(model)
@@ -110,7 +110,7 @@ def _of_entry(entry: Entry, path: Path | None) -> ModelInfo:
         path=path,
         cached=path is not None,
         bytes=entry.bytes if path is None else path.stat().st_size,
-        sha256=entry.sha256 or (store.recorded_hash(path) if path else None),
+        sha256=entry.sha256 or (cache.recorded_hash(path) if path else None),
         urls=entry.urls,
         recorded={},
         problem=fetch.problem(entry, path, allow_unverified=True) if path else "",
@@ -118,9 +118,9 @@ def _of_entry(entry: Entry, path: Path | None) -> ModelInfo:
 
 
 def _of_file(name: str, path: Path) -> ModelInfo:
-    state, metadata = files.read_state(path)
-    architecture = files.recognise(state, metadata, str(path))
-    sha256 = store.sha256_of(path)
+    state, metadata = model_files.read_state(path)
+    architecture = model_files.recognise(state, metadata, str(path))
+    sha256 = cache.sha256_of(path)
     same = next((e for e in registry.entries() if e.sha256 == sha256), None)
     own = ("format", "architecture", "scale", "licence")
     return ModelInfo(

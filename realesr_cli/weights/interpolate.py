@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.nets.arch import canonical
-from realesr_cli.weights import files
+from realesr_cli.nets.architecture import canonical
+from realesr_cli.weights import model_files
+from realesr_cli.weights.load import ModelFile, pair_sources
 from realesr_cli.weights.locate import Mixture
-from realesr_cli.weights.open import ModelFile, pair_sources
 from realesr_cli.weights.provenance import describe_network
 
 ENDINGS = (".safetensors", ".pth")
@@ -18,7 +18,7 @@ ENDINGS = (".safetensors", ".pth")
 
 def mixed_state(
     pair: tuple[ModelFile, ModelFile], mixture: Mixture
-) -> tuple[files.State, dict[str, Any]]:
+) -> tuple[model_files.State, dict[str, Any]]:
     """The tensors of a mixture and their description.
 
     (1 - alpha) a + alpha b in float32; at the ends the file's own tensors, bit by bit and in its
@@ -28,9 +28,9 @@ def mixed_state(
     description = describe_network(pair[0].architecture, pair_sources(pair, mixture))
     if alpha in (0, 1):
         end = pair[int(alpha)]
-        stored, _ = files.read_state(end.path, as_stored=True)
+        stored, _ = model_files.read_state(end.path, as_stored=True)
         return canonical(stored, end.architecture), description
-    return files.interpolate(pair[0].state, pair[1].state, alpha), description
+    return model_files.interpolate(pair[0].state, pair[1].state, alpha), description
 
 
 def save_mixture(pair: tuple[ModelFile, ModelFile], mixture: Mixture, target: Path) -> None:
@@ -39,12 +39,12 @@ def save_mixture(pair: tuple[ModelFile, ModelFile], mixture: Mixture, target: Pa
     Raises ConfigError for another ending and WeightsWriteError where it cannot be written.
     """
     check_ending(target)
-    files.make_folder(target)
+    model_files.make_folder(target)
     state, description = mixed_state(pair, mixture)
     if target.suffix.lower() == ".pth":
-        files.save_pth(target, {"params_ema": state}, description)
+        model_files.save_pth(target, {"params_ema": state}, description)
     else:
-        files.save_safetensors(target, state, description)
+        model_files.save_safetensors(target, state, description)
 
 
 def check_ending(target: Path) -> None:

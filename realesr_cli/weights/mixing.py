@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.nets.arch import Architecture
+from realesr_cli.nets.architecture import Architecture
 
 _FORM = "write A:B@ALPHA, as in x4plus:esrgan@0.8, which is 0.2 of A and 0.8 of B"
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from realesr_cli import __version__
-from realesr_cli.nets.arch import Architecture
-from realesr_cli.weights import registry, store
-from realesr_cli.weights.files import model_metadata
+from realesr_cli._version import __version__
+from realesr_cli.nets.architecture import Architecture
+from realesr_cli.weights import cache, registry
+from realesr_cli.weights.model_files import model_metadata
 from realesr_cli.weights.registry import UNKNOWN, Entry
 
 _OURS = ("format", "architecture", "scale", "licence", "sources", "alpha", "tool")
@@ -29,7 +29,7 @@ class Source:
 
     def describe(self) -> dict[str, Any]:
         """Plain data: name, SHA-256, licence, share, and the sources of a file that names some."""
-        sha256 = store.sha256_of(self.path)
+        sha256 = cache.sha256_of(self.path)
         same = next((e for e in registry.entries() if e.sha256 == sha256), self.entry)
         plain = {
             "name": same.name if same else self.name,

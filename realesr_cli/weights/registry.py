@@ -15,7 +15,7 @@ import platformdirs
 
 from realesr_cli.errors import ConfigError, UnknownModel
 from realesr_cli.settings import did_you_mean, from_plain, to_plain
-from realesr_cli.weights import store
+from realesr_cli.weights import cache
 
 Kind = Literal["generator", "discriminator", "features"]
 
@@ -121,11 +121,11 @@ def remove_imported(name: str) -> None:
 
 def _change_imported(name: str, entry: Entry | None) -> None:
     home().mkdir(parents=True, exist_ok=True)
-    with store.locked(home() / "imported.lock"):
+    with cache.locked(home() / "imported.lock"):
         kept = [e for e in imported() if _key(e.name) != _key(name)]
         models = [*kept, entry] if entry else kept
         data = {"format": FORMAT, "models": [to_plain(e) for e in models]}
-        store.write_whole(index_path(), json.dumps(data, indent=1).encode())
+        cache.write_whole(index_path(), json.dumps(data, indent=1).encode())
 
 
 def _key(name: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from realesr_cli.infer.fused import fuse
+from realesr_cli.engine.backends.onednn import fuse
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import standard_architecture
 

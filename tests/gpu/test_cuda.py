@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from realesr_cli.engine.policy import choose, facts
+from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
+from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import RealesrWarning
-from realesr_cli.image.record import Image
-from realesr_cli.infer.policy import choose, facts
-from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
-from realesr_cli.infer.upscaler import Upscaler
+from realesr_cli.image.types import Image
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import standard_architecture
 

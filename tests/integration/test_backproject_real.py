@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image as pillow
 
-from realesr_cli.image.record import Image
-from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
-from realesr_cli.infer.upscaler import Upscaler
+from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
+from realesr_cli.engine.upscaler import Upscaler
+from realesr_cli.image.types import Image
 from realesr_cli.metrics.reference import psnr
 from realesr_cli.ops.resize import imresize
-from realesr_cli.weights.files import load_model
+from realesr_cli.weights.model_files import load_model
 
 pytestmark = pytest.mark.slow
 

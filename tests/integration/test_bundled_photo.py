@@ -16,8 +16,8 @@ import torch
 
 from realesr_cli import read_image, upscale
 from realesr_cli.errors import RealesrWarning
-from realesr_cli.weights import registry, store
-from realesr_cli.weights.open import load_model, open_model
+from realesr_cli.weights import cache, registry
+from realesr_cli.weights.load import load_model, open_model
 
 PICTURE = Path(__file__).resolve().parents[2] / "docs/images/lighthouse.jpg"
 
@@ -40,7 +40,7 @@ def test_the_file_is_small_half_precision_and_what_the_list_says() -> None:
     path = registry.bundled_path(entry)
     assert path is not None
     assert entry.bytes == path.stat().st_size <= 2_600_000
-    assert entry.sha256 == store.sha256_of(path)
+    assert entry.sha256 == cache.sha256_of(path)
     assert {t.dtype for t in safetensors.torch.load_file(path).values()} == {torch.float16}
     assert open_model("photo").architecture.scale == 4
 

@@ -18,8 +18,8 @@ from PIL import Image as pillow
 
 from realesr_cli.cli.compare import compare_command
 from realesr_cli.cli.main import run
-from realesr_cli.evaluate import compare as comparing
-from realesr_cli.infer.upscaler import Upscaler
+from realesr_cli.engine.upscaler import Upscaler
+from realesr_cli.evaluate import side_by_side as comparing
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from PIL import Image as pillow
 from upscale_cli import Shell, picture, save_tiny
 
 from realesr_cli.nets.compact import CompactArchitecture
-from realesr_cli.weights import files
+from realesr_cli.weights import model_files
 from realesr_cli.weights.interpolate import save_mixture
+from realesr_cli.weights.load import open_pair
 from realesr_cli.weights.locate import locate
-from realesr_cli.weights.open import open_pair
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def pair(tmp_path: Path) -> str:
     save_tiny(tmp_path / "a.pth")
     torch.manual_seed(1)
     net = CompactArchitecture(scale=4, features=8, convs=1).build()
-    files.save_pth(tmp_path / "b@2x.pth", {"params": net.state_dict()})
+    model_files.save_pth(tmp_path / "b@2x.pth", {"params": net.state_dict()})
     return "a.pth:b@2x.pth@0.3"
 
 

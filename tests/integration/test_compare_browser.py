@@ -20,7 +20,7 @@ from PIL import Image as pillow
 
 from realesr_cli.evaluate.comparison import Comparison, Version
 from realesr_cli.evaluate.page import write_page
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realesr_cli.evaluate.pictures import to_tensor
-from realesr_cli.evaluate.run import evaluate
+from realesr_cli.evaluate.evaluation import evaluate
+from realesr_cli.evaluate.images import to_tensor
 from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.metrics.niqe import niqe

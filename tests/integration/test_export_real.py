@@ -9,13 +9,13 @@ import onnxruntime
 import pytest
 import torch
 
+from realesr_cli.export.exporter import export_model
+from realesr_cli.export.settings import ENDINGS, ExportSettings
 from realesr_cli.image.read import read_image
-from realesr_cli.infer.export import export_model
-from realesr_cli.infer.export_settings import ENDINGS, ExportSettings
 from realesr_cli.weights.inspect import inspect
 from realesr_cli.weights.interpolate import save_mixture
+from realesr_cli.weights.load import load_model, open_model, open_pair
 from realesr_cli.weights.locate import locate
-from realesr_cli.weights.open import load_model, open_model, open_pair
 
 pytestmark = pytest.mark.slow
 

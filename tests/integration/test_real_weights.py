@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
+from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.read import read_image
-from realesr_cli.image.record import Image
-from realesr_cli.infer.settings import EngineSettings, UpscaleSettings
-from realesr_cli.infer.upscaler import Upscaler
-from realesr_cli.weights.open import open_model
+from realesr_cli.image.types import Image
+from realesr_cli.weights.load import open_model
 
 pytestmark = pytest.mark.slow
 
@@ -63,9 +63,9 @@ def test_flat_colour_does_not_drift_far(shared):
 _MEMORY = """
 import json, resource, sys
 import numpy as np, torch
-from realesr_cli.image.record import Image
-from realesr_cli.infer.settings import EngineSettings
-from realesr_cli.infer.upscaler import Upscaler
+from realesr_cli.image.types import Image
+from realesr_cli.engine.settings import EngineSettings
+from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
 kind, height, width, bits = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])

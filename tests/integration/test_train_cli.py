@@ -16,7 +16,7 @@ from tiny_training import SETS, make_pictures
 
 from realesr_cli.cli import train as train_cli
 from realesr_cli.cli.main import run
-from realesr_cli.cli.training import TrainConsole, duration, size
+from realesr_cli.cli.train_console import TrainConsole, duration, size
 from realesr_cli.train import loop
 from realesr_cli.train.checkpoint import checkpoints
 from realesr_cli.train.events import StepDone
@@ -153,7 +153,7 @@ def test_an_automatic_batch_is_taken_as_found(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "realesr_cli.train.probe.memory_trial", lambda config, machine: _only_one_sample
+        "realesr_cli.train.cost.memory_trial", lambda config, machine: _only_one_sample
     )
     assert train("--data", "photos", "--batch-size", "auto", "--dry-run") == 0
     assert (
@@ -229,7 +229,7 @@ def test_bad_input_is_one_line_with_the_right_code(
 
 def _save_x2(path: Path) -> None:
     from realesr_cli.train.state import new_generator
-    from realesr_cli.weights.files import model_metadata, save_safetensors
+    from realesr_cli.weights.model_files import model_metadata, save_safetensors
 
     config = load_config("compact-x2", ["generator.blocks=1", "generator.features=4"])
     net = new_generator(config)

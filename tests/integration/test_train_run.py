@@ -23,15 +23,15 @@ from realesr_cli.errors import (
     TrainingError,
     WeightsWriteError,
 )
-from realesr_cli.nets.vgg import SqueezeNetFeatures
-from realesr_cli.train import keeper, loop
+from realesr_cli.nets.features import SqueezeNetFeatures
+from realesr_cli.train import checkpoint_manager, loop
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
 from realesr_cli.train.events import StageBegun
 from realesr_cli.train.loop import train_session
 from realesr_cli.train.session import Caller, open_session, survey
 from realesr_cli.train.step import Outcome
-from realesr_cli.weights.files import read_state, save_safetensors
-from realesr_cli.weights.open import open_model
+from realesr_cli.weights.load import open_model
+from realesr_cli.weights.model_files import read_state, save_safetensors
 
 
 @pytest.fixture(scope="module")
@@ -458,14 +458,14 @@ def test_scores_decide_what_the_run_leaves_behind(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model is that of the best validation, the newest only where nothing is scored."""
-    usual = keeper.score
+    usual = checkpoint_manager.score
     psnr = iter([9.0, 1.0, 8.0, 30.0, 7.0, 6.0])
 
     def planned(scenes: object, outputs: object, scale: int, perceptual: object):
         found = usual(scenes, outputs, scale)  # type: ignore[arg-type]
         return type(found)(next(psnr), found.ssim, found.colour)
 
-    monkeypatch.setattr(keeper, "score", planned)
+    monkeypatch.setattr(checkpoint_manager, "score", planned)
     config = tiny_config(data, "validation.every=1", "checkpoints.keep=1", recipe="realesrnet-x4")
     result = run(config, tmp_path / "run")
     assert result.best["psnr"] == 30.0

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from realesr_cli.weights import importing, registry
-from realesr_cli.weights.files import read_state
+from realesr_cli.weights import import_models, registry
 from realesr_cli.weights.inspect import inspect
-from realesr_cli.weights.open import open_model
+from realesr_cli.weights.load import open_model
+from realesr_cli.weights.model_files import read_state
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ def test_official_file_is_recognised_by_its_hash(shared: Path) -> None:
     assert info.name == entry.name
     assert info.parameters == 621_424
     assert info.bytes == entry.bytes
-    assert importing.import_file(path).entry == entry
+    assert import_models.import_file(path).entry == entry
     opened = open_model("animevideo", offline=True)
     assert opened.net(torch.rand(1, 3, 7, 5)).shape == (1, 3, 28, 20)
 

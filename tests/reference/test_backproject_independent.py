@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.signal import convolve2d
 
-from realesr_cli.ops.backproject import KERNELS, back_project
+from realesr_cli.ops.back_projection import KERNELS, back_project
 
 Plane = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from realesr_cli.nets.vgg import SqueezeNetFeatures
+from realesr_cli.nets.features import SqueezeNetFeatures
 
 TOOL = Path(__file__).parents[2] / "tools" / "convert_squeezenet.py"
 

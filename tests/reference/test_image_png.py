@@ -17,7 +17,7 @@ from PIL import Image as pillow
 
 from realesr_cli.image import png
 from realesr_cli.image.read import read_image
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 from realesr_cli.image.write import WriteSettings, encode_image
 
 

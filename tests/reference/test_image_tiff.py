@@ -19,7 +19,7 @@ from realesr_cli.errors import UnreadableImage, UnsupportedImage
 from realesr_cli.image import ifd
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import read_image
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 from realesr_cli.image.write import WriteSettings, encode_image
 
 

@@ -23,8 +23,8 @@ from realesr_cli.errors import (
     WeightsWriteError,
 )
 from realesr_cli.nets.compact import CompactArchitecture
-from realesr_cli.weights import files, registry
-from realesr_cli.weights.open import load_model
+from realesr_cli.weights import model_files, registry
+from realesr_cli.weights.load import load_model
 
 TINY = CompactArchitecture(scale=2, convs=1, features=4)
 
@@ -46,7 +46,7 @@ def _models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("mine", "my-x4v3", "my-wdn-x4v3")):
         torch.manual_seed(seed)
-        files.save_pth(tmp_path / f"{name}.pth", {"params": TINY.build().state_dict()})
+        model_files.save_pth(tmp_path / f"{name}.pth", {"params": TINY.build().state_dict()})
 
 
 def test_every_form() -> None:
@@ -197,7 +197,7 @@ def test_cards_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("realesr_cli.weights.store.sync", full)
+    monkeypatch.setattr("realesr_cli.weights.cache.sync", full)
     with pytest.raises(WeightsWriteError, match=r"c\.json: cannot be written .No space"):
         call(card_command, "mine.pth", "-o", "c.json")
     assert not Path("c.json").exists()

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from realesr_cli.cli.models import models_group
 from realesr_cli.errors import ConfigError, ModelUnavailable
 from realesr_cli.nets.compact import CompactArchitecture
-from realesr_cli.weights import files
-from realesr_cli.weights.open import load_model
+from realesr_cli.weights import model_files
+from realesr_cli.weights.load import load_model
 
 TINY = CompactArchitecture(scale=2, convs=1, features=4)
 
@@ -32,9 +32,9 @@ def _pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate("ab"):
         torch.manual_seed(seed)
-        files.save_pth(tmp_path / f"{name}.pth", {"params": TINY.build().state_dict()})
+        model_files.save_pth(tmp_path / f"{name}.pth", {"params": TINY.build().state_dict()})
     other = CompactArchitecture(scale=4, convs=1, features=4)
-    files.save_pth(tmp_path / "other.pth", {"params": other.build().state_dict()})
+    model_files.save_pth(tmp_path / "other.pth", {"params": other.build().state_dict()})
 
 
 def interpolate(*args: str) -> Result:

@@ -17,8 +17,8 @@ from weights_server import FileServer, status, whole
 from realesr_cli.cli.models import models_group, size_text
 from realesr_cli.errors import ConfigError, ModelUnavailable, UnknownModel
 from realesr_cli.nets.compact import CompactArchitecture
-from realesr_cli.weights import fetch, files, registry
-from realesr_cli.weights.transfer import Network
+from realesr_cli.weights import fetch, model_files, registry
+from realesr_cli.weights.download import Network
 
 TINY = CompactArchitecture(scale=2, convs=1, features=4)
 
@@ -38,7 +38,7 @@ def as_json(*args: str) -> Any:
 def save(path: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.save_pth(path, {"params": TINY.build().state_dict()})
+    model_files.save_pth(path, {"params": TINY.build().state_dict()})
     return path
 
 
@@ -116,8 +116,8 @@ def test_info_of_a_trained_file_fits_on_lines(tmp_path: Path) -> None:
         "training": {"data": {"patch": 40}, "paths": ["x" * 20] * 20},
     }
     path = tmp_path / "generator.safetensors"
-    metadata = files.model_metadata(TINY, recorded)
-    files.save_safetensors(path, TINY.build().state_dict(), metadata)
+    metadata = model_files.model_metadata(TINY, recorded)
+    model_files.save_safetensors(path, TINY.build().state_dict(), metadata)
     lines = models("info", str(tmp_path)).stdout.splitlines()
     assert "step:       4500" in lines
     assert "recipe:     mine\\u001b[31m" in lines

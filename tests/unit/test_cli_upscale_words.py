@@ -9,7 +9,10 @@ from pathlib import Path
 import click
 import pytest
 
-from realesr_cli.cli import preview
+from realesr_cli.batch.jobs import Job
+from realesr_cli.batch.records import Record, planned, summary
+from realesr_cli.batch.sources import Source
+from realesr_cli.cli import dry_run
 from realesr_cli.cli.console import (
     Console,
     Style,
@@ -22,12 +25,9 @@ from realesr_cli.cli.console import (
     summary_line,
 )
 from realesr_cli.cli.upscale import FitType, _stdin
+from realesr_cli.engine.estimate import Estimate
 from realesr_cli.errors import ConfigError, UnreadableImage
 from realesr_cli.image.probe import Header
-from realesr_cli.infer.estimate import Estimate
-from realesr_cli.infer.jobs import Job
-from realesr_cli.infer.records import Record, planned, summary
-from realesr_cli.infer.sources import Source
 
 HEADER = Header(height=3, width=2, channels=3, bits=8, has_alpha=False, format="PNG")
 JOB = Job(Source(Path("a.png")), Path("b.png"), "png", HEADER, 12, 8)
@@ -109,12 +109,12 @@ def test_a_picture_that_could_not_be_read_has_no_sizes():
 
 
 def test_the_totals_of_a_plan(tmp_path: Path):
-    free = preview.free_bytes(tmp_path / "not" / "there")
+    free = dry_run.free_bytes(tmp_path / "not" / "there")
     assert free > 0
-    total = preview.totals([JOB, JOB], [PLAN, None])
+    total = dry_run.totals([JOB, JOB], [PLAN, None])
     assert (total["planned"], total["seconds"], total["output_bytes"]) == (1, 75, 288)
     unknown = Estimate(3, 2, 12, 8, 4, 2, 2, 1, 288, 2**30, None)
-    assert preview.totals([JOB], [unknown])["seconds"] is None
+    assert dry_run.totals([JOB], [unknown])["seconds"] is None
 
 
 def test_a_size_to_fit_is_width_by_height():

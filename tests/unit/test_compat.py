@@ -13,7 +13,7 @@ import torch
 from realesr_cli.compat import RealESRGANer
 from realesr_cli.errors import ConfigError, DeviceError, UnknownModel, UnsupportedImage
 from realesr_cli.nets.compact import CompactArchitecture
-from realesr_cli.weights.files import load_model, save_pth
+from realesr_cli.weights.model_files import load_model, save_pth
 
 
 def _save(path: Path, seed: int, **fields: Any) -> Path:

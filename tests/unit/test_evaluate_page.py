@@ -23,7 +23,7 @@ from realesr_cli.evaluate.compare_settings import PageSettings
 from realesr_cli.evaluate.comparison import Comparison, Version, WeightsFile
 from realesr_cli.evaluate.page import data_uri, page_parts, write_page
 from realesr_cli.evaluate.sets import Failure
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 
 HOSTILE = '"><script>alert("x")<img src=x onerror=alert(1)>&amp;{{title}}\'.png'
 

@@ -17,7 +17,7 @@ from realesr_cli.evaluate import sheet
 from realesr_cli.evaluate.compare_settings import Crop, SheetSettings
 from realesr_cli.evaluate.comparison import Photo, Version
 from realesr_cli.evaluate.sheet import GAP, MARGIN, detailed, draw_sheet, write_sheet
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 
 CROP = Crop(10, 6, 40, 30)
 

@@ -10,7 +10,7 @@ import math
 
 import pytest
 
-from realesr_cli.evaluate.run import Evaluation, Row
+from realesr_cli.evaluate.evaluation import Evaluation, Row
 from realesr_cli.evaluate.scores import METRICS
 from realesr_cli.evaluate.sets import Failure
 from realesr_cli.evaluate.table import WIDTH, text, to_csv, to_json

@@ -15,7 +15,7 @@ from PIL import ImageCms
 from realesr_cli.image import color, icc
 from realesr_cli.image.color import is_srgb, needs_conversion, tone_curve
 from realesr_cli.image.read import read_image
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image
 
 SRGB_PARAMETERS = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)

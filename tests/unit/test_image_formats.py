@@ -20,7 +20,7 @@ from realesr_cli.image.formats import (
     format_of,
     is_picture,
 )
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 from realesr_cli.settings import from_plain, to_plain
 
 

@@ -21,7 +21,7 @@ from realesr_cli.image import ifd, png, sniff, tiff
 from realesr_cli.image import pillow as pil
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import read_image
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image
 
 # -- PPM and PGM -------------------------------------------------------------------------------

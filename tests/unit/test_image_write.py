@@ -28,7 +28,7 @@ from realesr_cli.errors import (
 from realesr_cli.image import landing, write
 from realesr_cli.image.formats import WRITABLE, WriteSettings
 from realesr_cli.image.read import read_image
-from realesr_cli.image.record import Image
+from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image, write_image
 
 SMOOTH = np.add.outer(np.arange(60), np.arange(80))[..., None] + np.array([0, 40, 80])
@@ -219,7 +219,7 @@ def test_bands_of_a_jpeg_are_those_of_the_whole(
     whole = encode_image(image, "jpg", settings)
     monkeypatch.setattr(write, "BANDED_PIXELS", 0)
     for band in (1, 2000, 10**6):
-        monkeypatch.setattr(write.jpeg_bands, "_BAND_PIXELS", band)
+        monkeypatch.setattr(write.jpeg_writer, "_BAND_PIXELS", band)
         data = encode_image(image, "jpg", settings)
         assert np.array_equal(_decoded(data), _decoded(whole))
         opencv = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from realesr_cli.errors import ConfigError, UnknownArchitecture
-from realesr_cli.nets.arch import (
+from realesr_cli.nets.architecture import (
     architecture_from_plain,
     architecture_to_plain,
     canonical,

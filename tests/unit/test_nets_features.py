@@ -8,15 +8,20 @@ import torch.nn.functional as F
 from torch import nn
 
 from realesr_cli.errors import CheckpointFormat, ConfigError
-from realesr_cli.nets.arch import architecture_from_plain, architecture_to_plain, detect, shapes_of
-from realesr_cli.nets.srresnet import SRResNetArchitecture
-from realesr_cli.nets.vgg import (
+from realesr_cli.nets.architecture import (
+    architecture_from_plain,
+    architecture_to_plain,
+    detect,
+    shapes_of,
+)
+from realesr_cli.nets.features import (
     MEAN,
     STD,
     VGG19_LAYERS,
     SqueezeNetFeatures,
     VGG19Features,
 )
+from realesr_cli.nets.srresnet import SRResNetArchitecture
 
 
 def parameters(net: nn.Module) -> int:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from realesr_cli.errors import CheckpointFormat, ConfigError, ModelUnavailable, WeightsWriteError
-from realesr_cli.nets.arch import architecture_from_plain
+from realesr_cli.nets.architecture import architecture_from_plain
 from realesr_cli.nets.discriminators import UNetDiscriminator
-from realesr_cli.nets.vgg import SqueezeNetFeatures
+from realesr_cli.nets.features import SqueezeNetFeatures
 from realesr_cli.train import checkpoint
 from realesr_cli.train.checkpoint import (
     BEST,
@@ -26,18 +26,18 @@ from realesr_cli.train.checkpoint import (
     state_hash,
 )
 from realesr_cli.train.config import PerceptualConfig, TrainConfig
-from realesr_cli.train.log import FILE, Log
-from realesr_cli.train.machine import Machine
-from realesr_cli.train.recipes import load_config
-from realesr_cli.train.starting import (
+from realesr_cli.train.initialization import (
     starting_discriminator,
     starting_generator,
     starting_perceptual,
     to_fetch,
 )
+from realesr_cli.train.log import FILE, Log
+from realesr_cli.train.machine import Machine
+from realesr_cli.train.recipes import load_config
 from realesr_cli.train.state import TrainState, new_generator, new_stage
-from realesr_cli.weights.files import load_model, read_state, save_safetensors
-from realesr_cli.weights.open import open_model
+from realesr_cli.weights.load import open_model
+from realesr_cli.weights.model_files import load_model, read_state, save_safetensors
 
 CPU = Machine(torch.device("cpu"))
 

@@ -21,9 +21,9 @@ from realesr_cli.train.data import (
     whole,
     window_size,
 )
-from realesr_cli.train.pictures import Picture
+from realesr_cli.train.files import Picture
 from realesr_cli.train.prefetch import Prefetcher, step_keys
-from realesr_cli.train.regions import Region, RegionCache
+from realesr_cli.train.region_cache import Region, RegionCache
 
 
 def unique(height: int, width: int, mark: int = 0) -> np.ndarray:

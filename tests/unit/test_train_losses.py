@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from realesr_cli.nets.vgg import VGG19Features
+from realesr_cli.nets.features import VGG19Features
 from realesr_cli.train.losses import (
     KINDS,
     PerceptualLoss,

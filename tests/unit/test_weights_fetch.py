@@ -12,10 +12,10 @@ import pytest
 from weights_server import FileServer, status, whole
 
 from realesr_cli.errors import ChecksumMismatch, DownloadError, ModelUnavailable, RealesrWarning
-from realesr_cli.weights import fetch, registry, store
+from realesr_cli.weights import cache, fetch, registry
+from realesr_cli.weights.download import Network
 from realesr_cli.weights.fetch import ensure, is_offline
 from realesr_cli.weights.registry import Entry
-from realesr_cli.weights.transfer import Network
 
 DATA = bytes(range(256)) * 800
 HASTY = Network(attempts=2, read_timeout=5, sleep=lambda seconds: None)
@@ -138,7 +138,7 @@ def test_changed_byte_is_found_by_the_hash(server: FileServer) -> None:
 def test_hash_is_computed_once(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = entry_for(server.serve("/f", whole(DATA)))
     path = get(entry)
-    monkeypatch.setattr(store, "sha256_of", lambda path, report=None: pytest.fail("hashed again"))
+    monkeypatch.setattr(cache, "sha256_of", lambda path, report=None: pytest.fail("hashed again"))
     assert get(entry) == path
 
 
@@ -147,9 +147,9 @@ def test_file_put_there_by_hand_is_checked_then_remembered() -> None:
     registry.weights_dir().mkdir(parents=True)
     path = registry.weights_dir() / "tiny.pth"
     path.write_bytes(DATA)
-    assert store.remembered_hash(path) is None
+    assert cache.remembered_hash(path) is None
     assert get(entry, offline=True) == path
-    assert store.remembered_hash(path) == entry.sha256
+    assert cache.remembered_hash(path) == entry.sha256
 
 
 def test_unknown_hash_needs_consent_and_is_then_remembered(server: FileServer) -> None:

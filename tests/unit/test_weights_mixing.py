@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from realesr_cli import upscale
+from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import ConfigError, ModelUnavailable, UnknownModel, WeightsWriteError
-from realesr_cli.infer.settings import EngineSettings
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
-from realesr_cli.weights import files, importing, registry
+from realesr_cli.weights import import_models, model_files, registry
 from realesr_cli.weights.inspect import inspect
 from realesr_cli.weights.interpolate import save_mixture
+from realesr_cli.weights.load import load_model, open_model, open_pair
 from realesr_cli.weights.locate import Mixture, locate, locate_mixture
 from realesr_cli.weights.mixing import alpha_label, read_mix, require_alike
-from realesr_cli.weights.open import load_model, open_model, open_pair
 from realesr_cli.weights.provenance import merged_licence
 
 TINY = CompactArchitecture(scale=4, convs=1, features=4)
@@ -37,7 +37,7 @@ def save(path: Path, seed: int = 0, architecture: Any = TINY, half: bool = False
     if half:
         state = {name: tensor.half() for name, tensor in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.save_pth(path, {"params": state})
+    model_files.save_pth(path, {"params": state})
     return path
 
 
@@ -145,7 +145,7 @@ def test_an_existing_file_folder_or_name_wins(
     located = locate("a:b@0.5")
     assert located.mixture is not None
     assert located.name == "a+b@0.5"
-    importing.import_file(save(tmp_path / "c.pth", 2), name="a:b@0.5")
+    import_models.import_file(save(tmp_path / "c.pth", 2), name="a:b@0.5")
     assert locate("a:b@0.5").entry == registry.find("a:b@0.5")
     assert locate("a:b@0.5").mixture is None
     (tmp_path / "a:b@0.25").mkdir()
@@ -222,17 +222,17 @@ def test_the_ends_are_exact_in_their_own_format(tmp_path: Path, ending: str, hal
     first, second = save(tmp_path / "a.pth", 1, half=half), save(tmp_path / "b.pth", 2)
     for alpha, end in ((0, first), (1, second)):
         target = write(first, second, alpha, tmp_path / f"{alpha}{ending}")
-        stored, _ = files.read_state(target, as_stored=True)
-        assert_same(stored, files.read_state(end, as_stored=True)[0])
-    assert files.read_state(first, as_stored=True)[0]["body.0.weight"].dtype == (
+        stored, _ = model_files.read_state(target, as_stored=True)
+        assert_same(stored, model_files.read_state(end, as_stored=True)[0])
+    assert model_files.read_state(first, as_stored=True)[0]["body.0.weight"].dtype == (
         torch.float16 if half else torch.float32
     )
 
 
 def test_between_the_ends_it_is_the_formula(tmp_path: Path) -> None:
     first, second = save(tmp_path / "a.pth", 1), save(tmp_path / "b.pth", 2)
-    found, _ = files.read_state(write(first, second, 0.29, tmp_path / "c.safetensors"))
-    a, b = files.read_state(first)[0], files.read_state(second)[0]
+    found, _ = model_files.read_state(write(first, second, 0.29, tmp_path / "c.safetensors"))
+    a, b = model_files.read_state(first)[0], model_files.read_state(second)[0]
     assert_same(found, {name: (1 - 0.29) * a[name] + 0.29 * b[name] for name in a})
 
 
@@ -266,13 +266,13 @@ def test_sources_licences_and_share_are_recorded(tmp_path: Path, ending: str) ->
     leaky = CompactArchitecture(2, 1, 4, "leakyrelu")
     for name, licence in (("a", "MIT"), ("b", "Apache-2.0")):
         torch.manual_seed(ord(name))
-        metadata = files.model_metadata(leaky, {"licence": licence, "step": 7})
-        files.save_safetensors(
+        metadata = model_files.model_metadata(leaky, {"licence": licence, "step": 7})
+        model_files.save_safetensors(
             tmp_path / f"{name}.safetensors", leaky.build().state_dict(), metadata
         )
     paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
     target = write(*paths, 0.8, tmp_path / f"c{ending}")
-    _, recorded = files.read_state(target)
+    _, recorded = model_files.read_state(target)
     assert recorded["alpha"] == 0.8
     assert recorded["scale"] == 2
     assert recorded["architecture"]["activation"] == "leakyrelu"
@@ -287,7 +287,7 @@ def test_sources_licences_and_share_are_recorded(tmp_path: Path, ending: str) ->
     assert info.licence == "MIT AND Apache-2.0"
     assert info.recorded["sources"] == recorded["sources"]
     again = write(target, target, 0.5, tmp_path / "d.pth")
-    nested = files.read_state(again)[1]["sources"]
+    nested = model_files.read_state(again)[1]["sources"]
     assert nested[0]["sources"] == recorded["sources"]
 
 
@@ -312,7 +312,7 @@ def test_a_pth_with_a_damaged_description(tmp_path: Path) -> None:
     path = tmp_path / "m.pth"
     torch.save({"params_ema": TINY.build().state_dict(), "realesr": "{"}, path)
     with pytest.raises(ValueError, match="damaged description"):
-        files.read_state(path)
+        model_files.read_state(path)
 
 
 def test_files_that_cannot_be_written(tmp_path: Path) -> None:

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from realesr_cli.errors import ConfigError, UnknownModel
-from realesr_cli.nets.arch import architecture_from_plain, architecture_to_plain, count_parameters
+from realesr_cli.nets.architecture import (
+    architecture_from_plain,
+    architecture_to_plain,
+    count_parameters,
+)
 from realesr_cli.weights import registry
 from realesr_cli.weights.registry import Entry
 

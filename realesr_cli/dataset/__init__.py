@@ -1,0 +1,1 @@
+"""Training images: checked and prepared before training."""

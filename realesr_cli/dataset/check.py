@@ -1,0 +1,239 @@
+"""Look over training pictures before they cost a week: every fault, with the file it is in."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from realesr_cli.dataset import similarity
+from realesr_cli.dataset.settings import CheckSettings
+from realesr_cli.errors import ConfigError, ImageError
+from realesr_cli.image.read import read_image
+from realesr_cli.train.files import find_files
+
+Report = Callable[[int, int], None]
+
+ADVICE: dict[str, str] = {
+    "unreadable": "remove these files or fetch them again",
+    "same-name": "rename one: pictures are paired and prepared by their name without extension",
+    "unpaired": "add the partner, or remove the picture; see --lq-prefix and --lq-suffix",
+    "ratio": "the ground truth must be exactly --scale times its partner in width and height",
+    "channels": "one of the pair is gray: save both with the same channels",
+    "content": "the two pictures of these pairs show different things",
+    "small": "a training crop does not fit: such pictures are padded; better left out",
+    "duplicate": "keep one of each: copies are learned twice",
+    "blocky": "compressed hard: the network learns to paint the blocks; better left out",
+    "leak": "validation pictures that are trained on score too well: remove them from one side",
+}
+"""Every kind of fault, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: its kind (a key of ADVICE), the file, what is wrong, and the other file if any."""
+
+    kind: str
+    path: Path
+    text: str
+    other: Path | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The outcome: how many pictures were looked at, and all faults in order of their kinds."""
+
+    pictures: int
+    faults: tuple[Fault, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Number of faults by kind, kinds without faults left out."""
+        found = Counter(fault.kind for fault in self.faults)
+        return {kind: found[kind] for kind in ADVICE if found[kind]}
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What is kept of one decoded picture."""
+
+    path: Path
+    height: int
+    width: int
+    gray: bool
+    hash: similarity.Bits
+    thumb: similarity.Floats
+    blockiness: float
+
+
+@dataclass(frozen=True)
+class Folders:
+    """What is checked: ground truths, their low-quality versions, and validation pictures."""
+
+    gt: tuple[Path, ...]
+    lq: tuple[Path, ...] = ()
+    validation: tuple[Path, ...] = ()
+
+
+def check_dataset(
+    folders: Folders, settings: CheckSettings, *, report: Report | None = None
+) -> Checked:
+    """Decode every picture and find what is wrong with them and between them.
+
+    Raises ConfigError where the number of folders does not fit, and DatasetError for folders that
+    are missing or hold no pictures.
+    """
+    if not folders.gt:
+        raise ConfigError("no folder of pictures given")
+    if folders.lq and len(folders.lq) != len(folders.gt):
+        raise ConfigError(
+            f"{len(folders.lq)} folders of low-quality pictures for {len(folders.gt)} of ground "
+            "truths: give one for each, in the same order"
+        )
+    files = {role: _files(getattr(folders, role)) for role in ("gt", "lq", "validation")}
+    everything = list(dict.fromkeys(path for paths in files.values() for path in paths))
+    looked, faults = _look_at(everything, settings, report)
+    gt = [looked[path] for path in files["gt"] if path in looked]
+    validation = [looked[path] for path in files["validation"] if path in looked]
+    for number, folder in enumerate(folders.gt):
+        faults += _same_names(folder)
+        if folders.lq:
+            faults += _pairs(folder, folders.lq[number], looked, settings)
+    faults += _small_or_blocky(gt, settings)
+    faults += _duplicates(gt, settings)
+    faults += _leaks(gt, validation, settings)
+    order = list(ADVICE)
+    faults.sort(key=lambda fault: (order.index(fault.kind), str(fault.path)))
+    return Checked(len(everything), tuple(faults))
+
+
+def _files(folders: Sequence[Path]) -> list[Path]:
+    return [path for folder in folders for path in find_files(folder)]
+
+
+def _look_at(
+    paths: Sequence[Path], settings: CheckSettings, report: Report | None
+) -> tuple[dict[Path, Looked], list[Fault]]:
+    looked: dict[Path, Looked] = {}
+    faults: list[Fault] = []
+    with ThreadPoolExecutor(settings.workers) as pool:
+        for done, (path, result) in enumerate(zip(paths, pool.map(_look, paths), strict=True), 1):
+            if isinstance(result, Fault):
+                faults.append(result)
+            else:
+                looked[path] = result
+            if report is not None:
+                report(done, len(paths))
+    return looked, faults
+
+
+def _look(path: Path) -> Looked | Fault:
+    try:
+        image = read_image(path)
+    except ImageError as error:
+        text = str(error).removeprefix(f"{path}: ")
+        return Fault("unreadable", path, text)
+    luma = similarity.luma_of(image.pixels)
+    return Looked(
+        path,
+        image.height,
+        image.width,
+        image.gray,
+        similarity.perceptual_hash(luma),
+        similarity.shrink(luma, similarity.THUMB),
+        similarity.blockiness(luma),
+    )
+
+
+def _key(path: Path, root: Path, prefix: str = "", suffix: str = "") -> tuple[str, ...]:
+    inside = path.relative_to(root)
+    return (*inside.parent.parts, prefix + inside.stem + suffix)
+
+
+def _same_names(folder: Path) -> list[Fault]:
+    seen: dict[tuple[str, ...], Path] = {}
+    faults = []
+    for path in find_files(folder):
+        first = seen.setdefault(_key(path, folder), path)
+        if first != path:
+            faults.append(Fault("same-name", path, f"has the name of {first.name}", first))
+    return faults
+
+
+def _pairs(
+    gt_root: Path, lq_root: Path, looked: dict[Path, Looked], settings: CheckSettings
+) -> list[Fault]:
+    names = (settings.lq_prefix, settings.lq_suffix)
+    wanted = {_key(path, gt_root, *names): path for path in find_files(gt_root)}
+    given = {_key(path, lq_root): path for path in find_files(lq_root)}
+    faults = []
+    for key, path in wanted.items():
+        if key not in given:
+            text = f"no low-quality picture named {'/'.join(key)} in {lq_root}"
+            faults.append(Fault("unpaired", path, text))
+        elif path in looked and given[key] in looked:
+            faults += _pair(looked[path], looked[given[key]], settings)
+    for key, path in given.items():
+        if key not in wanted:
+            faults.append(Fault("unpaired", path, f"no ground truth for it in {gt_root}"))
+    return faults
+
+
+def _pair(gt: Looked, lq: Looked, settings: CheckSettings) -> list[Fault]:
+    faults = []
+    scale = settings.scale
+    if (gt.height, gt.width) != (lq.height * scale, lq.width * scale):
+        sizes = f"{gt.width}x{gt.height} is not {scale} times {lq.width}x{lq.height}"
+        faults.append(Fault("ratio", gt.path, sizes, lq.path))
+    if gt.gray != lq.gray:
+        which = "ground truth" if gt.gray else "low-quality picture"
+        faults.append(Fault("channels", gt.path, f"only the {which} is gray", lq.path))
+    found = similarity.likeness(gt.thumb, lq.thumb)
+    if found < settings.likeness:
+        faults.append(Fault("content", gt.path, f"correlation {found:.2f}", lq.path))
+    return faults
+
+
+def _small_or_blocky(gt: Sequence[Looked], settings: CheckSettings) -> list[Fault]:
+    faults = []
+    for one in gt:
+        if min(one.height, one.width) < settings.smallest:
+            text = f"{one.width}x{one.height} is less than {settings.smallest} pixels"
+            faults.append(Fault("small", one.path, text))
+        if one.blockiness > settings.blockiness:
+            text = f"blocks stand out by {one.blockiness:.1f} of 255"
+            faults.append(Fault("blocky", one.path, text))
+    return faults
+
+
+def _alike(first: Looked, second: Looked) -> bool:
+    """Hashes of flat pictures agree by chance; the thumbnails must, too."""
+    return similarity.likeness(first.thumb, second.thumb) > 0.9
+
+
+def _duplicates(gt: Sequence[Looked], settings: CheckSettings) -> list[Fault]:
+    faults: dict[int, Fault] = {}
+    pairs = similarity.near_pairs([one.hash for one in gt], distance=settings.distance)
+    for first, second in pairs:
+        # A third copy is told once, as that of the first.
+        if second not in faults and _alike(gt[first], gt[second]):
+            text = f"looks like {gt[first].path}"
+            faults[second] = Fault("duplicate", gt[second].path, text, gt[first].path)
+    return list(faults.values())
+
+
+def _leaks(
+    gt: Sequence[Looked], validation: Sequence[Looked], settings: CheckSettings
+) -> list[Fault]:
+    faults: dict[int, Fault] = {}
+    hashes = [one.hash for one in validation]
+    pairs = similarity.near_pairs(hashes, [one.hash for one in gt], distance=settings.distance)
+    for held, trained in pairs:
+        first, second = validation[held], gt[trained]
+        if held not in faults and _alike(first, second):
+            same = os.path.realpath(first.path) == os.path.realpath(second.path)
+            text = "is trained on too" if same else f"looks like {second.path}, which is trained on"
+            faults[held] = Fault("leak", first.path, text, second.path)
+    return list(faults.values())

@@ -1,0 +1,1 @@
+"""What is installed, what will be used, and how to fix problems."""

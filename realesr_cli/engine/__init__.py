@@ -1,0 +1,1 @@
+"""Inference: tiles, blending, guard, device policy, and the `Upscaler` built from them."""

@@ -1,0 +1,1 @@
+"""What computes a tile: one file per backend behind one protocol."""

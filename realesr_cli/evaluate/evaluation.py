@@ -1,0 +1,306 @@
+"""`evaluate`: pictures enlarged by several models and by bicubic, and the scores of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from realesr_cli._version import __version__
+from realesr_cli.engine.settings import EngineSettings
+from realesr_cli.engine.upscaler import Upscaler
+from realesr_cli.errors import ConfigError, RealesrError
+from realesr_cli.evaluate import sets
+from realesr_cli.evaluate.evaluated_models import (
+    Contender,
+    Report,
+    common_scale,
+    contenders,
+    refuse_twice,
+)
+from realesr_cli.evaluate.images import (
+    BICUBIC,
+    Pixels,
+    Shrink,
+    bicubic,
+    shrinker,
+    to_tensor,
+)
+from realesr_cli.evaluate.output_writer import Keeper
+from realesr_cli.evaluate.scores import Judge, Metric, chosen
+from realesr_cli.evaluate.sets import Failure, Measured, PictureSet
+from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.image.read import read_rgb8
+from realesr_cli.image.types import Image
+from realesr_cli.metrics.lpips import Lpips
+from realesr_cli.metrics.perceptual_index import assigned, read_ma_scores
+from realesr_cli.weights.fetch import is_offline
+
+_USUAL = JudgeSettings()
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one picture by one method, in the order of the columns; None: has none."""
+
+    picture: str
+    method: str
+    values: tuple[float | None, ...]
+    reasons: Mapping[str, str]
+    """Why there is no score, by the column's key."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of methods on the same pictures; what failed is in no row of any method."""
+
+    metrics: tuple[Metric, ...]
+    methods: tuple[str, ...]
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    settings: Mapping[str, Any]
+    """How the numbers were made, as plain data."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Names of the pictures that were judged."""
+        return tuple(dict.fromkeys(row.picture for row in self.rows))
+
+    def mean(self, method: str, metric: str) -> float | None:
+        """Of one column over all pictures that have that score; None where none has."""
+        at = [m.key for m in self.metrics].index(metric)
+        return self.metrics[at].mean([r.values[at] for r in self.rows if r.method == method])
+
+
+def evaluate(
+    which: SetSettings,
+    models: Sequence[str | Path | Upscaler | Contender] = (),
+    *,
+    outputs: Mapping[str, Path] | None = None,
+    settings: JudgeSettings = _USUAL,
+    engine: EngineSettings = EngineSettings(precision="fp32"),
+    offline: bool | None = None,
+    report: Report | None = None,
+) -> Evaluation:
+    """Judge models, and pictures made by other tools, on a set of pictures.
+
+    `which` names ground truths and small pictures, or either; `models` are names, files, runs or
+    networks in use; `outputs` are folders of finished pictures by the name of their row. Plain
+    bicubic is the first row wherever there are small pictures. Without ground truths only the
+    scores that need none are given.
+
+    Numbers are those of 8-bit pictures. A picture that cannot be read or made is left out for all
+    methods and stands in `failures`. Raises ConfigError for models of different scale and for
+    settings that contradict each other, DatasetError for pictures that do not match, and what
+    opening a model raises. `report` counts rows of the table, every picture's apart.
+    """
+    folders = {} if outputs is None else dict(outputs)
+    ready = contenders(models, engine, scale=which.scale, offline=offline)
+    scale = common_scale(ready, which.scale)
+    columns = chosen(settings.columns, settings.channel, with_gt=which.gt is not None)
+    _check_inputs(which, ready, folders)
+    items, notes = sets.find(which, folders)
+    pictures = sets.measure(items, scale)
+    small = which.lq is not None or which.degrade is not None
+    methods = (*((BICUBIC,) if small else ()), *(c.name for c in ready), *folders)
+    refuse_twice(methods)
+    crop = _crop(settings, pictures, which)
+    keeper = None
+    if settings.save is not None:
+        names = [picture.item.name for picture in pictures.pictures]
+        keeper = Keeper(settings.save, methods[: len(methods) - len(folders)])
+        keeper.prepare(names, _inputs(which, folders), overwrite=settings.overwrite)
+    judge = _judge_of(settings, columns, crop, offline)
+    work = _Work(
+        methods=methods,
+        contenders=ready,
+        judge=_with_ma(judge, settings, methods, pictures),
+        shrink=_shrink(which, pictures),
+        scale=pictures.scale,
+        keeper=keeper,
+    )
+    rows, failures = _judge_all(work, pictures, report)
+    return Evaluation(
+        metrics=columns,
+        methods=methods,
+        rows=tuple(rows),
+        failures=(*pictures.failures, *failures),
+        settings=_facts(which, settings, pictures.scale, judge.crop, ready, folders),
+        notes=(*notes, *_gaps(columns, rows)),
+    )
+
+
+def _inputs(which: SetSettings, outputs: Mapping[str, Path]) -> list[Path]:
+    return [path for path in (which.gt, which.lq, *outputs.values()) if path is not None]
+
+
+def _judge_of(
+    settings: JudgeSettings, columns: tuple[Metric, ...], crop: int, offline: bool | None
+) -> Judge:
+    """The columns ready to compute; raises what `Lpips` raises where that is one of them."""
+    if "lpips" not in {metric.key for metric in columns}:
+        return Judge(columns, crop)
+    return Judge(columns, crop, Lpips(settings.lpips_net, offline=is_offline(offline)))
+
+
+def _with_ma(
+    judge: Judge, settings: JudgeSettings, methods: Sequence[str], pictures: PictureSet
+) -> Judge:
+    """With the scores of Ma et al., if there is a file of them, which must name every picture."""
+    if settings.ma is None:
+        return judge
+    names = [picture.item.name for picture in pictures.pictures]
+    rows = [m for m in methods if m != BICUBIC] or list(methods)
+    scores = read_ma_scores(settings.ma)
+    if BICUBIC in scores.scores:
+        rows = list(methods)
+    return replace(judge, ma=assigned(scores, rows, names))
+
+
+def _check_inputs(
+    which: SetSettings, models: Sequence[Contender], outputs: Mapping[str, Path]
+) -> None:
+    if models and which.lq is None and which.degrade is None:
+        raise ConfigError(
+            "the models have nothing to enlarge: give small pictures with --lq, or --degrade "
+            "bicubic to make them from the ground truths"
+        )
+    if not outputs and which.lq is None and which.degrade is None:
+        raise ConfigError(
+            "nothing to judge: give --lq or --degrade with models (-m), or finished pictures "
+            "(a folder, or --outputs NAME=FOLDER)"
+        )
+
+
+def _crop(settings: JudgeSettings, pictures: PictureSet, which: SetSettings) -> int:
+    """The border that is left out. ConfigError where the scale is needed and nothing tells it."""
+    if pictures.scale is None and (which.lq is not None or which.degrade is not None):
+        raise ConfigError("nothing tells by how much the pictures are enlarged: give --scale")
+    if settings.crop is not None:
+        return settings.crop
+    if pictures.scale is not None:
+        return pictures.scale
+    if which.gt is None:
+        return 0
+    raise ConfigError(
+        "nothing tells the scale, and with it the border that is left out: give --scale or --crop"
+    )
+
+
+def _shrink(which: SetSettings, pictures: PictureSet) -> Shrink | None:
+    if which.degrade is None:
+        return None
+    assert pictures.scale is not None
+    return shrinker(which.degrade, pictures.scale, which.seed)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done with each picture."""
+
+    methods: tuple[str, ...]
+    contenders: tuple[Contender, ...]
+    judge: Judge
+    shrink: Shrink | None
+    scale: int | None
+    keeper: Keeper | None
+
+
+def _judge_all(
+    work: _Work, pictures: PictureSet, report: Report | None
+) -> tuple[list[Row], list[Failure]]:
+    rows: list[Row] = []
+    failures: list[Failure] = []
+    each = len(work.methods)
+    total = each * len(pictures.pictures)
+    for number, picture in enumerate(pictures.pictures):
+
+        def step(done: int, before: int = number * each) -> None:
+            if report is not None:
+                report(before + done, total)
+
+        step(0)
+        try:
+            rows += _judge(work, picture, step)
+        except RealesrError as error:
+            failures.append(Failure(picture.item.name, str(error)))
+        step(each)
+    return rows, failures
+
+
+def _judge(work: _Work, picture: Measured, step: Callable[[int], None]) -> list[Row]:
+    """All rows of one picture. Raises the RealesrError that makes it impossible."""
+    name = picture.item.name
+    gt = None if picture.item.gt is None else read_rgb8(picture.item.gt)
+    if gt is not None and picture.gt is not None:
+        gt = gt[: picture.gt[0], : picture.gt[1]]
+    target = None if gt is None else to_tensor(gt)
+    rows = []
+    for done, (method, pixels) in enumerate(
+        zip(work.methods, _made(work, picture, gt), strict=True), 1
+    ):
+        if gt is not None:
+            pixels = pixels[: gt.shape[0], : gt.shape[1]]
+        if work.keeper is not None:
+            work.keeper.keep(method, name, pixels)
+        values, reasons = work.judge.scores(to_tensor(pixels), target, name, method)
+        rows.append(Row(name, method, values, reasons))
+        step(done)
+    return rows
+
+
+def _made(work: _Work, picture: Measured, gt: Pixels | None) -> Any:
+    """The picture by each method, in their order, each made when it is asked for."""
+    small = None
+    if picture.item.lq is not None:
+        small = read_rgb8(picture.item.lq)
+    elif work.shrink is not None:
+        assert gt is not None
+        small = work.shrink(gt, picture.item.name)
+    if small is not None:
+        assert work.scale is not None
+        yield bicubic(small, work.scale)
+        for contender in work.contenders:
+            yield contender.upscaler(Image(small)).pixels
+    for path in picture.item.outputs:
+        yield read_rgb8(path)
+
+
+def _gaps(columns: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
+    """Which scores some pictures do not have, and why."""
+    notes = []
+    for metric in columns:
+        without = [row for row in rows if metric.key in row.reasons]
+        for reason in dict.fromkeys(row.reasons[metric.key] for row in without):
+            names = dict.fromkeys(r.picture for r in without if r.reasons[metric.key] == reason)
+            notes.append(f"no {metric.title} of {sets.listed(list(names))}: {reason}")
+    return notes
+
+
+def _facts(
+    which: SetSettings,
+    settings: JudgeSettings,
+    scale: int | None,
+    crop: int,
+    models: Sequence[Contender],
+    outputs: Mapping[str, Path],
+) -> dict[str, Any]:
+    """How the numbers were made, as plain data."""
+    return {
+        "gt": None if which.gt is None else str(which.gt),
+        "lq": None if which.lq is None else str(which.lq),
+        "degrade": which.degrade,
+        "seed": which.seed if which.degrade not in (None, BICUBIC) else None,
+        "scale": scale,
+        "crop": crop,
+        "channel": settings.channel,
+        "lpips_net": settings.lpips_net if "lpips" in settings.metrics else None,
+        "ma": None if settings.ma is None else str(settings.ma),
+        "bits": 8,
+        "baseline": "MATLAB bicubic (a = -0.5), computed in double precision",
+        "models": {model.name: model.facts() for model in models},
+        "outputs": {name: str(folder) for name, folder in outputs.items()},
+        "version": __version__,
+    }

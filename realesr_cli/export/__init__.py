@@ -1,0 +1,1 @@
+"""Models as files for other programs, verified against the source model."""

@@ -1,0 +1,225 @@
+"""A model as a file for other programs, which is kept only if it computes what the model does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from realesr_cli.errors import ConfigError, ExportError, WeightsWriteError
+from realesr_cli.export.onnx_file import onnx_bytes, require_onnx, run_onnx
+from realesr_cli.export.settings import DEFAULT_OPSET, ENDINGS, ExportSettings
+from realesr_cli.weights import cache, model_files
+from realesr_cli.weights.load import OpenedModel
+from realesr_cli.weights.provenance import describe_network
+from realesr_cli.weights.registry import UNKNOWN
+
+SHAPES = ((1, 3, 32, 48), (1, 3, 17, 23), (2, 3, 24, 20))
+"""Test pictures (batch, channels, height, width): a usual one, odd sides, two at a time."""
+
+MAX_DIFFERENCE = 1e-4
+"""Largest difference of an output in fp32, of numbers up to 1 (an 8-bit step is 39 times that)."""
+
+MIN_PSNR = 40.0
+"""Least agreement of an fp16 export, in dB with peak 1."""
+
+_LARGEST_HALF = 65504.0
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How an exported model agrees with the network on one test picture of that size.
+
+    `max_abs` is the largest difference of an output number, `psnr` in dB with peak 1, None where
+    all numbers are equal.
+    """
+
+    batch: int
+    height: int
+    width: int
+    max_abs: float
+    psnr: float | None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and checked; `opset` is None for what is not ONNX."""
+
+    path: Path
+    to: str
+    half: bool
+    opset: int | None
+    bytes: int
+    sha256: str
+    parity: tuple[Parity, ...]
+    description: dict[str, Any]
+
+
+def check_target(target: Path, settings: ExportSettings, *, overwrite: bool = False) -> None:
+    """Raise ConfigError where a file is not called as what it will hold, or is there already."""
+    ending = ENDINGS[settings.to]
+    if target.suffix.lower() != ending:
+        raise ConfigError(f"{target}: --to {settings.to} writes {ending} files; call it so")
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder: name a file in it")
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target} is there already: --overwrite replaces it")
+
+
+def export_model(
+    opened: OpenedModel, target: Path, settings: ExportSettings, *, overwrite: bool = False
+) -> Exported:
+    """Write a model as `target`, in the form that `settings` asks for, and compare the two.
+
+    Scale, architecture, licence, and names and SHA-256 of the sources are kept in the file. It
+    takes its place only if it gives on three test pictures what the network gives: the same
+    numbers (safetensors, pth), within `MAX_DIFFERENCE` (onnx), or within `MIN_PSNR` (fp16).
+
+    Raises ConfigError for a target that cannot be and for a licence where another is known,
+    ExportError where results differ or fp16 cannot hold a weight, MissingDependency where ONNX is
+    not installed, and WeightsWriteError where the file cannot be written; nothing is left behind
+    then.
+    """
+    check_target(target, settings, overwrite=overwrite)
+    if settings.to == "onnx":
+        require_onnx()
+    state = {k: v.detach().cpu().float() for k, v in opened.net.state_dict().items()}
+    if settings.is_half:
+        _require_half(state, opened.name)
+    description = _description(opened, settings)
+    pictures = [trial_picture(shape) for shape in SHAPES]
+    expected = _outputs(model_files.build_network(state, opened.architecture), pictures)
+    with _landing(target) as part:
+        _write(part, state, description, settings)
+        found = _read_back(part, pictures, settings)
+        parity = tuple(map(_compare, pictures, expected, found))
+        _refuse_difference(parity, expected, settings, opened.name)
+    return Exported(
+        path=target,
+        to=settings.to,
+        half=settings.is_half,
+        opset=settings.used_opset,
+        bytes=target.stat().st_size,
+        sha256=cache.sha256_of(target),
+        parity=parity,
+        description=description,
+    )
+
+
+def _description(opened: OpenedModel, settings: ExportSettings) -> dict[str, Any]:
+    """What the file will say of itself."""
+    description = describe_network(opened.architecture, opened.sources)
+    description["numbers"] = "float16" if settings.is_half else "float32"
+    known, given = description["licence"], settings.license
+    if given is not None and given != known:
+        if UNKNOWN not in known:
+            raise ConfigError(
+                f"license = {given!r}: {opened.name} is under {known} already: leave it away"
+            )
+        description["licence"] = given
+    return description
+
+
+def _write(
+    part: Path, state: model_files.State, description: Mapping[str, Any], settings: ExportSettings
+) -> None:
+    if settings.to == "onnx":
+        opset = settings.opset or DEFAULT_OPSET
+        part.write_bytes(onnx_bytes(state, description, opset, half=settings.half))
+    elif settings.to == "pth":
+        model_files.save_pth(part, {"params_ema": state}, description)
+    elif settings.to == "half":
+        model_files.save_safetensors(part, {k: v.half() for k, v in state.items()}, description)
+    else:
+        model_files.save_safetensors(part, state, description)
+
+
+def _read_back(part: Path, pictures: Sequence[Tensor], settings: ExportSettings) -> list[Tensor]:
+    """What the file gives for the pictures, read as another program would."""
+    if settings.to == "onnx":
+        return run_onnx(part.read_bytes(), pictures)
+    return _outputs(model_files.load_model(part), pictures)
+
+
+def _outputs(net: nn.Module, pictures: Sequence[Tensor]) -> list[Tensor]:
+    with torch.inference_mode():
+        return [net(one) for one in pictures]
+
+
+def trial_picture(shape: tuple[int, int, int, int]) -> Tensor:
+    """A picture in [0, 1] with slopes, edges and noise; the same for the same shape."""
+    batch, channels, height, width = shape
+    generator = torch.Generator().manual_seed(height * width)
+    slope = torch.linspace(0, 1, height)[:, None] * torch.linspace(1, 0, width)
+    edges = ((torch.arange(height)[:, None] // 5 + torch.arange(width) // 7) % 2).float()
+    noise = torch.rand(shape, generator=generator)
+    shares = torch.rand((batch, channels, 1, 1), generator=generator)
+    return (0.4 * slope + 0.4 * edges * shares + 0.2 * noise).clamp(0, 1)
+
+
+def _compare(given: Tensor, expected: Tensor, found: Tensor) -> Parity:
+    batch, _, height, width = given.shape
+    if found.shape != expected.shape:
+        return Parity(batch, height, width, math.inf, -math.inf)
+    difference = (expected.double() - found.double()).abs()
+    error = float(difference.square().mean())
+    psnr = None if error == 0 else -10 * math.log10(error) if math.isfinite(error) else -math.inf
+    return Parity(batch, height, width, float(difference.max()), psnr)
+
+
+def _refuse_difference(
+    parity: Sequence[Parity], expected: Sequence[Tensor], settings: ExportSettings, name: str
+) -> None:
+    """Raise ExportError where an export does not compute what the network does."""
+    # Of an untrained network the outputs, and so the differences, may be of any size.
+    size = max(1.0, *(float(one.abs().max()) for one in expected))
+    allowed = MAX_DIFFERENCE * size if settings.to == "onnx" else 0.0
+    for one in parity:
+        if settings.is_half:
+            good = one.psnr is None or one.psnr + 20 * math.log10(size) >= MIN_PSNR
+        else:
+            good = one.max_abs <= allowed
+        if not good:
+            psnr = "exact" if one.psnr is None else f"PSNR {one.psnr:.1f} dB"
+            hint = "; fp16 is too coarse for it, export without" if settings.is_half else ""
+            raise ExportError(
+                f"{name}: exported to {settings.to} it gives another picture than the model "
+                f"({one.width}x{one.height}: largest difference {one.max_abs:.3g}, {psnr}){hint}; "
+                "nothing was written"
+            )
+
+
+def _require_half(state: Mapping[str, Tensor], name: str) -> None:
+    """Raise ExportError naming the first tensor that fp16 cannot hold."""
+    for key, tensor in state.items():
+        largest = float(tensor.abs().max())
+        if largest > _LARGEST_HALF:
+            raise ExportError(
+                f"{name}: tensor {key!r} holds {largest:.3g}, and fp16 ends at {_LARGEST_HALF:g}; "
+                "export it in fp32"
+            )
+
+
+@contextmanager
+def _landing(target: Path) -> Iterator[Path]:
+    """A part file that becomes `target` when the block ends well; else no new folder stays."""
+    new = [folder for folder in target.parents if not folder.exists()]
+    model_files.make_folder(target)
+    try:
+        with cache.whole_file(target) as part:
+            yield part
+    except BaseException as error:
+        for folder in new:
+            with suppress(OSError):  # another process may have put a file there
+                folder.rmdir()
+        if isinstance(error, WeightsWriteError):  # it names the part file
+            raise WeightsWriteError(f"{target}: cannot be written ({error.__cause__})") from error
+        if isinstance(error, OSError):
+            raise WeightsWriteError(f"{target}: cannot be written ({error})") from error
+        raise

@@ -1,0 +1,56 @@
+"""What a model can be exported to, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from realesr_cli.errors import ConfigError
+from realesr_cli.settings import check, option
+from realesr_cli.weights.openmodeldb import require_spdx
+
+ENDINGS = {
+    "onnx": ".onnx",
+    "safetensors": ".safetensors",
+    "pth": ".pth",
+    "half": ".safetensors",
+}
+"""What each kind of export is called."""
+
+DEFAULT_OPSET = 17
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What a model is exported to."""
+
+    to: str = option(
+        help="onnx, safetensors (fp32), pth (as other tools read it) or half (fp16 safetensors).",
+        choices=tuple(ENDINGS),
+    )
+    opset: int | None = option(
+        None, help=f"Version of the ONNX operators; {DEFAULT_OPSET} if not given.", low=13, high=21
+    )
+    half: bool = option(False, help="Weights and arithmetic of the ONNX file in fp16.")
+    license: str | None = option(
+        None, help="Licence of a model that states none, an SPDX expression, as MIT."
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        require_spdx(self.license)
+        if self.to != "onnx" and self.opset is not None:
+            raise ConfigError(f"opset goes with onnx only, not with {self.to}: leave it away")
+        if self.to != "onnx" and self.half:
+            raise ConfigError(
+                f"half goes with onnx only, not with {self.to}; `--to half` writes fp16 safetensors"
+            )
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the weights are written in fp16."""
+        return self.half or self.to == "half"
+
+    @property
+    def used_opset(self) -> int | None:
+        """Version of the operators of an ONNX file, None for another."""
+        return (self.opset or DEFAULT_OPSET) if self.to == "onnx" else None

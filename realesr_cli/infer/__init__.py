@@ -1,1 +1,0 @@
-"""From a picture to a larger one: policy, tiles, engine, batches."""

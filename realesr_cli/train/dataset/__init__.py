@@ -1,1 +1,0 @@
-"""Training pictures before any training: checked for what spoils it, and prepared."""

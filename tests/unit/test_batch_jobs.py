@@ -1,0 +1,285 @@
+"""The plan of a run: what becomes what, what is refused before any work, what is done already."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from PIL import Image as pillow
+
+from realesr_cli.batch.jobs import Plan, Rules, make_plan, sized
+from realesr_cli.batch.output_paths import destination
+from realesr_cli.batch.sources import Source, find_sources
+from realesr_cli.engine.settings import UpscaleSettings
+from realesr_cli.errors import ConfigError, ImageTooLarge, UnreadableImage, UnsupportedImage
+from realesr_cli.image.formats import WriteSettings
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _picture(path: Path | str, width: int = 6, height: int = 4) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pillow.new("RGB", (width, height), (9, 8, 7)).save(path)
+
+
+def _plan(
+    *arguments: str,
+    output: str | None = None,
+    recursive: bool = False,
+    format: str | None = None,
+    **rules: object,
+) -> Plan:
+    sources = find_sources(arguments, recursive=recursive)
+    wanted = destination(
+        output,
+        len(sources),
+        from_folder=any(Path(a).is_dir() for a in arguments),
+        format=format,
+    )
+    return make_plan(sources, wanted, Rules("model", 4, **rules))  # type: ignore[arg-type]
+
+
+def _targets(plan: Plan) -> list[str]:
+    return [job.target.as_posix() for job in plan.jobs if job.target is not None]
+
+
+def test_sizes_names_and_formats_of_results(here: Path):
+    _picture("a.png")
+    _picture("b.jpg", 5, 3)
+    first, second = _plan("a.png", "b.jpg").jobs
+    assert (first.out_height, first.out_width, first.format) == (16, 24, "png")
+    assert (second.out_height, second.out_width, second.format) == (12, 20, "jpg")
+    assert (first.pixel_bytes, first.output_bytes) == (3, 16 * 24 * 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (UpscaleSettings(scale=2.5), "a_x2.5.png"),
+        (UpscaleSettings(width=24), "a_x4.png"),
+        (UpscaleSettings(max_side=8), "a_x1.33.png"),
+        (UpscaleSettings(), "a_x4.png"),
+    ],
+)
+def test_the_factor_in_the_name_is_the_one_asked_or_the_one_that_results(
+    here: Path, settings: UpscaleSettings, name: str
+):
+    _picture("a.png")
+    assert _targets(_plan("a.png", settings=settings)) == [name]
+
+
+def test_which_settings_speak_of_pixels():
+    assert not sized(UpscaleSettings(scale=3))
+    assert sized(UpscaleSettings(height=3))
+    assert sized(UpscaleSettings(fit=(3, 4)))
+
+
+def test_a_picture_that_cannot_be_read_keeps_its_reason(here: Path):
+    Path("a.png").write_text("no picture")
+    Path("empty.png").write_bytes(b"")
+    _picture("b.png")
+    plan = _plan("a.png", "empty.png", "b.png")
+    assert [type(job.error) for job in plan.jobs] == [UnreadableImage, UnreadableImage, type(None)]
+    assert "holds text" in str(plan.jobs[0].error)
+    assert [job.source.stem for job in plan.to_do] == ["b"]
+
+
+def test_a_bomb_is_refused_by_its_header(here: Path):
+    _picture("a.png", 100, 100)
+    (job,) = _plan("a.png", max_pixels=9_999).jobs
+    assert isinstance(job.error, ImageTooLarge)
+
+
+def test_a_result_too_large_for_its_format_is_refused_before_any_work(here: Path):
+    _picture("a.jpg", 5000, 1)
+    _picture("b.webp", 4096, 1)
+    plan = _plan("a.jpg", "b.webp", settings=UpscaleSettings(scale=16))
+    for job, limit in zip(plan.jobs, ("65,535", "16,383"), strict=True):
+        assert isinstance(job.error, ImageTooLarge)
+        assert limit in str(job.error)
+
+
+def test_a_format_that_contradicts_the_settings_is_refused_before_any_work(here: Path):
+    _picture("a.jpg")
+    with pytest.raises(ConfigError, match=r"a_x4\.jpg: jpg cannot be written without loss"):
+        _plan("a.jpg", write=WriteSettings(lossless=True))
+
+
+def test_an_extension_that_cannot_be_written_is_refused(here: Path):
+    _picture("a.gif")
+    (job,) = _plan("a.gif", output="{parent}-{name}").jobs
+    assert isinstance(job.error, UnsupportedImage)
+    assert "--format" in str(job.error)
+
+
+def test_two_inputs_with_one_output_are_refused_and_named(here: Path):
+    _picture("x/a.png")
+    _picture("y/a.png")
+    with pytest.raises(ConfigError, match=r"same output:\n  x/a.png and y/a.png -> out/a_x4.png"):
+        _plan("x/a.png", "y/a.png", output="out/")
+    _picture("a.gif")
+    _picture("a.bmp")
+    with pytest.raises(ConfigError, match="same output"):
+        _plan("a.gif", "a.bmp", output="{stem}.png")
+    assert len(_targets(_plan("x/a.png", "y/a.png", output="{parent}-{stem}{ext}"))) == 2
+
+
+def test_a_long_list_of_clashes_is_cut(here: Path):
+    for i in range(9):
+        _picture(f"{i}/a.png")
+    with pytest.raises(ConfigError, match="and 3 more"):
+        _plan(*(f"{i}/a.png" for i in range(9)), output="out/")
+
+
+def test_clashes_through_a_linked_folder_are_seen(here: Path):
+    _picture("a.png")
+    _picture("b.png")
+    (here / "real").mkdir()
+    os.symlink(here / "real", here / "link")
+    sources = [
+        Source(Path("a.png"), below=Path("real")),
+        Source(Path("b.png"), below=Path("link")),
+    ]
+    wanted = destination("./{width}.png", 2)
+    with pytest.raises(ConfigError, match="same output"):
+        make_plan(sources, wanted, Rules("model", 4))
+
+
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+def test_an_input_is_never_an_output(here: Path, link: object):
+    _picture("a.png")
+    output = "a.png"
+    if callable(link):
+        link(here / "a.png", here / "b.png")
+        output = "b.png"
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="an input would be overwritten"):
+            _plan("a.png", output=output, overwrite=overwrite)
+
+
+def test_the_output_of_one_may_not_be_another_input_by_link(here: Path):
+    _picture("a.png")
+    _picture("b.png")
+    os.symlink(here / "b.png", here / "a_x4.png")
+    with pytest.raises(ConfigError, match="is the input b"):
+        _plan("a.png", "b.png")
+
+
+def test_a_folder_in_the_place_of_an_output_is_refused(here: Path):
+    _picture("a.png")
+    (here / "a_x4.png").mkdir()
+    with pytest.raises(ConfigError, match="an output is a folder"):
+        _plan("a.png")
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch):
+    _picture("a.png")
+    Path("file").write_text("")
+    with pytest.raises(ConfigError, match="cannot write into file/sub"):
+        _plan("a.png", output="file/sub/")
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
+    with pytest.raises(ConfigError, match="cannot write into out: Permission denied"):
+        _plan("a.png", output="out/")
+
+
+def test_planning_makes_no_folder(here: Path):
+    _picture("a.png")
+    _plan("a.png", output="out/deep/")
+    assert [p.name for p in here.iterdir()] == ["a.png"]
+
+
+def test_a_finished_result_is_found_and_a_damaged_one_made_again(here: Path):
+    for name in "abcde":
+        _picture(f"{name}.png")
+        _picture(f"{name}_x4.png", 24, 16)
+    Path("b_x4.png").write_bytes(b"")
+    Path("c_x4.png").write_bytes(Path("c_x4.png").read_bytes()[:-20])
+    _picture("d_x4.png", 24, 17)
+    heard: list[tuple[int, int]] = []
+    sources = find_sources([f"{n}.png" for n in "abcde"])
+    plan = make_plan(
+        sources, destination(None, 5), Rules("m", 4), report=lambda *now: heard.append(now)
+    )
+    assert [job.finished for job in plan.jobs] == [True, False, False, False, True]
+    assert heard[-1] == (5, 5)
+    again = make_plan(sources, destination(None, 5), Rules("m", 4, overwrite=True))
+    assert not any(job.finished for job in again.jobs)
+
+
+def test_results_of_an_earlier_run_beside_the_inputs_are_left_out(here: Path):
+    _picture("in/a.png")
+    _picture("in/b.jpg")
+    before = _plan("in")
+    for job in before.jobs:
+        assert job.target is not None
+        _picture(job.target, job.out_width, job.out_height)
+    after = _plan("in")
+    assert [job.source.name for job in after.jobs] == [job.source.name for job in before.jobs]
+    assert all(job.finished for job in after.jobs)
+    assert sorted(s.stem for s in after.left_out) == ["a_x4", "b_x4"]
+
+
+def test_results_with_another_factor_or_asked_for_alone(here: Path):
+    _picture("in/a.png")
+    _picture("in/a_x4.png", 24, 16)
+    other = _plan("in", settings=UpscaleSettings(scale=2))
+    assert _targets(other) == ["in/a_x2.png"]
+    assert _targets(_plan("in/a_x4.png")) == ["in/a_x4_x4.png"]
+    assert _targets(_plan("in", output="out/")) == ["out/a_x4.png", "out/a_x4_x4.png"]
+
+
+def test_results_of_a_template_are_left_out_too(here: Path):
+    _picture("in/a.png")
+    _picture("in/a big.png", 24, 16)
+    plan = _plan("in", output="in/{stem} big.png")
+    assert [job.source.name for job in plan.jobs] == [str(Path("in/a.png"))]
+    assert plan.jobs[0].finished
+
+
+def test_results_in_the_input_folder_named_as_output_are_left_out(here: Path):
+    _picture("in/a.png")
+    _picture("in/a_x2.png", 12, 8)
+    assert _targets(_plan("in", output="in/")) == ["in/a_x4.png"]
+
+
+def test_an_original_that_looks_like_a_result_is_not_replaced(here: Path):
+    _picture("in/a.png")
+    _picture("in/a_x4.png", 99, 99)
+    (job,) = _plan("in").jobs
+    assert "99x99 pixels instead of 24x16" in str(job.error)
+    (job,) = _plan("in", overwrite=True).jobs
+    assert job.error is None
+
+
+def test_another_picture_at_the_output_is_not_replaced(here: Path):
+    """`-o` may name a picture that has nothing to do with this one."""
+    _picture("in/a.png")
+    _picture("holiday.png", 99, 99)
+    (job,) = _plan("in/a.png", output="holiday.png").jobs
+    assert "--overwrite replaces it" in str(job.error)
+    (job,) = _plan("in/a.png", output="holiday.png", overwrite=True).jobs
+    assert job.error is None
+
+
+def test_the_tree_is_mirrored(here: Path):
+    _picture("in/a.png")
+    _picture("in/s/t/a.png")
+    plan = _plan("in", output="out", recursive=True)
+    assert _targets(plan) == ["out/a_x4.png", "out/s/t/a_x4.png"]
+
+
+def test_standard_input_to_standard_output(here: Path):
+    _picture("a.png")
+    sources = find_sources(["-"], stdin=Path("a.png").read_bytes())
+    (job,) = make_plan(sources, destination("-", 1), Rules("model", 4)).jobs
+    assert (job.target, job.format, job.out_width) == (None, "png", 24)

@@ -1,0 +1,130 @@
+"""Which files the arguments of a run mean."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from realesr_cli.batch.sources import Source, find_sources
+from realesr_cli.errors import ConfigError
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of pictures with what may lie among them, and the current folder above it."""
+    names = (
+        "in/b.png",
+        "in/a.JPG",
+        "in/notes.txt",
+        "in/.hidden.png",
+        "in/.a.png.1234.part",
+        "in/a.png.part",
+        "in/sub/c.webp",
+        "in/sub/deep/d.png",
+        "in/.git/e.png",
+        "in/out/f.png",
+        "in/[x]/g[1].png",
+    )
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _names(*arguments: str, recursive: bool = False, avoid: Path | None = None) -> list[str]:
+    found = find_sources(arguments, recursive=recursive, avoid=avoid)
+    return [Path(source.name).as_posix() for source in found]
+
+
+def test_a_folder_yields_its_pictures_by_name_and_nothing_else(tree: Path):
+    assert _names("in") == ["in/a.JPG", "in/b.png"]
+
+
+def test_recursive_goes_down_but_not_into_hidden_folders(tree: Path):
+    found = _names("in", recursive=True)
+    assert found == [
+        "in/a.JPG",
+        "in/b.png",
+        "in/[x]/g[1].png",
+        "in/out/f.png",
+        "in/sub/c.webp",
+        "in/sub/deep/d.png",
+    ]
+
+
+def test_the_output_folder_inside_the_input_is_not_searched(tree: Path):
+    assert "in/out/f.png" not in _names("in", recursive=True, avoid=Path("in/out"))
+    assert "in/b.png" in _names("in", recursive=True, avoid=Path("in"))
+
+
+def test_the_place_below_the_input_folder_is_kept(tree: Path):
+    found = {s.name: s.below for s in find_sources(["in"], recursive=True)}
+    assert found[str(Path("in/sub/deep/d.png"))] == Path("sub/deep")
+    assert found[str(Path("in/b.png"))] == Path()
+    (named,) = find_sources(["in/sub/deep/d.png"])
+    assert named.below == Path()
+
+
+def test_globs_are_expanded_here_too(tree: Path):
+    assert _names("in/*.*") == ["in/a.JPG", "in/b.png"]
+    found = _names("in/**/*.png")
+    assert found == ["in/[x]/g[1].png", "in/b.png", "in/out/f.png", "in/sub/deep/d.png"]
+    (deep,) = find_sources(["in/sub/**/*.png"])
+    assert deep.below == Path("deep")
+
+
+def test_a_glob_that_meets_folders_enters_them_only_when_recursive(tree: Path):
+    with pytest.raises(ConfigError, match="no picture found"):
+        _names("in/su*")
+    assert _names("in/su*", recursive=True) == ["in/sub/c.webp", "in/sub/deep/d.png"]
+
+
+def test_a_name_with_brackets_is_a_name_first(tree: Path):
+    assert _names("in/[x]/g[1].png") == ["in/[x]/g[1].png"]
+
+
+def test_a_named_file_is_taken_whatever_it_is_called(tree: Path):
+    assert _names("in/notes.txt", "in/.hidden.png") == ["in/notes.txt", "in/.hidden.png"]
+
+
+def test_a_file_named_twice_is_taken_once(tree: Path):
+    assert _names("in/b.png", "in", "./in/b.png") == ["in/b.png", "in/a.JPG"]
+
+
+def test_standard_input_is_a_source_with_its_bytes():
+    (source,) = find_sources(["-"], stdin=b"abc")
+    assert (source.path, source.data, source.name, source.stem) == (None, b"abc", "-", "stdin")
+    assert source.extension == ""
+
+
+@pytest.mark.parametrize("argument", ["missing.png", "in/*.gif", "in/sub/deep/nothing*"])
+def test_an_argument_that_names_nothing_is_refused(tree: Path, argument: str):
+    with pytest.raises(ConfigError, match=r"no such file|nothing matches"):
+        find_sources([argument, "in"])
+
+
+def test_a_folder_without_pictures_is_refused_with_a_hint(tree: Path):
+    (tree / "empty").mkdir()
+    with pytest.raises(ConfigError, match="--recursive"):
+        find_sources(["empty"])
+    with pytest.raises(ConfigError, match=r"no picture found in empty$"):
+        find_sources(["empty"], recursive=True)
+
+
+def test_names_of_any_script_are_found(tree: Path):
+    name = "写真 é 😀.png"
+    (tree / "in" / name).write_bytes(b"")
+    assert f"in/{name}" in _names("in")
+
+
+def test_a_broken_link_is_a_source_whose_reading_will_fail(tree: Path):
+    os.symlink("nowhere.png", tree / "in" / "link.png")
+    assert _names("in/link.png") == ["in/link.png"]
+
+
+def test_a_source_knows_its_stem_and_extension():
+    source = Source(Path("a/b.c.PNG"))
+    assert (source.stem, source.extension) == ("b.c", ".PNG")

@@ -1,0 +1,123 @@
+"""What `realesr doctor` finds and tells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from realesr_cli.cli.doctor import doctor_command, sections
+from realesr_cli.diagnostics import environment
+from realesr_cli.diagnostics.environment import Cache, Library, findings
+from realesr_cli.diagnostics.gpu import Verdict
+from realesr_cli.engine import policy
+from realesr_cli.errors import MissingDependency
+
+NO_GPU = Verdict(False, "no GPU was found in this machine; the CPU is used")
+CACHE = Cache("folder", True, ("x4plus",), 5)
+
+
+def _run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(doctor_command, arguments, standalone_mode=False)
+    assert result.exception is None
+    return result.return_value, result.output  # type: ignore[return-value]
+
+
+def test_a_sound_installation_has_nothing_to_mend():
+    assert findings(NO_GPU, (Library("opencv-python", "", "5.0"),), CACHE) == ()
+
+
+@pytest.mark.parametrize(
+    ("cache", "offline", "word", "fix"),
+    [
+        (Cache("folder", False, (), 0), False, "cannot be written to", "REALESR_HOME"),
+        (Cache("folder", True, (), 0), True, "REALESR_OFFLINE", "models pull"),
+    ],
+)
+def test_a_cache_that_is_of_no_use_is_a_problem(cache: Cache, offline: bool, word: str, fix: str):
+    (found,) = findings(NO_GPU, (), cache, offline=offline)
+    assert found.level == "problem"
+    assert word in found.what
+    assert fix in str(found.fix)
+
+
+def test_a_library_that_does_not_load_names_the_system_package(monkeypatch: pytest.MonkeyPatch):
+    broken = Library("opencv-python", "16-bit", "5.0", "libGL.so.1: cannot open")
+    monkeypatch.setattr(environment.platform, "system", lambda: "Linux")
+    assert "libgl1" in str(findings(NO_GPU, (broken,), CACHE)[0].fix)
+    monkeypatch.setattr(environment.platform, "system", lambda: "Windows")
+    assert "pip install --force" in str(findings(NO_GPU, (broken,), CACHE)[0].fix)
+    absent = Library("opencv-python", "16-bit", None, "No module named cv2")
+    assert findings(NO_GPU, (absent,), CACHE)[0].fix == "pip install opencv-python"
+
+
+def test_an_unused_gpu_is_a_note_with_its_fix():
+    (found,) = findings(Verdict(False, "built without CUDA", "pip install it"), (), CACHE)
+    assert (found.level, found.what, found.fix) == ("note", "built without CUDA", "pip install it")
+
+
+def test_the_choice_follows_the_facts_given():
+    card = policy.Gpu("cuda:0", "A card", 8 << 30, 10 << 30, (8, 6))
+    chosen = environment.choice(policy.Facts(cores=3, gpus=(card,)), "x4plus").policy
+    assert (chosen.device, chosen.precision) == ("cuda:0", "fp16")
+    assert any("A card" in reason for reason in chosen.reasons)
+
+
+def test_the_report_as_json_is_complete_and_plain():
+    code, output = _run("--json")
+    data = json.loads(output)
+    assert code == 0
+    assert data["versions"]["torch"]
+    assert [c["model"] for c in data["auto"]] == list(environment.SHOWN_MODELS)
+    assert data["gpu"]["why"]
+    assert data["cache"]["folder"]
+
+
+def test_a_problem_changes_the_exit_code_and_is_told(monkeypatch: pytest.MonkeyPatch):
+    def broken(purpose: str) -> None:
+        raise MissingDependency("libGL.so.1 is missing")
+
+    monkeypatch.setattr(environment, "load_opencv", broken)
+    code, output = _run()
+    assert code == 1
+    assert "problem: libGL.so.1 is missing" in output
+    assert "CANNOT BE LOADED" in output
+
+
+def test_proxies_are_named_without_their_secrets(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy")
+    _, output = _run()
+    assert "HTTPS_PROXY=set" in output
+    assert "secret" not in output
+
+
+def test_offline_mode_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REALESR_OFFLINE", "1")
+    lines = dict(sections(environment.examine()))["Models"]
+    assert any("offline" in line for line in lines)
+
+
+def test_models_at_hand_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("REALESR_HOME", str(tmp_path))
+    before = environment.cache_state()
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "RealESRGAN_x2plus.pth").write_bytes(b"12345")
+    after = environment.cache_state()
+    assert set(after.models) - set(before.models) == {"RealESRGAN_x2plus"}
+    assert after.bytes - before.bytes == 5
+    assert after.writable
+
+
+def test_a_cache_folder_below_a_file_cannot_be_written_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("REALESR_HOME", str(tmp_path / "file" / "home"))
+    assert not environment.cache_state().writable
+
+
+def test_a_package_that_is_not_installed_has_no_version():
+    assert environment.version_of("no-such-distribution-anywhere") is None

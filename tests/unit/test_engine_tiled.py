@@ -1,0 +1,234 @@
+"""The engine loses no pixel, tiles invisibly, and leaves the integers it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from realesr_cli.engine.backends.base import with_tta
+from realesr_cli.engine.tiled import Grid, Hooks, Look, upscale_tiled
+from realesr_cli.engine.tiling import Axis
+from realesr_cli.errors import Cancelled
+from realesr_cli.nets.compact import CompactArchitecture
+from realesr_cli.nets.rrdbnet import RRDBArchitecture
+
+
+def nearest(scale):
+    """The simplest network: every pixel repeated."""
+    return lambda x: x.repeat_interleave(scale, 2).repeat_interleave(scale, 3).clone()
+
+
+def grid(source, scale, *, core=0, overlap=0, blend=0, out=None, multiple=1, batch=1) -> Grid:
+    height, width = source.shape[:2]
+    sizes = out or (height * scale, width * scale)
+    return Grid(
+        Axis(height, sizes[0], core, overlap, blend, multiple),
+        Axis(width, sizes[1], core, overlap, blend, multiple),
+        scale,
+        batch,
+    )
+
+
+def picture(height, width, channels=3, dtype=np.uint8, seed=0):
+    rng = np.random.default_rng(seed)
+    if dtype == np.float32:
+        return rng.random((height, width, channels)).astype(np.float32)
+    top = np.iinfo(dtype).max
+    return rng.integers(0, top, (height, width, channels), endpoint=True).astype(dtype)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 4]), st.integers(0, 17),
+    st.integers(0, 9), st.integers(0, 9), st.sampled_from([1, 2, 4]), st.integers(1, 4),
+    st.sampled_from([np.uint8, np.uint16, np.float32]), st.sampled_from([1, 3]),
+)  # fmt: skip
+def test_no_pixel_is_lost_or_repeated(
+    height, width, scale, core, overlap, blend, multiple, batch, dtype, channels
+):
+    """With a network that only repeats pixels, any cutting gives exactly the repeated picture."""
+    source = picture(height, width, channels, dtype)
+    cut = grid(
+        source, scale, core=core, overlap=overlap, blend=min(blend, overlap),
+        multiple=multiple, batch=batch,
+    )  # fmt: skip
+    result = upscale_tiled(nearest(scale), source, cut, Look(), Hooks())
+    expected = source.repeat(scale, 0).repeat(scale, 1)
+    assert result.dtype == dtype
+    if channels == 3 and dtype != np.float32:
+        np.testing.assert_array_equal(result, expected)
+    else:
+        # Luma of three equal channels, or blending, rounds in the last bit of a float.
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+def randomised(architecture):
+    torch.manual_seed(1)
+    net = architecture.build().eval()
+    for parameter in net.parameters():
+        parameter.data.uniform_(-0.3, 0.3)
+    return net
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        CompactArchitecture(4, 3, 8),
+        CompactArchitecture(2, 2, 8),
+        RRDBArchitecture(4, 1, 8, 4),
+        RRDBArchitecture(2, 1, 8, 4, 2),
+        RRDBArchitecture(1, 1, 8, 4, 4),
+    ],
+)
+@pytest.mark.parametrize("size", [(75, 120), (121, 61), (1, 130), (130, 1)])
+def test_tiled_equals_untiled_from_the_receptive_radius_on(architecture, size):
+    net = randomised(architecture)
+    source = picture(*size)
+    multiple = getattr(architecture, "unshuffle", 1)
+    radius = architecture.receptive_radius
+
+    def run(core, overlap):
+        cut = grid(source, net.scale, core=core, overlap=overlap, multiple=multiple)
+        return upscale_tiled(net, source, cut, Look(), Hooks()).astype(int)
+
+    whole = run(0, 0)
+    assert np.abs(run(24, radius) - whole).max() <= 1
+    # The bound is sharp: without context the seams are there.
+    assert np.abs(run(24, 0) - whole).max() > 1
+
+
+def test_blending_hides_what_too_little_overlap_leaves():
+    net = randomised(CompactArchitecture(4, 6, 8))
+    source = picture(96, 96)
+
+    def run(**cut):
+        return upscale_tiled(net, source, grid(source, 4, **cut), Look(), Hooks()).astype(int)
+
+    whole = run()
+    hard = np.abs(run(core=24, overlap=4) - whole)
+    soft = np.abs(run(core=24, overlap=4, blend=2) - whole)
+    jump = [np.abs(np.diff(d, axis=1))[:, 95].max() for d in (hard, soft)]
+    assert jump[1] < jump[0]
+
+
+@pytest.mark.parametrize("out", [(50, 33), (130, 199), (40, 40), (400, 10)])
+def test_any_output_size_is_the_same_tiled(out):
+    source = picture(40, 52)
+    cut = grid(source, 4, core=13, overlap=12, out=out)
+    tiled = upscale_tiled(nearest(4), source, cut, Look(), Hooks())
+    whole = upscale_tiled(nearest(4), source, grid(source, 4, out=out), Look(), Hooks())
+    assert tiled.shape == (*out, 3)
+    assert np.abs(tiled.astype(int) - whole).max() <= 1
+
+
+def test_reduction_is_antialiased_before_rounding():
+    """A fine checkerboard reduced to half is flat gray, not a moiré."""
+    source = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    cut = grid(source, 4, out=(16, 16))
+    result = upscale_tiled(nearest(4), source, cut, Look(), Hooks())
+    inner = result[2:-2, 2:-2].astype(float)
+    assert inner.std() < 2
+    assert abs(inner.mean() - 127.5) < 1
+
+
+def test_strength_mixes_with_the_resampled_input():
+    source = picture(20, 24)
+
+    def run(strength, forward):
+        look = Look(strength=strength)
+        return upscale_tiled(forward, source, grid(source, 4, overlap=5), look, Hooks()).astype(int)
+
+    def black(x):
+        return torch.zeros(1, 3, x.shape[2] * 4, x.shape[3] * 4)
+
+    plain = run(1.0, None)
+    assert np.array_equal(run(0.0, black), plain)
+    assert run(1.0, black).max() == 0
+    assert np.abs(run(0.25, black) - plain * 0.75).max() <= 1
+
+
+def test_color_fix_takes_large_scale_colour_from_the_input():
+    source = picture(64, 64) // 4 + 90
+
+    def tinted(x):
+        return (nearest(4)(x) * torch.tensor([0.9, 1.0, 1.05]).view(1, 3, 1, 1)).clamp(0, 1)
+
+    def means(look):
+        cut = grid(source, 4, core=24, overlap=20)
+        return upscale_tiled(tinted, source, cut, look, Hooks()).mean((0, 1))
+
+    off = np.abs(means(Look()) - source.mean((0, 1)))
+    fixed = np.abs(means(Look(color_fix=True)) - source.mean((0, 1)))
+    assert off.max() > 5
+    assert fixed.max() < 0.6
+
+
+def test_gray_stays_gray_and_sixteen_bits_stay_sixteen():
+    source = np.arange(4096, dtype=np.uint16).reshape(64, 64, 1) * 16
+    result = upscale_tiled(nearest(2), source, grid(source, 2, core=20, overlap=3), Look(), Hooks())
+    assert result.shape == (128, 128, 1)
+    assert result.dtype == np.uint16
+    assert len(np.unique(result)) == 4096
+
+
+def test_curves_are_applied_before_and_after():
+    source = picture(8, 8)
+    look = Look(decode=lambda x: x**0.5, encode=lambda x: x**2)
+    seen = []
+
+    def forward(x):
+        seen.append(x.clone())
+        return nearest(2)(x)
+
+    result = upscale_tiled(forward, source, grid(source, 2), look, Hooks())
+    np.testing.assert_array_equal(result[::2, ::2], source)
+    expected = (source.astype(np.float32) / 255) ** 0.5
+    np.testing.assert_allclose(seen[0][0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
+
+
+def test_report_counts_tiles_and_cancel_stops():
+    source = picture(40, 40)
+    done = []
+    hooks = Hooks(report=lambda: done.append(1), cancel=lambda: len(done) >= 3)
+    with pytest.raises(Cancelled):
+        upscale_tiled(nearest(2), source, grid(source, 2, core=10), Look(), hooks)
+    assert len(done) == 3
+    cut = grid(source, 2, core=10)
+    assert cut.tiles == 16
+
+
+def test_batches_hold_equal_windows():
+    source = picture(64, 64)
+    shapes = []
+
+    def forward(x):
+        shapes.append(tuple(x.shape))
+        return nearest(2)(x)
+
+    upscale_tiled(forward, source, grid(source, 2, core=8, overlap=4, batch=3), Look(), Hooks())
+    assert max(s[0] for s in shapes) == 3
+    assert sum(s[0] for s in shapes) == 64
+
+
+def test_tta_averages_eight_ways():
+    net = randomised(CompactArchitecture(2, 2, 8))
+    x = torch.rand(1, 3, 9, 14)
+    with torch.inference_mode():
+        y = with_tta(net)(x)
+        turned = with_tta(net)(x.flip(3).transpose(2, 3)).transpose(2, 3).flip(3)
+        # The mean over the whole group does not depend on how the picture lies.
+        torch.testing.assert_close(y, turned, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(y, net(x), atol=1e-4)
+
+
+def test_any_rounding_is_to_the_nearest():
+    source = np.full((4, 4, 3), 100, np.uint8)
+    for level, expected in ((100.49, 100), (100.51, 101), (-3.0, 0), (300.0, 255)):
+        constant = torch.full((1, 3, 8, 8), level / 255)
+        result = upscale_tiled(
+            lambda _, y=constant: y.clone(), source, grid(source, 2), Look(), Hooks()
+        )
+        assert (result == expected).all()

@@ -1,0 +1,351 @@
+"""An evaluation: rows, baseline, degradations, what is refused, and what fails alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as pillow
+from upscale_cli import save_tiny
+
+from realesr_cli.engine.settings import EngineSettings
+from realesr_cli.engine.upscaler import Upscaler
+from realesr_cli.errors import ConfigError, DatasetError, ImageWriteError, UnsupportedImage
+from realesr_cli.evaluate import scores
+from realesr_cli.evaluate.evaluated_models import Contender, contenders
+from realesr_cli.evaluate.evaluation import Evaluation, evaluate
+from realesr_cli.evaluate.images import bicubic, degradation, shrinker, to_tensor
+from realesr_cli.evaluate.output_writer import Keeper
+from realesr_cli.evaluate.scores import METRICS, Judge, chosen
+from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.image.probe import probe
+from realesr_cli.image.read import read_rgb8
+from realesr_cli.image.types import Image
+from realesr_cli.metrics.perceptual_index import MaScores
+from realesr_cli.metrics.reference import psnr, ssim
+from realesr_cli.nets.compact import CompactArchitecture
+from realesr_cli.weights.load import OpenedModel, open_model
+
+ENGINE = EngineSettings(device="cpu", precision="fp32", threads=1)
+PLAIN = JudgeSettings(metrics=("psnr", "ssim"))
+
+
+def textured(path: Path, height: int = 48, width: int = 64, mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = sum(path.stem.encode())
+    small = np.random.default_rng(seed).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
+    pillow.fromarray(small).resize((width, height), pillow.Resampling.BICUBIC).convert(mode).save(
+        path
+    )
+    return path
+
+
+@pytest.fixture
+def gt(tmp_path: Path) -> Path:
+    for name in ("a", "b"):
+        textured(tmp_path / "gt" / f"{name}.png")
+    return tmp_path / "gt"
+
+
+@pytest.fixture
+def lq(gt: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "lq"
+    folder.mkdir()
+    for path in gt.iterdir():
+        pillow.fromarray(bicubic(read_rgb8(path), 0.25)).save(folder / f"{path.stem}x4.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.pth")
+
+
+def with_damage(png: bytes) -> bytes:
+    """The same file with other bytes in the middle of its pixels."""
+    at = png.index(b"IDAT") + 40
+    return png[:at] + bytes(60) + png[at + 60 :]
+
+
+def network(scale: int) -> Upscaler:
+    torch.manual_seed(3)
+    return Upscaler(CompactArchitecture(scale=scale, features=8, convs=1).build().eval(), ENGINE)
+
+
+def values(evaluation: Evaluation, method: str, picture: str) -> tuple[float | None, ...]:
+    return next(r.values for r in evaluation.rows if (r.method, r.picture) == (method, picture))
+
+
+def test_bicubic_is_the_first_row_and_scored_as_by_hand(gt: Path, lq: Path, tiny: Path) -> None:
+    found = evaluate(SetSettings(gt=gt, lq=lq), [tiny], settings=PLAIN, engine=ENGINE)
+    assert found.methods == ("bicubic", "tiny")
+    assert found.pictures == ("a", "b")
+    assert found.failures == ()
+    truth = to_tensor(read_rgb8(gt / "a.png"))
+    plain = to_tensor(bicubic(read_rgb8(lq / "ax4.png"), 4))
+    expected = psnr(plain, truth, crop=4), ssim(plain, truth, crop=4, luma=True)
+    assert values(found, "bicubic", "a") == expected
+    mean = (expected[0] + values(found, "bicubic", "b")[0]) / 2
+    assert found.mean("bicubic", "psnr-rgb") == pytest.approx(mean)
+
+
+def test_a_models_picture_is_what_the_upscaler_makes(gt: Path, lq: Path) -> None:
+    upscaler = network(4)
+    found = evaluate(
+        SetSettings(gt=gt, lq=lq), [Contender("mine", upscaler)], settings=PLAIN, engine=ENGINE
+    )
+    made = to_tensor(upscaler(Image(read_rgb8(lq / "ax4.png"))).pixels)
+    truth = to_tensor(read_rgb8(gt / "a.png"))
+    assert values(found, "mine", "a")[0] == psnr(made, truth, crop=4)
+
+
+def test_pictures_made_small_here_score_as_those_given(gt: Path, lq: Path) -> None:
+    given = evaluate(SetSettings(gt=gt, lq=lq), settings=PLAIN)
+    made = evaluate(SetSettings(gt=gt, degrade="bicubic", scale=4), settings=PLAIN)
+    assert [row.values for row in given.rows] == [row.values for row in made.rows]
+
+
+def test_the_degradation_of_a_picture_depends_on_its_name_and_the_seed(gt: Path) -> None:
+    pixels = read_rgb8(gt / "a.png")
+    shrink = shrinker("realesrgan", 4, 1)
+    assert shrink(pixels, "a").shape == (12, 16, 3)
+    assert (shrink(pixels, "a") == shrinker("realesrgan", 4, 1)(pixels, "a")).all()
+    assert (shrink(pixels, "a") != shrink(pixels, "b")).any()
+    assert (shrink(pixels, "a") != shrinker("realesrgan", 4, 2)(pixels, "a")).any()
+    with pytest.raises(UnsupportedImage, match="tiny: too small"):
+        shrink(pixels[:2], "tiny")
+
+
+def test_a_degradation_is_a_preset_or_a_file(tmp_path: Path) -> None:
+    own, run = tmp_path / "own.toml", tmp_path / "run.toml"
+    own.write_text('preset = "light"\n')
+    run.write_text('iters = 5\n[degradation]\npreset = "light"\n')
+    assert degradation(str(own)) == degradation(str(run)) == degradation("light")
+    with pytest.raises(ConfigError, match="did you mean 'realesrgan'"):
+        degradation("realersgan")
+    own.write_text('extends = "other.toml"\n')
+    with pytest.raises(ConfigError, match="extends another file"):
+        degradation(str(own))
+    own.write_text("degradation = 3\n")
+    with pytest.raises(ConfigError, match="expected a table"):
+        degradation(str(own))
+
+
+def test_gray_and_deep_pictures_are_scored_as_8_bit_rgb(tmp_path: Path) -> None:
+    textured(tmp_path / "gt" / "gray.png", mode="L")
+    deep = np.random.default_rng(0).integers(0, 65536, (48, 64), np.uint16)
+    pillow.fromarray(deep).save(tmp_path / "gt" / "deep.png")
+    which = SetSettings(gt=tmp_path / "gt", degrade="bicubic")
+    found = evaluate(which, [network(4)], settings=PLAIN)
+    assert found.failures == ()
+    assert all(math.isfinite(value or 0) for row in found.rows for value in row.values)
+    pixels = read_rgb8(tmp_path / "gt" / "deep.png")
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (48, 64, 3))
+
+
+def test_models_of_different_scale_are_refused_by_name(gt: Path) -> None:
+    pair = [Contender("two", network(2)), Contender("four", network(4))]
+    which = SetSettings(gt=gt, degrade="bicubic")
+    with pytest.raises(ConfigError, match="two x2, four x4"):
+        evaluate(which, pair)
+    with pytest.raises(ConfigError, match="--scale 4, but the models are: two x2"):
+        evaluate(SetSettings(gt=gt, degrade="bicubic", scale=4), pair[:1])
+
+
+def test_each_row_has_a_name_of_its_own(tiny: Path, tmp_path: Path, gt: Path) -> None:
+    other = tmp_path / "other" / "tiny.pth"
+    other.parent.mkdir()
+    other.write_bytes(tiny.read_bytes())
+    names = [c.name for c in contenders([tiny, other], ENGINE)]
+    assert names == [str(tiny), str(other)]
+    assert [c.name for c in contenders([network(4), network(4)])] == ["compact 1", "compact 2"]
+    with pytest.raises(ConfigError, match="two rows would be called"):
+        contenders([tiny, tiny], ENGINE)
+    with pytest.raises(ConfigError, match="two rows would be called bicubic"):
+        evaluate(SetSettings(gt=gt, degrade="bicubic", scale=4), outputs={"bicubic": gt})
+
+
+def test_the_scale_decides_what_auto_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def opened(model: str, **options: object) -> OpenedModel:
+        asked.update(options, model=model)
+        return open_model(tiny)
+
+    monkeypatch.setattr("realesr_cli.evaluate.evaluated_models.open_model", opened)
+    contenders(["auto"], ENGINE, scale=2, offline=True)
+    assert (asked["model"], asked["scale"], asked["offline"]) == ("auto", 2, True)
+
+
+def test_one_picture_that_cannot_be_read_leaves_the_others(gt: Path, tiny: Path) -> None:
+    (gt / "c.png").write_bytes(b"not a picture")
+    (gt / "d.png").write_bytes(with_damage((gt / "a.png").read_bytes()))
+    assert probe(gt / "d.png").height == 48  # the header is fine
+    found = evaluate(SetSettings(gt=gt, degrade="bicubic"), [tiny], settings=PLAIN, engine=ENGINE)
+    assert found.pictures == ("a", "b")
+    assert [failure.name for failure in found.failures] == ["c", "d"]
+    assert all(f"{f.name}.png" in f.error for f in found.failures)
+    assert {row.method for row in found.rows if row.picture == "d"} == set()
+
+
+def test_finished_pictures_are_a_row(gt: Path, tmp_path: Path) -> None:
+    found = evaluate(SetSettings(gt=gt, scale=4), outputs={"same": gt}, settings=PLAIN)
+    assert found.methods == ("same",)
+    assert values(found, "same", "a") == (math.inf, 1.0)
+    with pytest.raises(ConfigError, match="--scale or --crop"):
+        evaluate(SetSettings(gt=gt), outputs={"same": gt}, settings=PLAIN)
+    crop = JudgeSettings(metrics=("psnr",), crop=0)
+    assert evaluate(SetSettings(gt=gt), outputs={"same": gt}, settings=crop).settings["crop"] == 0
+
+
+def test_a_ground_truth_is_cut_and_so_are_results_as_large_as_it(tmp_path: Path) -> None:
+    textured(tmp_path / "gt" / "a.png", 51, 67)
+    which = SetSettings(gt=tmp_path / "gt", degrade="bicubic", scale=4)
+    found = evaluate(which, outputs={"same": tmp_path / "gt"}, settings=PLAIN)
+    assert values(found, "same", "a")[0] == math.inf
+    lq = tmp_path / "lq" / "a.png"
+    lq.parent.mkdir()
+    pillow.fromarray(bicubic(read_rgb8(tmp_path / "gt" / "a.png")[:48, :64], 0.25)).save(lq)
+    given = evaluate(SetSettings(gt=tmp_path / "gt", lq=lq.parent), settings=PLAIN)
+    assert values(given, "bicubic", "a") == values(found, "bicubic", "a")
+    assert values(given, "bicubic", "a")[0] > 10
+
+
+def test_without_ground_truth_only_naturalness_is_scored(tmp_path: Path, lq: Path) -> None:
+    textured(tmp_path / "made" / "a.png", 192, 200)
+    textured(tmp_path / "made" / "b.png", 40, 40)
+    found = evaluate(SetSettings(), outputs={"made": tmp_path / "made"})
+    assert [metric.key for metric in found.metrics] == ["niqe"]
+    assert values(found, "made", "a")[0] == found.mean("made", "niqe")
+    assert values(found, "made", "b") == (None,)
+    assert "no NIQE of b: NIQE needs two blocks" in found.notes[0]
+    found = evaluate(SetSettings(lq=lq), [network(4)])
+    assert found.methods == ("bicubic", "compact")
+    assert found.settings["crop"] == 4
+
+
+def test_requests_that_cannot_be_answered_are_refused(gt: Path, lq: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to enlarge"):
+        evaluate(SetSettings(gt=gt), [network(4)])
+    with pytest.raises(ConfigError, match="nothing to judge"):
+        evaluate(SetSettings(gt=gt))
+    for which in (SetSettings(lq=lq), SetSettings(gt=gt, degrade="bicubic")):
+        with pytest.raises(ConfigError, match="give --scale"):
+            evaluate(which)
+    with pytest.raises(DatasetError, match="do not match"):
+        evaluate(SetSettings(gt=gt, lq=lq, scale=2), settings=PLAIN)
+
+
+def test_progress_ends_complete(gt: Path) -> None:
+    told: list[tuple[int, int]] = []
+    which = SetSettings(gt=gt, degrade="bicubic")
+    evaluate(which, [network(4)], settings=PLAIN, report=lambda *step: told.append(step))
+    assert told[0] == (0, 4)
+    assert told[-1] == (4, 4)
+    assert told == sorted(told)
+
+
+def test_what_is_made_can_be_kept(gt: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    which = SetSettings(gt=gt, degrade="bicubic")
+    settings = JudgeSettings(metrics=("psnr",), save=kept)
+    made = evaluate(which, [Contender("my/net", network(4))], settings=settings)
+    assert sorted(p.name for p in kept.iterdir()) == ["bicubic", "my_net"]
+    again = evaluate(SetSettings(gt=gt, scale=4), outputs={"kept": kept / "my_net"}, settings=PLAIN)
+    assert values(again, "kept", "b")[0] == values(made, "my/net", "b")[0]
+    with pytest.raises(ConfigError, match=r"a\.png is there already"):
+        evaluate(which, [network(4)], settings=settings)
+    over = JudgeSettings(metrics=("psnr",), save=kept, overwrite=True)
+    assert evaluate(which, [network(4)], settings=over).failures == ()
+
+
+def test_keeping_never_replaces_what_is_judged(tmp_path: Path) -> None:
+    inputs = tmp_path / "bicubic"
+    with pytest.raises(ConfigError, match="save elsewhere"):
+        Keeper(tmp_path, ("bicubic",)).prepare(["a"], [inputs], overwrite=True)
+    with pytest.raises(ConfigError, match="share a folder"):
+        Keeper(tmp_path, ("a/b", "a_b")).prepare(["a"], [])
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ImageWriteError, match="cannot be created"):
+        Keeper(tmp_path / "file", ("a",)).prepare(["a"], [])
+    Keeper(tmp_path, ("..",)).prepare(["a"], [])
+    assert (tmp_path / "_").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("channel", "keys"),
+    [
+        ("mixed", ["psnr-rgb", "ssim-y"]),
+        ("y", ["psnr-y", "ssim-y"]),
+        ("y8", ["psnr-y8", "ssim-y8"]),
+        ("rgb", ["psnr-rgb", "ssim-rgb"]),
+    ],
+)
+def test_plain_names_mean_what_the_channel_says(channel: scores.Channel, keys: list[str]) -> None:
+    assert [m.key for m in chosen(("psnr", "ssim", keys[0]), channel, with_gt=True)] == keys
+
+
+def test_columns_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'niqe'"):
+        chosen(("nique",), "mixed", with_gt=True)
+    with pytest.raises(ConfigError, match="name at least one"):
+        chosen((), "mixed", with_gt=True)
+    with pytest.raises(ConfigError, match="compare with ground truths"):
+        chosen(("psnr", "lpips"), "mixed", with_gt=False)
+    with pytest.raises(ConfigError, match="--ma"):
+        JudgeSettings(metrics=("pi",))
+
+
+def test_every_column_computes_what_it_is_called() -> None:
+    a = torch.rand(3, 40, 40, dtype=torch.float64)
+    b = (a + 0.05).clamp(0, 1)
+    keys = ("psnr-rgb", "psnr-y", "psnr-y8", "ssim-rgb", "ssim-y", "ssim-y8", "rmse", "lpips")
+    judge = Judge(tuple(METRICS[k] for k in keys), 2, lambda x, y, *, crop: 0.25 * crop)
+    found, reasons = judge.scores(a, b, "a", "m")
+    got = dict(zip(keys, found, strict=True))
+    assert reasons == {}
+    assert got["psnr-rgb"] == psnr(a, b, crop=2)
+    assert got["psnr-y"] == psnr(a, b, crop=2, luma=True)
+    assert got["psnr-y8"] == pytest.approx(got["psnr-y"], abs=0.2)
+    assert got["psnr-y8"] != got["psnr-y"]
+    assert got["rmse"] == pytest.approx(255 / 10 ** (got["psnr-y8"] / 20))
+    assert got["ssim-rgb"] == ssim(a, b, crop=2)
+    assert got["ssim-y"] == ssim(a, b, crop=2, luma=True)
+    assert got["ssim-y8"] == pytest.approx(got["ssim-y"], abs=0.01)
+    assert got["lpips"] == 0.5
+
+
+def test_the_perceptual_index_takes_the_scores_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "niqe", lambda picture, crop: 3.0 + crop)
+    ma = MaScores(Path("ma.csv"), {"m": {"a": 8.0}})
+    for keys in (("pi",), ("niqe", "pi"), ("pi", "niqe")):
+        judge = Judge(tuple(METRICS[k] for k in keys), 4, ma=ma)
+        found, _ = judge.scores(torch.zeros(3, 8, 8), None, "a", "m")
+        assert dict(zip(keys, found, strict=True))["pi"] == pytest.approx(4.5)
+    found, reasons = judge.scores(torch.zeros(3, 8, 8), None, "a", "other")
+    assert found == (None, 7.0)
+    assert "no scores of Ma et al. for other" in reasons["pi"]
+
+
+def test_scores_of_ma_make_a_column(tmp_path: Path) -> None:
+    textured(tmp_path / "made" / "a.png", 192, 200)
+    file = tmp_path / "ma.json"
+    file.write_text(json.dumps({"a.png": 8}))
+    found = evaluate(
+        SetSettings(), outputs={"made": tmp_path / "made"}, settings=JudgeSettings(ma=file)
+    )
+    natural, index = values(found, "made", "a")
+    assert index == pytest.approx((2 + natural) / 2)
+    facts = found.settings
+    assert (facts["ma"], facts["outputs"]) == (str(file), {"made": str(tmp_path / "made")})
+    assert facts["lpips_net"] is None
+
+
+def test_the_mean_of_rmse_is_that_of_squares() -> None:
+    assert METRICS["rmse"].mean([3.0, 4.0, None]) == pytest.approx(math.sqrt(12.5))
+    assert METRICS["niqe"].mean([3.0, 4.0, None]) == 3.5
+    assert METRICS["niqe"].mean([None]) is None

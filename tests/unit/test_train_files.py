@@ -1,0 +1,178 @@
+"""Finding, pairing, measuring and splitting pictures, and every folder that cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from realesr_cli.errors import DatasetError
+from realesr_cli.train.config import DataConfig, ValidationConfig
+from realesr_cli.train.files import Pictures, find_files, gather, pair_by_name, spaced
+
+
+def picture(path: Path, width: int = 16, height: int = 12) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height), (10, 200, 30)).save(path)
+    return path
+
+
+def folder(root: Path, *names: str, width: int = 16, height: int = 12) -> Path:
+    for name in names:
+        picture(root / name, width, height)
+    return root
+
+
+def found(data: DataConfig, validation: ValidationConfig | None = None) -> Pictures:
+    return gather(data, validation or ValidationConfig(split=0), scale=4)
+
+
+def test_folders_are_searched_deeply_and_other_files_passed_over(tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", "one.png", "deep/er/two.jpg", ".hidden.png")
+    (root / "notes.txt").write_text("no picture")
+    assert [p.name for p in find_files(root)] == ["two.jpg", "one.png"]
+    pictures = found(DataConfig(gt=(root,))).train
+    assert [(p.height, p.width, p.folder) for p in pictures] == [(12, 16, 0)] * 2
+
+
+def test_a_file_found_twice_is_taken_once(tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", "one.png", "sub/two.png")
+    assert len(found(DataConfig(gt=(root, root / "sub"))).train) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: None, "does not exist"),
+        (lambda p: p.mkdir(), "holds no file"),
+        (lambda p: p.write_text("x"), "is a file, not a folder"),
+        (lambda p: (p.mkdir(), (p / "a.txt").write_text("x")), "holds no picture file"),
+        (lambda p: (p.mkdir(), (p / "a.png").write_text("x")), "none of 1 files can be read"),
+    ],
+)
+def test_unusable_folders_are_refused(tmp_path: Path, make: object, message: str) -> None:
+    path = tmp_path / "data"
+    make(path)  # type: ignore[operator]
+    with pytest.raises(DatasetError, match=message):
+        found(DataConfig(gt=(path,)))
+
+
+def test_no_folder_at_all_is_refused() -> None:
+    with pytest.raises(DatasetError, match="--data"):
+        found(DataConfig())
+
+
+def test_an_unreadable_file_is_left_out_and_named(tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", "one.png", "two.png")
+    (root / "bad.png").write_bytes(b"not a picture at all")
+    result = found(DataConfig(gt=(root,)))
+    assert [p.gt.name for p in result.train] == ["one.png", "two.png"]
+    assert [item.path.name for item in result.left_out] == ["bad.png"]
+    assert result.left_out[0].reason
+
+
+def test_pairs_are_matched_by_subfolder_name_prefix_and_suffix(tmp_path: Path) -> None:
+    gt = folder(tmp_path / "gt", "b/1.png", "2.png", width=32, height=24)
+    lq = folder(tmp_path / "lq", "b/s_1x4.jpg", "s_2x4.png", width=8, height=6)
+    config = DataConfig(gt=(gt,), lq=(lq,), lq_prefix="s_", lq_suffix="x4")
+    pairs = [(p.gt.name, p.lq.name) for p in found(config).train if p.lq]
+    assert pairs == [("2.png", "s_2x4.png"), ("1.png", "s_1x4.jpg")]
+
+
+def test_pairs_that_do_not_match_are_named(tmp_path: Path) -> None:
+    gt = [tmp_path / "gt" / f"{i}.png" for i in range(9)]
+    lq = [tmp_path / "lq" / "0.png", tmp_path / "lq" / "x.png"]
+    with pytest.raises(DatasetError) as caught:
+        pair_by_name(gt, lq, roots=(tmp_path / "gt", tmp_path / "lq"), prefix="", suffix="")
+    message = str(caught.value)
+    assert "1.png, 2.png, 3.png, 4.png, 5.png and 3 more" in message
+    assert "x.png" in message
+    assert "lq_suffix" in message
+
+
+def test_pairs_of_two_files_that_differ_in_their_extension_only_are_refused(
+    tmp_path: Path,
+) -> None:
+    one, two = [tmp_path / "a" / "0.png"], [tmp_path / "b" / n for n in ("0.jpg", "0.png")]
+    for gt, lq in ((one, two), (two, one)):
+        roots = (gt[0].parent, lq[0].parent)
+        with pytest.raises(DatasetError, match=r"0\.png and 0\.jpg differ in their extension only"):
+            pair_by_name(gt, lq, roots=roots, prefix="", suffix="")
+
+
+def test_pairs_that_are_not_to_scale_are_named(tmp_path: Path) -> None:
+    gt = folder(tmp_path / "gt", "1.png", width=32, height=24)
+    lq = folder(tmp_path / "lq", "1.png", width=16, height=12)
+    with pytest.raises(DatasetError, match=r"1\.png \(32x24 and 16x12\).*exactly 4 times"):
+        found(DataConfig(gt=(gt,), lq=(lq,)))
+
+
+def test_a_part_is_held_out_always_the_same(tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", *(f"{i:02}.png" for i in range(20)))
+    config = DataConfig(gt=(root,))
+    first = found(config, ValidationConfig(split=0.2))
+    assert (len(first.train), len(first.validation)) == (16, 4)
+    assert not set(first.train) & set(first.validation)
+    assert found(config, ValidationConfig(split=0.2)) == first
+    assert len(found(config, ValidationConfig(split=0.5, pictures=3)).validation) == 3
+    assert not found(config, ValidationConfig(split=0.2, every=0)).validation
+
+
+def test_a_few_pictures_are_all_trained_on(tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", "1.png", "2.png", "3.png", "4.png")
+    result = found(DataConfig(gt=(root,)), ValidationConfig(split=0.5))
+    assert (len(result.train), len(result.validation)) == (4, 0)
+
+
+def test_validation_pictures_must_not_be_trained_on(tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", "1.png", "sub/2.png")
+    for val, message in (
+        (root, "is the training folder"),
+        (root / "sub", "overlaps"),
+        (tmp_path, "overlaps"),
+        (root / "sub" / "..", "is the training folder"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            found(DataConfig(gt=(root,)), ValidationConfig(gt=str(val)))
+
+
+def test_a_validation_folder_is_used_in_part_and_may_be_paired(tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", "1.png")
+    names = [f"{i}.png" for i in range(6)]
+    val = folder(tmp_path / "v", *names, width=32, height=24)
+    lq = folder(tmp_path / "vlq", *names, width=8, height=6)
+    settings = ValidationConfig(gt=str(val), lq=str(lq), pictures=2)
+    result = found(DataConfig(gt=(root,)), settings)
+    assert len(result.train) == 1
+    assert [p.gt.name for p in result.validation] == ["1.png", "4.png"]
+    assert all(p.lq is not None and p.lq.name == p.gt.name for p in result.validation)
+    everything = ValidationConfig(gt=str(val), pictures=0)
+    assert len(found(DataConfig(gt=(root,)), everything).validation) == 6
+
+
+def test_a_validation_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", "1.png")
+    with pytest.raises(DatasetError, match="does not exist"):
+        found(DataConfig(gt=(root,)), ValidationConfig(gt=str(tmp_path / "none")))
+
+
+def test_spaced_never_takes_more_than_there_are(tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", *(f"{i}.png" for i in range(3)))
+    pictures = found(DataConfig(gt=(root,))).train
+    assert spaced(pictures, 5) == list(pictures)
+    assert spaced(pictures, 1) == [pictures[1]]
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", "1.png", "2.png")
+    told: list[tuple[int, int]] = []
+    gather(
+        DataConfig(gt=(root,)),
+        ValidationConfig(split=0),
+        scale=4,
+        report=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(1, 2), (2, 2)]
+    assert np.all(np.diff([done for done, _ in told]) > 0)

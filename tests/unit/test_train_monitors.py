@@ -1,0 +1,204 @@
+"""What a run says of itself, what fits in memory, and which machine it takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from realesr_cli.errors import DeviceError, OutOfMemory
+from realesr_cli.train import machine as machines
+from realesr_cli.train.config import RuntimeConfig, StageConfig, TrainConfig, ValidationConfig
+from realesr_cli.train.cost import dearest_stage, fitted, propose_fit, step_cost
+from realesr_cli.train.distributed import ALONE, World, joined_world
+from realesr_cli.train.fit import Fit, largest_fit, smaller_patches
+from realesr_cli.train.machine import Machine, choose_machine
+from realesr_cli.train.monitors import WATCH_AFTER, best_by, judge, watch_discriminator
+from realesr_cli.train.recipes import load_config
+from realesr_cli.train.state import Progress
+from realesr_cli.train.validation import Scores
+
+STAGE = load_config("realesrnet-x4").stages[0]
+GAN = load_config("realesrgan-x4").stages[1]
+
+
+def scored(progress: Progress, psnr: float, config: ValidationConfig, stage: StageConfig = STAGE,
+           colour: float = 0.0):  # fmt: skip
+    return judge(progress, Scores(psnr, 0.5, colour), stage, config)
+
+
+def begun(psnr: float = 25.0) -> Progress:
+    start = {"psnr": psnr, "ssim": 0.5, "colour": 0.0}
+    return Progress(baseline=dict(start), best=dict(start))
+
+
+def test_worse_than_the_start_is_said_and_after_some_validations_stops() -> None:
+    progress, config = begun(), ValidationConfig(best="psnr", stop_if_worse=2, tolerance=0.3)
+    assert scored(progress, 24.8, config).messages == ()
+    first = scored(progress, 24.5, config)
+    assert not first.stop
+    assert "0.50 dB below the start" in first.messages[0]
+    assert scored(progress, 24.5, config).stop
+    assert progress.worse == 2
+
+
+def test_a_better_validation_forgives_the_worse_ones() -> None:
+    progress, config = begun(), ValidationConfig(best="psnr", stop_if_worse=2)
+    scored(progress, 24.0, config)
+    verdict = scored(progress, 26.0, config)
+    assert verdict.best
+    assert (progress.worse, progress.best["psnr"]) == (0, 26.0)
+    assert not scored(progress, 24.0, config).stop
+
+
+def test_the_start_is_the_best_of_a_run_that_only_gets_worse() -> None:
+    progress, config = begun(), ValidationConfig(best="psnr")
+    assert not scored(progress, 24.0, config).best
+    assert progress.best["psnr"] == 25.0
+
+
+def test_an_adversarial_stage_is_not_judged_by_psnr_unless_asked() -> None:
+    auto = ValidationConfig()
+    assert (best_by(STAGE, auto), best_by(GAN, auto)) == ("psnr", "last")
+    assert best_by(GAN, ValidationConfig(best="ssim")) == "ssim"
+    progress = begun()
+    verdict = scored(progress, 20.0, auto, GAN)
+    assert verdict.best
+    assert verdict.messages == ()
+    assert not verdict.stop
+
+
+def test_colour_drift_is_reported_against_the_start() -> None:
+    assert scored(begun(), 25.0, ValidationConfig(), colour=1.9).messages == ()
+    verdict = scored(begun(), 25.0, ValidationConfig(), colour=3.5)
+    assert "colours drift" in verdict.messages[0]
+
+
+def logits(real: float, fake: float) -> dict[str, float]:
+    return {"discriminator": 1.0, "d_real": real, "d_fake": fake}
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "message"), [(9.0, -9.0, "has won"), (0.3, 0.3, "tells nothing apart")]
+)
+def test_a_discriminator_gone_wrong_is_reported_once(
+    real: float, fake: float, message: str
+) -> None:
+    progress = Progress()
+    said = [watch_discriminator(progress, logits(real, fake)) for _ in range(WATCH_AFTER + 20)]
+    assert [text for text in said if text] == [said[WATCH_AFTER - 1]]
+    assert message in said[WATCH_AFTER - 1]
+
+
+def test_a_healthy_discriminator_is_left_alone() -> None:
+    progress = Progress()
+    assert not any(watch_discriminator(progress, logits(0.7, -0.4)) for _ in range(2 * WATCH_AFTER))
+
+
+def memory(limit: int, tried: list[tuple[int, int]] | None = None):
+    """A trial that fails as a GPU does beyond so many pixels."""
+
+    def trial(batch: int, patch: int) -> None:
+        if tried is not None:
+            tried.append((batch, patch))
+        if batch * patch**2 > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    return trial
+
+
+def test_the_largest_divisor_of_the_batch_that_fits_is_taken() -> None:
+    fit = largest_fit(memory(5 * 64**2), batch=12, accumulate=1, patches=(64,))
+    assert fit == Fit(4, 3, 64)
+    assert largest_fit(memory(10**9), batch=12, accumulate=2, patches=(64,)) == Fit(12, 2, 64)
+
+
+def test_smaller_patches_are_tried_only_when_no_batch_fits() -> None:
+    tried: list[tuple[int, int]] = []
+    fit = largest_fit(memory(2 * 32**2, tried), batch=4, accumulate=1, patches=smaller_patches(64))
+    assert fit == Fit(2, 2, 32)
+    assert tried == [(4, 64), (2, 64), (1, 64), (4, 32), (2, 32)]
+    assert largest_fit(memory(1), batch=4, accumulate=1, patches=smaller_patches(64)) is None
+    assert smaller_patches(100) == (100, 48, 24)
+
+
+def test_errors_other_than_memory_are_not_swallowed() -> None:
+    def trial(batch: int, patch: int) -> None:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        largest_fit(trial, batch=4, accumulate=1, patches=(64,))
+
+
+def config(*sets: str, recipe: str = "realesrgan-x4") -> TrainConfig:
+    return load_config(recipe, list(sets))
+
+
+def test_an_automatic_batch_keeps_the_effective_one() -> None:
+    found = fitted(config(), Machine(torch.device("cpu")), memory(3 * 64**2))
+    assert (found.data.batch, found.data.accumulate, found.data.patch) == (3, 4, 64)
+
+
+def test_no_batch_that_fits_is_an_error_with_a_proposal() -> None:
+    cpu = Machine(torch.device("cpu"))
+    with pytest.raises(OutOfMemory, match=r"--set data\.patch=32"):
+        fitted(config(), cpu, memory(32**2))
+    with pytest.raises(OutOfMemory, match="take a smaller network"):
+        fitted(config(), cpu, memory(1))
+    # The VGG discriminator takes one size only.
+    with pytest.raises(OutOfMemory, match="take a smaller network"):
+        fitted(config(recipe="esrgan-x4"), cpu, memory(16**2))
+
+
+def test_after_running_out_less_than_was_tried_is_proposed() -> None:
+    text = propose_fit(config(), Machine(torch.device("cpu")), memory(10**9))
+    assert "--batch-size 6 --set data.accumulate=2" in text
+
+
+def test_a_step_of_every_stage_can_be_measured() -> None:
+    small = config(
+        "generator.blocks=1", "generator.features=4", "generator.growth=2", "data.patch=8",
+        "discriminator.features=2", "perceptual.weight=0",
+    )  # fmt: skip
+    cpu = Machine(torch.device("cpu"))
+    costs = [step_cost(small, cpu, stage) for stage in (0, 1)]
+    assert all(cost.seconds > 0 and cost.peak_bytes is None for cost in costs)
+    assert dearest_stage(small) == 1
+    assert dearest_stage(config(recipe="realesrnet-x4")) == 0
+
+
+def test_the_machine_is_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags, precision in ((frozenset({"avx2"}), "fp32"), (frozenset({"avx512_bf16"}), "bf16")):
+        monkeypatch.setattr(machines, "cpu_flags", lambda found=flags: found)
+        found = choose_machine(RuntimeConfig(device="cpu"))
+        assert found == Machine(torch.device("cpu"), precision, channels_last=True)
+    assert choose_machine(RuntimeConfig(device="cpu", precision="bf16")).dtype == torch.bfloat16
+    with pytest.raises(DeviceError, match="fp16 needs a GPU"):
+        choose_machine(RuntimeConfig(device="cpu", precision="fp16"))
+    with pytest.raises(DeviceError, match="unknown device 'gpu'"):
+        choose_machine(RuntimeConfig(device="gpu"))
+    monkeypatch.setattr(machines.torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DeviceError, match="'cuda:3' cannot be used"):
+        choose_machine(RuntimeConfig(device="cuda:3"))
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_a_gpu_gets_bf16_where_it_is_native(
+    monkeypatch: pytest.MonkeyPatch, native: bool, precision: str
+) -> None:
+    monkeypatch.setattr(machines.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        machines.torch.cuda, "is_bf16_supported", lambda including_emulation=True: native
+    )
+    found = choose_machine(RuntimeConfig())
+    assert (str(found.device), found.precision, found.channels_last) == ("cuda:0", precision, True)
+
+
+def test_processes_share_the_streams_of_a_step() -> None:
+    assert ALONE.streams(4) == (0, 1, 2, 3)
+    assert [World(rank, 2).streams(2) for rank in (0, 1)] == [(0, 1), (2, 3)]
+    values = torch.tensor([1.0, 2.0])
+    assert ALONE.mean(values) is values
+    assert ALONE.any(True, torch.device("cpu"))
+    assert ALONE.share("here") == "here"
+    with joined_world("cpu") as (world, device):
+        assert (world, device) == (ALONE, "cpu")

@@ -1,0 +1,127 @@
+"""Files land whole, hashes are remembered only while they hold, locks exclude."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from realesr_cli.errors import DownloadError, RealesrWarning
+from realesr_cli.weights import cache
+
+
+def test_whole_file_replaces_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"old")
+    with cache.whole_file(path) as part:
+        part.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"old")
+
+    def fail() -> None:
+        with cache.whole_file(path) as part:
+            part.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_sha256_with_progress(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    data = b"abc" * 700_000
+    path.write_bytes(data)
+    seen: list[tuple[int, int]] = []
+    assert cache.sha256_of(path, lambda d, t: seen.append((d, t))) == (
+        hashlib.sha256(data).hexdigest()
+    )
+    assert seen[-1] == (len(data), len(data))
+    assert len(seen) == 3
+
+
+def test_remembered_hash_ends_with_any_change(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"one")
+    first = cache.current_hash(path)
+    assert cache.remembered_hash(path) == first == cache.current_hash(path)
+    path.write_bytes(b"two")
+    os.utime(path, ns=(5, 5))
+    assert cache.remembered_hash(path) is None
+    assert cache.recorded_hash(path) == first
+    assert cache.current_hash(path) != first
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b'{"bytes": 1}'])
+def test_damaged_stamp_is_no_stamp(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"one")
+    (tmp_path / "f.checked").write_bytes(text)
+    assert cache.remembered_hash(path) is None
+    assert cache.current_hash(path) == hashlib.sha256(b"one").hexdigest()
+
+
+def test_forget_removes_file_and_stamp(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"one")
+    cache.current_hash(path)
+    cache.forget(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
+    inside, most = 0, 0
+    guard = threading.Lock()
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(3):
+            with cache.locked(tmp_path / "l"):
+                with guard:
+                    inside += 1
+                    most = max(most, inside)
+                with guard:
+                    inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_long_wait_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([False, False, True])
+    monkeypatch.setattr(cache, "_try_lock", lambda file: next(answers))
+    monkeypatch.setattr(cache, "_TELL_AFTER", -1.0)
+    monkeypatch.setattr(cache, "_POLL", 0.0)
+    with (
+        pytest.warns(RealesrWarning, match="waiting for another process") as caught,
+        cache.locked(tmp_path / "l"),
+    ):
+        pass
+    assert len(caught) == 1
+
+
+def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(cache.fcntl, "flock", refuse)
+    with (
+        pytest.raises(DownloadError, match="cannot be locked"),
+        cache.locked(tmp_path / "l"),
+    ):
+        pass
