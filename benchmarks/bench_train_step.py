@@ -28,7 +28,7 @@ from realesr_cli.train.machine import Machine, Stopwatch, choose_machine
 from realesr_cli.train.plan import machine_text
 from realesr_cli.train.prefetch import Prefetcher, step_keys
 from realesr_cli.train.recipes import load_config
-from realesr_cli.train.session import Caller, Session
+from realesr_cli.train.session import RunContext, Session
 from realesr_cli.train.state import new_generator, new_stage, set_rates
 from realesr_cli.train.step import Setup, update_discriminator, update_generator
 
@@ -55,7 +55,9 @@ def measure(config: TrainConfig, machine: Machine, steps: int, warmup: int) -> t
     pictures = gather(config.data, config.validation, scale=config.scale)
     crops = Crops(pictures.train, config.data, scale=config.scale, seed=config.seed)
     net = new_generator(config)
-    session = Session(config, Path(), machine, Caller(), pictures, crops, (), net, {}, resumed=None)
+    session = Session(
+        config, Path(), machine, RunContext(), pictures, crops, (), net, {}, resumed=None
+    )
     state = new_stage(config, machine, stage=number, generator=net)
     perceptual = random_perceptual(stage.perceptual, machine)
     setup = Setup(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from machine import processor
 
-from realesr_cli.engine.policy import facts
+from realesr_cli.engine.policy import machine_info
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.read import from_array
@@ -113,7 +113,7 @@ def main() -> None:
     for name in args.network or networks():
         rows.append(measure(name, args))
         print(json.dumps(rows[-1]), flush=True)
-    found = facts()
+    found = machine_info()
     report = {
         "processor": processor(),
         "flags": sorted(found.cpu_flags),

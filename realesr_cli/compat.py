@@ -19,7 +19,7 @@ from torch import nn
 
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings, output_size
 from realesr_cli.engine.upscaler import Upscaler
-from realesr_cli.errors import ConfigError, UnsupportedImage
+from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.image.types import Image
 from realesr_cli.nets.architecture import detect, shapes_of
 from realesr_cli.weights.load import open_model
@@ -148,11 +148,11 @@ def _device(device: Any, gpu_id: int | None) -> str:
 
 def _image(array: Array) -> tuple[Image, str]:
     if array.dtype not in (np.uint8, np.uint16):
-        raise UnsupportedImage(f"img is {array.dtype}: give uint8 or uint16")
+        raise UnsupportedImageError(f"img is {array.dtype}: give uint8 or uint16")
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1):
         return Image(array.reshape(*array.shape[:2], 1)), "L"
     if array.ndim != 3 or array.shape[2] not in (3, 4):
-        raise UnsupportedImage(f"img has the shape {array.shape}: give (H, W), (H, W, 3 or 4)")
+        raise UnsupportedImageError(f"img has the shape {array.shape}: give (H, W), (H, W, 3 or 4)")
     pixels = np.ascontiguousarray(array[..., 2::-1])
     if array.shape[2] == 3:
         return Image(pixels), "RGB"

@@ -27,13 +27,13 @@ class ConfigError(RealesrError, ValueError):
     exit_code = 2
 
 
-class MissingDependency(RealesrError, ImportError):
+class MissingDependencyError(RealesrError, ImportError):
     """A library is not installed or cannot be loaded; the message names the package to install."""
 
     exit_code = 2
 
 
-class Cancelled(RealesrError):
+class CancelledError(RealesrError):
     """The caller asked for the work to stop."""
 
     exit_code = 130
@@ -43,15 +43,15 @@ class ImageError(RealesrError):
     """A picture could not be read, processed or written."""
 
 
-class UnreadableImage(ImageError, OSError):
+class UnreadableImageError(ImageError, OSError):
     """The file is missing, empty, damaged or no picture."""
 
 
-class UnsupportedImage(ImageError, ValueError):
+class UnsupportedImageError(ImageError, ValueError):
     """The picture is valid, but of a kind or size that is not handled."""
 
 
-class ImageTooLarge(UnsupportedImage):
+class ImageTooLargeError(UnsupportedImageError):
     """A picture has more pixels than the limit allows, or than the format can hold."""
 
 
@@ -65,11 +65,11 @@ class WeightsError(RealesrError):
     exit_code = 3
 
 
-class UnknownModel(WeightsError, KeyError):
+class UnknownModelError(WeightsError, KeyError):
     """No model of that name is registered and no such file exists."""
 
 
-class ModelUnavailable(WeightsError, OSError):
+class ModelUnavailableError(WeightsError, OSError):
     """The weights are not cached and cannot be fetched now (offline, or every address failed).
 
     `what` says so in few words, without the ways out that the message names.
@@ -82,15 +82,15 @@ class DownloadError(WeightsError, OSError):
     """A download failed for good."""
 
 
-class ChecksumMismatch(WeightsError, ValueError):
+class ChecksumMismatchError(WeightsError, ValueError):
     """A file's size or SHA-256 is not what the registry states."""
 
 
-class CheckpointFormat(WeightsError, ValueError):
+class CheckpointFormatError(WeightsError, ValueError):
     """A file is no checkpoint that can be loaded safely."""
 
 
-class UnknownArchitecture(WeightsError, ValueError):
+class UnknownArchitectureError(WeightsError, ValueError):
     """The tensors belong to a network this package does not know."""
 
 
@@ -108,7 +108,7 @@ class DeviceError(RealesrError):
     exit_code = 2
 
 
-class OutOfMemory(DeviceError, MemoryError):
+class OutOfMemoryError(DeviceError, MemoryError):
     """Not even the smallest piece of work fits in memory."""
 
     exit_code = 4
@@ -122,9 +122,9 @@ class TrainingError(RealesrError):
     """Training could not start or go on."""
 
 
-class Diverged(TrainingError, ArithmeticError):
+class DivergedError(TrainingError, ArithmeticError):
     """The loss stayed non-finite, or validation stayed worse than the start."""
 
 
-class ResumeMismatch(TrainingError, ValueError):
+class ResumeMismatchError(TrainingError, ValueError):
     """The run to resume was made with other settings."""

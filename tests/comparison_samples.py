@@ -11,9 +11,9 @@ from PIL import Image as pillow
 
 from realesr_cli.evaluate.comparison import (
     Comparison,
-    ModelFacts,
+    ModelSummary,
     Photo,
-    Version,
+    PhotoVersion,
     WeightsFile,
 )
 from realesr_cli.image.types import Image
@@ -37,16 +37,16 @@ def photo(
     large = height * SCALE, width * SCALE
     scores = {"niqe": 5.25}, {"niqe": 4.5}
     versions = (
-        Version("input", "input", Image(small)),
-        Version("bicubic", "bicubic", Image(gradient(*large, 0)), None, scores[0]),
-        Version("net", "model", Image(gradient(*large, 255)), 1.25, scores[1]),
+        PhotoVersion("input", "input", Image(small)),
+        PhotoVersion("bicubic", "bicubic", Image(gradient(*large, 0)), None, scores[0]),
+        PhotoVersion("net", "model", Image(gradient(*large, 255)), 1.25, scores[1]),
     )
     return Photo(name, *large, notes, versions)
 
 
-def facts(name: str = "net") -> ModelFacts:
+def facts(name: str = "net") -> ModelSummary:
     """What is told of a model."""
-    return ModelFacts(
+    return ModelSummary(
         name=name,
         network="a network",
         scale=SCALE,

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from realesr_cli.batch import output_paths
 from realesr_cli.batch.output_paths import Destination, known_format
-from realesr_cli.batch.sources import Source
+from realesr_cli.batch.sources import InputSource
 from realesr_cli.engine.settings import UpscaleSettings, output_size
 from realesr_cli.errors import (
     ConfigError,
     ImageError,
     ImageWriteError,
     RealesrError,
-    UnsupportedImage,
+    UnsupportedImageError,
 )
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings, check_size
-from realesr_cli.image.probe import Header, probe, whole_size
+from realesr_cli.image.probe import ImageInfo, probe, whole_size
 
 _LISTED = 5
 
@@ -30,11 +30,11 @@ _LISTED = 5
 class Job:
     """One picture to make: where from, where to, and how large."""
 
-    source: Source
+    source: InputSource
     target: Path | None = None
     """File of the result; None for standard output."""
     format: str = "png"
-    header: Header | None = None
+    header: ImageInfo | None = None
     out_height: int = 0
     out_width: int = 0
     finished: bool = False
@@ -61,7 +61,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Rules:
+class BatchOptions:
     """What a plan depends on besides the pictures: the model's name and factor, and the options."""
 
     model: str
@@ -73,11 +73,11 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """Jobs in the order of the inputs, and inputs left out as they are results of earlier runs."""
 
     jobs: tuple[Job, ...]
-    left_out: tuple[Source, ...] = ()
+    left_out: tuple[InputSource, ...] = ()
 
     @property
     def to_do(self) -> tuple[Job, ...]:
@@ -86,12 +86,12 @@ class Plan:
 
 
 def make_plan(
-    sources: Sequence[Source],
+    sources: Sequence[InputSource],
     wanted: Destination,
-    rules: Rules,
+    rules: BatchOptions,
     *,
     report: Callable[[int, int], None] | None = None,
-) -> Plan:
+) -> BatchPlan:
     """Measure the sources, name the results, refuse what cannot be, and find what is done already.
 
     Only headers are read, and results that exist (`report(done, total)` follows these). A picture
@@ -111,10 +111,10 @@ def make_plan(
     if not rules.overwrite:
         jobs = _with_finished(jobs, report)
     refuse_unwritable(job.target for job in jobs if job.open)
-    return Plan(tuple(jobs), left_out)
+    return BatchPlan(tuple(jobs), left_out)
 
 
-def _measured(source: Source, wanted: Destination, rules: Rules) -> Job:
+def _measured(source: InputSource, wanted: Destination, rules: BatchOptions) -> Job:
     subject = source.data if source.path is None else source.path
     assert subject is not None
     try:
@@ -125,13 +125,13 @@ def _measured(source: Source, wanted: Destination, rules: Rules) -> Job:
     scale = rules.settings.scale
     if scale is None:
         scale = rules.scale if not sized(rules.settings) else width / header.width
-    facts = output_paths.Facts(rules.model, scale, height, width, header, source)
+    facts = output_paths.NameFields(rules.model, scale, height, width, header, source)
     target = output_paths.target(wanted, facts)
     format = wanted.format or (None if target is None else known_format(target))
     job = Job(source, target, format or "", header, height, width)
     try:
         if format is None:
-            raise UnsupportedImage(
+            raise UnsupportedImageError(
                 f"{target}: cannot be written with that extension; name another with --format"
             )
         check_size(format, height, width, bytes_per_pixel=job.pixel_bytes)
@@ -141,7 +141,7 @@ def _measured(source: Source, wanted: Destination, rules: Rules) -> Job:
     return job
 
 
-def _check_write(job: Job, rules: Rules) -> None:
+def _check_write(job: Job, rules: BatchOptions) -> None:
     """Raise ConfigError where the format of a result contradicts how results are to be written."""
     try:
         replace(rules.write, format=job.format)
@@ -155,14 +155,16 @@ def sized(settings: UpscaleSettings) -> bool:
     return any(value is not None for value in asked)
 
 
-def _without_results_by_name(sources: Sequence[Source], wanted: Destination) -> list[Source]:
+def _without_results_by_name(
+    sources: Sequence[InputSource], wanted: Destination
+) -> list[InputSource]:
     """Leave out what by its name is an earlier result of another source in the same folder."""
     pattern = _result_pattern(wanted.template)
     if pattern is None:
         return list(sources)
     stems = {(_folder(s), s.stem) for s in sources if s.path is not None}
 
-    def earlier(source: Source) -> bool:
+    def earlier(source: InputSource) -> bool:
         match = pattern.fullmatch(source.stem)
         if match is None or source.path is None or not _lands_beside(source, wanted):
             return False
@@ -184,11 +186,11 @@ def _result_pattern(template: str) -> re.Pattern[str] | None:
     return re.compile(escaped.replace(re.escape("\0stem"), "(?P<stem>.+)"))
 
 
-def _folder(source: Source) -> str:
+def _folder(source: InputSource) -> str:
     return "" if source.path is None else os.path.realpath(source.path.parent)
 
 
-def _lands_beside(source: Source, wanted: Destination) -> bool:
+def _lands_beside(source: InputSource, wanted: Destination) -> bool:
     if wanted.kind == "beside":
         return True
     if wanted.kind != "folder" or wanted.folder is None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from realesr_cli.batch.sources import Source
-from realesr_cli.errors import ConfigError, UnsupportedImage
+from realesr_cli.batch.sources import InputSource
+from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.image.formats import (
     WRITABLE,
-    Described,
+    FormatFields,
     default_extension,
     extension_of,
     format_of,
@@ -42,15 +42,15 @@ class Destination:
 
 
 @dataclass(frozen=True)
-class Facts:
+class NameFields:
     """What a template may speak of besides the source; sizes are of the result, in pixels."""
 
     model: str
     scale: float
     height: int
     width: int
-    picture: Described
-    source: Source
+    picture: FormatFields
+    source: InputSource
 
 
 def destination(
@@ -147,7 +147,7 @@ def _agreed(path: Path, format: str | None) -> str:
     return known
 
 
-def target(wanted: Destination, facts: Facts) -> Path | None:
+def target(wanted: Destination, facts: NameFields) -> Path | None:
     """The file a result goes to; None for standard output."""
     source = facts.source
     if wanted.kind == "stdout":
@@ -166,7 +166,7 @@ def target(wanted: Destination, facts: Facts) -> Path | None:
     return filled.parent / source.below / filled.name
 
 
-def _fill(wanted: Destination, facts: Facts) -> str:
+def _fill(wanted: Destination, facts: NameFields) -> str:
     source = facts.source
     values = {
         "stem": source.stem,
@@ -181,7 +181,7 @@ def _fill(wanted: Destination, facts: Facts) -> str:
     return string.Formatter().vformat(wanted.template, (), values)
 
 
-def _extension(wanted: Destination, facts: Facts) -> str:
+def _extension(wanted: Destination, facts: NameFields) -> str:
     """The source's own extension, as it is spelled, where the result can be written so."""
     if wanted.format is not None:
         usual = extension_of(wanted.format)
@@ -195,7 +195,7 @@ def known_format(path: Path) -> str | None:
     """The format that a file name states, None where it states none that can be written."""
     try:
         return format_of(path)
-    except UnsupportedImage:
+    except UnsupportedImageError:
         return None
 
 

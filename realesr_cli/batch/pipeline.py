@@ -14,9 +14,9 @@ from realesr_cli.batch.jobs import Job
 from realesr_cli.batch.records import Record, failed
 from realesr_cli.engine.policy import memory_available
 from realesr_cli.engine.settings import UpscaleSettings
-from realesr_cli.errors import Cancelled, ImageWriteError, OutOfMemory, RealesrError
+from realesr_cli.errors import CancelledError, ImageWriteError, OutOfMemoryError, RealesrError
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings
-from realesr_cli.image.landing import remove_abandoned
+from realesr_cli.image.landing import remove_stale_files
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image, write_image
@@ -59,7 +59,7 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True)
-class Hooks:
+class BatchCallbacks:
     """How a run is watched and stopped; each is called by one thread at a time.
 
     `finished` gets the records in the order of the jobs, from the writing thread.
@@ -88,7 +88,7 @@ class _Line:
     """The conveyor between the stages of one run."""
 
     settings: BatchSettings
-    hooks: Hooks
+    hooks: BatchCallbacks
     stop: threading.Event = field(default_factory=threading.Event)
     loaded: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
     ready: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
@@ -138,7 +138,7 @@ def run(
     jobs: Sequence[Job],
     upscale: Upscale | None,
     settings: BatchSettings | None = None,
-    hooks: Hooks | None = None,
+    hooks: BatchCallbacks | None = None,
 ) -> list[Record]:
     """Do the jobs in order and return one record each, in the same order.
 
@@ -150,8 +150,8 @@ def run(
     stays behind in any case, and what a killed run left half-written is removed first.
     """
     for folder in {job.target.parent for job in jobs if job.target is not None}:
-        remove_abandoned(folder)
-    line = _Line(settings or BatchSettings(), hooks or Hooks())
+        remove_stale_files(folder)
+    line = _Line(settings or BatchSettings(), hooks or BatchCallbacks())
     gate = _Gate(line.settings.in_flight_bytes)
     records: list[Record] = []
     reader = line.guarded(lambda: _read_all(line, jobs))
@@ -220,7 +220,7 @@ def _upscale_all(line: _Line, gate: _Gate, upscale: Upscale | None) -> None:
             item.cost = item.job.output_bytes
             gate.enter(item.cost, line.stopped)
             _timed(item, lambda item: _upscale(item, line, upscale))
-        if isinstance(item.failure, Cancelled) or not _put(line.ready, item, line.stopped):
+        if isinstance(item.failure, CancelledError) or not _put(line.ready, item, line.stopped):
             line.stop.set()
             return
 
@@ -288,9 +288,9 @@ def _timed(item: _Item, work: Callable[[_Item], None]) -> None:
     item.seconds += time.perf_counter() - start
 
 
-def _out_of_memory(job: Job) -> OutOfMemory:
+def _out_of_memory(job: Job) -> OutOfMemoryError:
     need = job.output_bytes / 2**30
-    return OutOfMemory(
+    return OutOfMemoryError(
         f"{job.source.name}: not enough memory; the result alone takes {need:.1f} GiB, so a "
         "smaller factor (-s) or fewer programs at once help"
     )

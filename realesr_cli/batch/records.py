@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from realesr_cli.batch.jobs import Job
-from realesr_cli.errors import OutOfMemory, RealesrError
+from realesr_cli.errors import OutOfMemoryError, RealesrError
 
 Status = Literal["done", "skipped", "failed", "stopped", "planned"]
 
@@ -51,7 +51,7 @@ def exit_code(records: Sequence[Record]) -> int:
     codes = {r.exit_code for r in records if r.status == "failed"}
     if not codes:
         return 0
-    return OutOfMemory.exit_code if codes == {OutOfMemory.exit_code} else 1
+    return OutOfMemoryError.exit_code if codes == {OutOfMemoryError.exit_code} else 1
 
 
 def summary(records: Sequence[Record]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ STDIN = "-"
 
 
 @dataclass(frozen=True)
-class Source:
+class InputSource:
     """One picture to read: a file, or the bytes that came through standard input."""
 
     path: Path | None
@@ -46,7 +46,7 @@ def find_sources(
     recursive: bool = False,
     avoid: Path | None = None,
     stdin: bytes | None = None,
-) -> list[Source]:
+) -> list[InputSource]:
     """The pictures named by the arguments, in the order given, folders sorted by name.
 
     A folder yields its pictures (with `recursive`, those of its subfolders too); other files in it
@@ -55,7 +55,7 @@ def find_sources(
 
     Raises ConfigError for an argument that names nothing, or when nothing at all is left.
     """
-    found: dict[str, Source] = {}
+    found: dict[str, InputSource] = {}
     for argument in arguments:
         for source in _expand(argument, recursive=recursive, avoid=avoid, stdin=stdin):
             key = STDIN if source.path is None else os.path.abspath(source.path)
@@ -69,22 +69,22 @@ def find_sources(
 
 def _expand(
     argument: str, *, recursive: bool, avoid: Path | None, stdin: bytes | None
-) -> Iterator[Source]:
+) -> Iterator[InputSource]:
     if argument == STDIN:
-        yield Source(None, data=stdin or b"")
+        yield InputSource(None, data=stdin or b"")
         return
     path = Path(argument)
     if path.is_dir():
         yield from _in_folder(path, recursive=recursive, avoid=avoid)
     elif os.path.lexists(path):
-        yield Source(path)
+        yield InputSource(path)
     elif glob.has_magic(argument):
         yield from _in_glob(argument, recursive=recursive, avoid=avoid)
     else:
         raise ConfigError(f"{argument}: no such file or folder")
 
 
-def _in_glob(pattern: str, *, recursive: bool, avoid: Path | None) -> Iterator[Source]:
+def _in_glob(pattern: str, *, recursive: bool, avoid: Path | None) -> Iterator[InputSource]:
     matches = sorted(glob.glob(pattern, recursive=True))
     if not matches:
         raise ConfigError(f"{pattern}: nothing matches")
@@ -95,19 +95,19 @@ def _in_glob(pattern: str, *, recursive: bool, avoid: Path | None) -> Iterator[S
             if recursive:
                 yield from _in_folder(path, recursive=True, avoid=avoid, root=root)
         elif is_picture(path):
-            yield Source(path, below=path.parent.relative_to(root))
+            yield InputSource(path, below=path.parent.relative_to(root))
 
 
 def _in_folder(
     folder: Path, *, recursive: bool, avoid: Path | None, root: Path | None = None
-) -> Iterator[Source]:
+) -> Iterator[InputSource]:
     for here, folders, files in os.walk(folder):
         place = Path(here)
         kept = [f for f in folders if not f.startswith(".") and not _same(place / f, avoid)]
         folders[:] = sorted(kept) if recursive else []
         for name in sorted(files):
             if is_picture(place / name):
-                yield Source(place / name, below=place.relative_to(root or folder))
+                yield InputSource(place / name, below=place.relative_to(root or folder))
 
 
 def _same(path: Path, other: Path | None) -> bool:

@@ -20,12 +20,12 @@ from realesr_cli.cli.options import (
     settings_options,
 )
 from realesr_cli.cli.targets import refuse_targets
-from realesr_cli.cli.terminal import Progress, say_error
+from realesr_cli.cli.terminal import ProgressBar, say_error
 from realesr_cli.engine.settings import EngineSettings
-from realesr_cli.errors import Cancelled, ConfigError, ImageError
+from realesr_cli.errors import CancelledError, ConfigError, ImageError
 from realesr_cli.evaluate.compare_settings import (
     CompareSettings,
-    Crop,
+    CropRegion,
     PageSettings,
     SheetSettings,
 )
@@ -33,8 +33,8 @@ from realesr_cli.settings import check, option
 
 if TYPE_CHECKING:
     from realesr_cli.evaluate.comparison import Comparison
-    from realesr_cli.evaluate.evaluated_models import Contender
-    from realesr_cli.evaluate.side_by_side import Hooks
+    from realesr_cli.evaluate.evaluated_models import EvaluatedModel
+    from realesr_cli.evaluate.side_by_side import CompareCallbacks
 
 _STOPPING = "stopping when the tile in work is done; nothing will be written"
 _PAGE_ENDINGS = (".html", ".htm")
@@ -60,7 +60,7 @@ class TargetSettings:
 
 
 @dataclass(frozen=True)
-class Request:
+class CompareRequest:
     """A call of the command."""
 
     photos: tuple[Path, ...]
@@ -78,10 +78,12 @@ class CropType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
     name = "X,Y,W,H"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Crop:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> CropRegion:
         """Text to a crop; a usage error says what was expected."""
         try:
-            return value if isinstance(value, Crop) else Crop.parse(str(value))
+            return value if isinstance(value, CropRegion) else CropRegion.parse(str(value))
         except ConfigError as error:
             self.fail(str(error), param, ctx)
 
@@ -120,7 +122,7 @@ def compare_command(
     photos: tuple[Path, ...],
     models: tuple[str, ...],
     originals: tuple[Path, ...],
-    chosen: tuple[Crop, ...],
+    chosen: tuple[CropRegion, ...],
     offline: bool | None,
     as_json: bool,
     quiet: bool,
@@ -139,7 +141,7 @@ def compare_command(
     """
     sheet = replace(settings_from(ctx, SheetSettings), chosen=chosen)
     compare = replace(settings_from(ctx, CompareSettings), offline=offline)
-    request = Request(
+    request = CompareRequest(
         photos=photos,
         originals=originals,
         models=models,
@@ -155,7 +157,7 @@ def compare_command(
     return _compare(request, as_json=as_json, quiet=quiet)
 
 
-def _check(request: Request) -> None:
+def _check(request: CompareRequest) -> None:
     """Refuse before any work what would be in vain."""
     from realesr_cli.batch.output_paths import known_format
     from realesr_cli.image.formats import WRITABLE
@@ -180,14 +182,14 @@ def _check(request: Request) -> None:
     _check_crops(request)
 
 
-def _check_crops(request: Request) -> None:
+def _check_crops(request: CompareRequest) -> None:
     """Raise ConfigError for a crop outside a photo."""
     for photo, size in _sizes(request) if request.sheet.chosen else ():
         for crop in request.sheet.chosen:
             crop.require_inside(str(photo), size)
 
 
-def _sizes(request: Request) -> Iterator[tuple[Path, tuple[int, int]]]:
+def _sizes(request: CompareRequest) -> Iterator[tuple[Path, tuple[int, int]]]:
     """Photos and their (height, width); one that cannot be read is told of later."""
     from realesr_cli.image.probe import probe
 
@@ -199,14 +201,14 @@ def _sizes(request: Request) -> Iterator[tuple[Path, tuple[int, int]]]:
         yield photo, (header.height, header.width)
 
 
-def _compare(request: Request, *, as_json: bool, quiet: bool) -> int:
-    from realesr_cli.evaluate.side_by_side import Hooks, compare
+def _compare(request: CompareRequest, *, as_json: bool, quiet: bool) -> int:
+    from realesr_cli.evaluate.side_by_side import CompareCallbacks, compare
 
     models = _open(request, quiet=quiet)
     _warn_of_size(request, models)
     notice = "" if quiet else _STOPPING
-    with Progress(unit="tile", enabled=not quiet) as bar, interruptible(notice) as interrupt:
-        hooks = Hooks(bar.relabel, bar, interrupt.asked)
+    with ProgressBar(unit="tile", enabled=not quiet) as bar, interruptible(notice) as interrupt:
+        hooks = CompareCallbacks(bar.relabel, bar, interrupt.asked)
         try:
             comparison = compare(
                 request.photos,
@@ -215,7 +217,7 @@ def _compare(request: Request, *, as_json: bool, quiet: bool) -> int:
                 settings=request.compare,
                 hooks=hooks,
             )
-        except Cancelled:
+        except CancelledError:
             return interrupt.exit_code
         written = _write(comparison, request, hooks)
     if as_json:
@@ -229,20 +231,20 @@ def _compare(request: Request, *, as_json: bool, quiet: bool) -> int:
     return 1 if comparison.failures else 0
 
 
-def _open(request: Request, *, quiet: bool) -> Sequence[Contender]:
-    from realesr_cli.evaluate.evaluated_models import common_scale, contenders
+def _open(request: CompareRequest, *, quiet: bool) -> Sequence[EvaluatedModel]:
+    from realesr_cli.evaluate.evaluated_models import common_scale, open_models
     from realesr_cli.evaluate.side_by_side import photo_names
 
     photo_names(request.photos, request.originals)  # refused before anything is fetched
-    with Progress("models", bytes=True, enabled=not quiet) as progress:
-        opened = contenders(
+    with ProgressBar("models", bytes=True, enabled=not quiet) as progress:
+        opened = open_models(
             request.models, request.engine, offline=request.compare.offline, report=progress
         )
     common_scale(opened, None)
     return opened
 
 
-def _warn_of_size(request: Request, models: Sequence[Contender]) -> None:
+def _warn_of_size(request: CompareRequest, models: Sequence[EvaluatedModel]) -> None:
     """Warn of a page too large before hours of work go into it."""
     from realesr_cli.evaluate.page import warn_of_size
 
@@ -252,7 +254,9 @@ def _warn_of_size(request: Request, models: Sequence[Contender]) -> None:
         warn_of_size(pixels * models[0].upscaler.scale ** 2 * versions, request.page)
 
 
-def _write(comparison: Comparison, request: Request, hooks: Hooks) -> Sequence[tuple[Path, int]]:
+def _write(
+    comparison: Comparison, request: CompareRequest, hooks: CompareCallbacks
+) -> Sequence[tuple[Path, int]]:
     """Write what was asked for; the files and their bytes."""
     from realesr_cli.evaluate.page import write_page
     from realesr_cli.evaluate.sheet import write_sheet

@@ -12,7 +12,7 @@ import click
 
 from realesr_cli.batch.jobs import Job
 from realesr_cli.batch.records import Record, summary
-from realesr_cli.cli.terminal import Progress, say_error, wants_color
+from realesr_cli.cli.terminal import ProgressBar, say_error, wants_color
 from realesr_cli.engine.blending import DEFAULT_SHARE
 from realesr_cli.engine.policy import Policy
 from realesr_cli.engine.settings import UpscaleSettings
@@ -31,7 +31,7 @@ class Style:
 
 
 @dataclass(frozen=True)
-class Used:
+class RunDescription:
     """What the pictures of a run are made with, as far as it is the same for all of them."""
 
     model: str
@@ -47,7 +47,7 @@ class Used:
     @classmethod
     def of(
         cls, models: Sequence[str], settings: UpscaleSettings, policy: Policy | None = None
-    ) -> Used:
+    ) -> RunDescription:
         """One model or two, how the result shall look, and what the machine will do with them."""
         plain = cls(models[0])
         if policy is not None:
@@ -74,11 +74,11 @@ class Used:
 class Console:
     """The voice of one run; `started`, `tiles` and `finished` are the hooks of the batch."""
 
-    def __init__(self, style: Style, used: Used, jobs: Sequence[Job]) -> None:
+    def __init__(self, style: Style, used: RunDescription, jobs: Sequence[Job]) -> None:
         self.style = style
         self.used = used
         self._places = {id(job): f"[{i}/{len(jobs)}]" for i, job in enumerate(jobs, 1)}
-        self._bar = Progress(unit="tile", enabled=not style.quiet)
+        self._bar = ProgressBar(unit="tile", enabled=not style.quiet)
 
     def started(self, job: Job) -> None:
         """A picture is being upscaled from now on."""
@@ -124,7 +124,7 @@ def print_json(data: dict[str, Any]) -> None:
     click.echo(json.dumps(data, ensure_ascii=False))
 
 
-def record_plain(record: Record, used: Used) -> dict[str, Any]:
+def record_plain(record: Record, used: RunDescription) -> dict[str, Any]:
     """A record as the plain data that `--json` prints."""
     job = record.job
     header = job.header

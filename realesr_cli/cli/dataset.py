@@ -16,12 +16,12 @@ from realesr_cli.cli.options import (
     settings_options,
     verbose_option,
 )
-from realesr_cli.cli.terminal import Progress
+from realesr_cli.cli.terminal import ProgressBar
 from realesr_cli.dataset.settings import CheckSettings, PrepareSettings
 from realesr_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from realesr_cli.dataset.check import Checked
+    from realesr_cli.dataset.check import DatasetReport
     from realesr_cli.dataset.prepare import Prepared
 
 SHOWN = 10
@@ -72,7 +72,7 @@ def check_command(
     from realesr_cli.dataset.check import Folders, check_dataset
 
     settings = settings_from(ctx, CheckSettings)
-    with Progress("checking", unit="file", enabled=not quiet) as progress:
+    with ProgressBar("checking", unit="file", enabled=not quiet) as progress:
         checked = check_dataset(Folders(folders, lq, val), settings, report=progress)
     if as_json:
         _print_json(_plain(checked))
@@ -85,7 +85,7 @@ def _print_json(data: Any) -> None:
     click.echo(json.dumps(data, ensure_ascii=False, indent=2))
 
 
-def _plain(checked: Checked) -> dict[str, Any]:
+def _plain(checked: DatasetReport) -> dict[str, Any]:
     faults = [
         {
             "kind": fault.kind,
@@ -103,7 +103,7 @@ def _plain(checked: Checked) -> dict[str, Any]:
     }
 
 
-def _tell_checked(checked: Checked, *, verbose: bool) -> None:
+def _tell_checked(checked: DatasetReport, *, verbose: bool) -> None:
     from realesr_cli.dataset.check import ADVICE
 
     for kind, group in groupby(checked.faults, key=lambda fault: fault.kind):
@@ -158,7 +158,7 @@ def prepare_command(
     if dry_run:
         _tell_plan(len(sources), count(sources, settings), settings, as_json=as_json)
         return 0
-    with Progress("preparing", unit="picture", enabled=not quiet) as progress:
+    with ProgressBar("preparing", unit="picture", enabled=not quiet) as progress:
         done = prepare(sources, output, settings, overwrite=overwrite, report=progress)
     if as_json:
         _print_json(_plain_prepared(done))

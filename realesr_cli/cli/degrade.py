@@ -265,9 +265,9 @@ def _load(path: Path, count: int) -> tuple[Recipe, ...]:
 
 def _save(path: Path, recipes: Sequence[Recipe]) -> None:
     from realesr_cli.degrade.recipe import recipes_to_json
-    from realesr_cli.image.landing import landing
+    from realesr_cli.image.landing import atomic_write
 
-    with landing(path) as file:
+    with atomic_write(path) as file:
         file.write(recipes_to_json(recipes).encode())
 
 

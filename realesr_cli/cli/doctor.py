@@ -11,7 +11,7 @@ import click
 from realesr_cli.cli.options import json_option
 
 if TYPE_CHECKING:
-    from realesr_cli.diagnostics.environment import Report
+    from realesr_cli.diagnostics.environment import EnvironmentReport
     from realesr_cli.engine.policy import Policy
 
 _GIB = 2**30
@@ -37,7 +37,7 @@ def doctor_command(as_json: bool) -> int:
     return int(any(finding.level == "problem" for finding in report.findings))
 
 
-def sections(report: Report) -> Iterator[tuple[str, list[str]]]:
+def sections(report: EnvironmentReport) -> Iterator[tuple[str, list[str]]]:
     """The report as titles and lines for people."""
     yield "Versions", [f"{name} {version or '-'}" for name, version in report.versions.items()]
     flags = ", ".join(report.cpu_flags) or "none that matter"
@@ -74,7 +74,7 @@ def _choice(policy: Policy) -> list[str]:
     return [head, *policy.reasons]
 
 
-def _cache(report: Report) -> list[str]:
+def _cache(report: EnvironmentReport) -> list[str]:
     cache = report.cache
     held = ", ".join(cache.models) or "no model yet"
     lines = [
@@ -86,7 +86,7 @@ def _cache(report: Report) -> list[str]:
     return lines + [f"{name}={value}" for name, value in report.environment.items()]
 
 
-def _findings(report: Report) -> list[str]:
+def _findings(report: EnvironmentReport) -> list[str]:
     lines = []
     for finding in report.findings:
         lines.append(f"{finding.level}: {finding.what}")

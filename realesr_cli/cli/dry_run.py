@@ -14,8 +14,8 @@ import numpy as np
 from realesr_cli.batch.jobs import Job
 from realesr_cli.batch.records import planned
 from realesr_cli.cli.console import (
+    RunDescription,
     Style,
-    Used,
     print_json,
     record_line,
     record_plain,
@@ -23,7 +23,7 @@ from realesr_cli.cli.console import (
     size_text,
     sizes,
 )
-from realesr_cli.engine.estimate import Estimate, Shape
+from realesr_cli.engine.estimate import Estimate, ImageShape
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.types import Image
@@ -33,10 +33,10 @@ _CPU_SIDE, _GPU_SIDE = 96, 512
 
 
 @dataclass(frozen=True)
-class Model:
+class DryRunModel:
     """What the pictures would be made with; `download` are bytes, None where not known."""
 
-    used: Used
+    used: RunDescription
     reasons: tuple[str, ...]
     missing: bool = False
     download: int | None = None
@@ -57,12 +57,12 @@ def estimate(upscaler: Upscaler, job: Job, settings: UpscaleSettings) -> Estimat
     """What one picture would cost."""
     header = job.header
     assert header is not None
-    shape = Shape(header.height, header.width, header.channels, header.has_alpha, header.bits)
+    shape = ImageShape(header.height, header.width, header.channels, header.has_alpha, header.bits)
     return upscaler.estimate(shape, settings)
 
 
 def show(
-    model: Model, jobs: Sequence[Job], estimates: Sequence[Estimate | None], style: Style
+    model: DryRunModel, jobs: Sequence[Job], estimates: Sequence[Estimate | None], style: Style
 ) -> None:
     """Print the plan on stdout: lines for people, or one JSON object per picture and a summary."""
     if style.json:
@@ -78,11 +78,11 @@ def show(
     click.echo(_totals_line(totals(jobs, estimates)))
 
 
-def _fetch(model: Model) -> int | bool:
+def _fetch(model: DryRunModel) -> int | bool:
     return (model.download or True) if model.missing else False
 
 
-def _model_line(model: Model) -> str:
+def _model_line(model: DryRunModel) -> str:
     used = model.used
     text = f"{used.model} on {used.device}, {used.precision}, tile {used.tile or 'whole picture'}"
     text += used.describe()
@@ -92,7 +92,7 @@ def _model_line(model: Model) -> str:
     return f"{text}; its weights are not here yet and would be fetched{size}"
 
 
-def _plain(job: Job, found: Estimate | None, model: Model) -> dict[str, Any]:
+def _plain(job: Job, found: Estimate | None, model: DryRunModel) -> dict[str, Any]:
     plain = record_plain(planned(job), model.used)
     if found is None:
         return plain

@@ -16,14 +16,14 @@ from realesr_cli.cli.options import (
     settings_from,
     settings_options,
 )
-from realesr_cli.cli.terminal import Progress, say_error
+from realesr_cli.cli.terminal import ProgressBar, say_error
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import ConfigError
-from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.evaluate.settings import ImageSetSettings, ScoreSettings
 from realesr_cli.settings import check, option
 
 if TYPE_CHECKING:
-    from realesr_cli.evaluate.evaluated_models import Contender
+    from realesr_cli.evaluate.evaluated_models import EvaluatedModel
     from realesr_cli.evaluate.evaluation import Evaluation
 
 _STDOUT = "-"
@@ -49,11 +49,11 @@ class ReportSettings:
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluateRequest:
     """A call of the command."""
 
-    which: SetSettings
-    judge: JudgeSettings
+    which: ImageSetSettings
+    judge: ScoreSettings
     engine: EngineSettings
     tell: ReportSettings
     models: tuple[str, ...]
@@ -71,8 +71,8 @@ class Request:
     metavar="NAME=FOLDER",
     help="Finished pictures to judge as a row NAME of the table; may be repeated.",
 )
-@settings_options(SetSettings)
-@settings_options(JudgeSettings)
+@settings_options(ImageSetSettings)
+@settings_options(ScoreSettings)
 @settings_options(ReportSettings)
 @settings_options(EngineSettings, skip={"precision"}, short={"tile": ("-t",)})
 @offline_option
@@ -99,9 +99,9 @@ def evaluate_command(
     realesr evaluate --gt Set14/HR --lq Set14/LR -m x4plus --outputs other=results/ --csv set14.csv
     realesr evaluate results/
     """
-    request = Request(
-        which=settings_from(ctx, SetSettings),
-        judge=settings_from(ctx, JudgeSettings),
+    request = EvaluateRequest(
+        which=settings_from(ctx, ImageSetSettings),
+        judge=settings_from(ctx, ScoreSettings),
         engine=settings_from(ctx, EngineSettings),
         tell=settings_from(ctx, ReportSettings),
         models=models,
@@ -132,13 +132,13 @@ def _outputs(folders: Sequence[Path], named: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _evaluate(request: Request) -> int:
+def _evaluate(request: EvaluateRequest) -> int:
     from realesr_cli.evaluate.evaluation import evaluate
 
     shown = not request.quiet
     _check_targets(request.tell)
     models = _open(request)
-    with Progress("evaluating", unit="picture", enabled=shown) as progress:
+    with ProgressBar("evaluating", unit="picture", enabled=shown) as progress:
         evaluation = evaluate(
             request.which,
             models,
@@ -158,11 +158,11 @@ def _evaluate(request: Request) -> int:
     return 1 if evaluation.failures else 0
 
 
-def _open(request: Request) -> tuple[Contender, ...]:
-    from realesr_cli.evaluate.evaluated_models import contenders
+def _open(request: EvaluateRequest) -> tuple[EvaluatedModel, ...]:
+    from realesr_cli.evaluate.evaluated_models import open_models
 
-    with Progress("models", bytes=True, enabled=not request.quiet) as progress:
-        return contenders(
+    with ProgressBar("models", bytes=True, enabled=not request.quiet) as progress:
+        return open_models(
             request.models,
             request.engine,
             scale=request.which.scale,
@@ -197,7 +197,7 @@ def _check_targets(tell: ReportSettings) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from realesr_cli.image.landing import landing
+    from realesr_cli.image.landing import atomic_write
 
-    with landing(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())

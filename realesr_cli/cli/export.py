@@ -20,19 +20,19 @@ from realesr_cli.cli.options import (
     settings_options,
 )
 from realesr_cli.cli.targets import is_folder, refuse_targets
-from realesr_cli.cli.terminal import Progress
+from realesr_cli.cli.terminal import ProgressBar
 from realesr_cli.errors import ConfigError
 from realesr_cli.export.settings import ENDINGS, ExportSettings
 from realesr_cli.settings import check, option, to_plain
 from realesr_cli.weights.openmodeldb import CardSettings
 
 if TYPE_CHECKING:
-    from realesr_cli.export.exporter import Exported, Parity
+    from realesr_cli.export.exporter import ExportResult, Parity
     from realesr_cli.weights.locate import LocatedModel
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class ExportRunSettings:
     """What goes beside the settings of the export itself."""
 
     output: str | None = option(
@@ -56,11 +56,11 @@ class RunSettings:
     type=click.Choice(tuple(ENDINGS)),
     help="onnx, safetensors (fp32), pth (as other tools read it), or half (fp16 safetensors).",
 )
-@settings_options(RunSettings, only={"output"}, short={"output": ("-o",)})
+@settings_options(ExportRunSettings, only={"output"}, short={"output": ("-o",)})
 @settings_options(ExportSettings, skip={"to"})
-@settings_options(RunSettings, only={"denoise", "card"})
+@settings_options(ExportRunSettings, only={"denoise", "card"})
 @settings_options(CardSettings, skip={"license"})
-@settings_options(RunSettings, only={"overwrite"})
+@settings_options(ExportRunSettings, only={"overwrite"})
 @offline_option
 @quiet_option
 @json_option
@@ -84,7 +84,7 @@ def export_command(
     from realesr_cli.weights.locate import AUTO, denoise_partner, locate
 
     settings = settings_from(ctx, ExportSettings, ExportSettings(to))
-    run = settings_from(ctx, RunSettings)
+    run = settings_from(ctx, ExportRunSettings)
     words = _card_words(ctx, run, settings.license)
     located = locate(model)
     if run.denoise is not None:
@@ -94,7 +94,7 @@ def export_command(
         require_onnx()
     if model.lower() == AUTO:  # another network must not take its name where it cannot be fetched
         model = located.name
-    with Progress(located.name, bytes=True, enabled=not quiet) as progress:
+    with ProgressBar(located.name, bytes=True, enabled=not quiet) as progress:
         opened = open_model(model, denoise=run.denoise, offline=offline, report=progress)
     done = export_model(opened, target, settings, overwrite=run.overwrite)
     if as_json:
@@ -105,14 +105,14 @@ def export_command(
         _write_card(model, done, words)
 
 
-def _card_words(ctx: click.Context, run: RunSettings, license: str | None) -> CardSettings:
+def _card_words(ctx: click.Context, run: ExportRunSettings, license: str | None) -> CardSettings:
     given = given_settings(ctx, CardSettings)
     if given and not run.card:
         raise ConfigError(f"--{next(iter(given))} is for a card: give --card too")
     return settings_from(ctx, CardSettings, CardSettings(license=license))
 
 
-def _target(located: LocatedModel, settings: ExportSettings, run: RunSettings) -> Path:
+def _target(located: LocatedModel, settings: ExportSettings, run: ExportRunSettings) -> Path:
     """The file to write, looked over before anything is fetched."""
     from realesr_cli.export.exporter import check_target
 
@@ -128,7 +128,7 @@ def _target(located: LocatedModel, settings: ExportSettings, run: RunSettings) -
     return target
 
 
-def _lines(done: Exported, network: str) -> list[str]:
+def _lines(done: ExportResult, network: str) -> list[str]:
     opset = "" if done.opset is None else f", opset {done.opset}"
     numbers = done.description["numbers"]
     sources = done.description["sources"]
@@ -148,7 +148,7 @@ def _parity_text(one: Parity) -> str:
     return f"{size}: differs from the model by at most {one.max_abs:.1e}, PSNR {one.psnr:.1f} dB"
 
 
-def _write_card(model: str, done: Exported, words: CardSettings) -> None:
+def _write_card(model: str, done: ExportResult, words: CardSettings) -> None:
     from realesr_cli.weights.inspect import inspect
     from realesr_cli.weights.openmodeldb import make_card, resource
 

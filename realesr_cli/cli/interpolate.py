@@ -11,7 +11,7 @@ import click
 
 from realesr_cli.cli.options import ModelType, json_option, offline_option, quiet_option
 from realesr_cli.cli.targets import is_folder, refuse_targets
-from realesr_cli.cli.terminal import Progress
+from realesr_cli.cli.terminal import ProgressBar
 from realesr_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def interpolate_command(
     targets = _targets(output, alphas, names)
     sources = [p.path for p in (mixtures[0].first, mixtures[0].second) if p.path is not None]
     refuse_targets(targets, overwrite=overwrite, inputs=sources)
-    with Progress("models", bytes=True, enabled=not quiet) as progress:
+    with ProgressBar("models", bytes=True, enabled=not quiet) as progress:
         pair = open_pair(mixtures[0], offline=offline, report=progress)
     written = []
     for mixture, target in zip(mixtures, targets, strict=True):

@@ -12,7 +12,7 @@ import click
 
 from realesr_cli._version import __version__
 from realesr_cli.cli.terminal import say_error, show_warnings
-from realesr_cli.errors import OutOfMemory, RealesrError
+from realesr_cli.errors import OutOfMemoryError, RealesrError
 from realesr_cli.settings import did_you_mean
 
 INTERRUPTED = 130
@@ -128,7 +128,7 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
         sys.exit(INTERRUPTED)
     except MemoryError:
         say_error("not enough memory: close other programs, or take a smaller model")
-        sys.exit(OutOfMemory.exit_code)
+        sys.exit(OutOfMemoryError.exit_code)
     except BrokenPipeError:
         # The reader of stdout (`| head`) has gone: nothing to tell, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

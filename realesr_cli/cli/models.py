@@ -11,11 +11,11 @@ import click
 from realesr_cli.cli.card import card_command
 from realesr_cli.cli.interpolate import interpolate_command
 from realesr_cli.cli.options import ModelType, json_option, offline_option, quiet_option, yes_option
-from realesr_cli.cli.terminal import Progress, say_error, say_warning
-from realesr_cli.errors import ConfigError, ModelUnavailable, UnknownModel, WeightsError
+from realesr_cli.cli.terminal import ProgressBar, say_error, say_warning
+from realesr_cli.errors import ConfigError, ModelUnavailableError, UnknownModelError, WeightsError
 from realesr_cli.settings import to_plain
 from realesr_cli.weights import cache, registry
-from realesr_cli.weights.registry import Entry
+from realesr_cli.weights.registry import RegistryEntry
 
 _LONGEST_RECORD = 100
 """Characters of a recorded value that `info` shows."""
@@ -176,7 +176,7 @@ def pull_command(
             size = size_text(entry.bytes)
             click.echo(f"{entry.name}: {size}, licence {entry.licence}", err=True)
         try:
-            with Progress(entry.name, bytes=True, enabled=not quiet) as progress:
+            with ProgressBar(entry.name, bytes=True, enabled=not quiet) as progress:
                 path = ensure(
                     entry, offline=offline, report=progress, allow_unverified=allow_unverified
                 )
@@ -229,13 +229,13 @@ def verify_command(ctx: click.Context, names: tuple[str, ...], quiet: bool, as_j
         ctx.exit(WeightsError.exit_code)
 
 
-def _verify(entry: Entry, quiet: bool) -> dict[str, Any]:
+def _verify(entry: RegistryEntry, quiet: bool) -> dict[str, Any]:
     path = registry.cached(entry)
     result: dict[str, Any] = {"name": entry.name, "path": path, "ok": False}
     if path is None:
         return {**result, "path": registry.cache_path(entry), "problem": "not in the cache"}
     expected = entry.sha256 or cache.recorded_hash(path)
-    with Progress(entry.name, bytes=True, enabled=not quiet) as progress:
+    with ProgressBar(entry.name, bytes=True, enabled=not quiet) as progress:
         found = cache.sha256_of(path, progress)
     result["sha256"] = found
     size = path.stat().st_size
@@ -291,7 +291,9 @@ def import_command(path: Path, name: str | None, quiet: bool, as_json: bool) -> 
                 word = "imported" if done.new else "already there:"
                 click.echo(f"{word} {done.entry.name} from {done.source}")
     if not imported:
-        raise UnknownModel(f"{path}: none of its {len(skipped)} weight files could be imported")
+        raise UnknownModelError(
+            f"{path}: none of its {len(skipped)} weight files could be imported"
+        )
 
 
 @models_group.command("rm")
@@ -324,7 +326,7 @@ def rm_command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
         click.echo(f"removed {listed}")
 
 
-def _files_of(entry: Entry) -> list[Path]:
+def _files_of(entry: RegistryEntry) -> list[Path]:
     path = registry.cache_path(entry)
     part = path.with_name(path.name + ".part")
     return [p for p in (path, part, part.with_name(part.name + ".json")) if p.exists()]
@@ -340,7 +342,7 @@ def path_command(name: str | None, as_json: bool) -> None:
         entry = registry.resolve(name)
         path = registry.cached(entry)
         if path is None:
-            raise ModelUnavailable(
+            raise ModelUnavailableError(
                 f"{entry.name} is not in the cache; `realesr models pull {entry.name}` fetches it"
             )
     if as_json:

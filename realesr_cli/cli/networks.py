@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from realesr_cli.cli.terminal import Progress
+from realesr_cli.cli.terminal import ProgressBar
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedModel:
     """A network as the user named it, and where it is; nothing is fetched or read yet."""
 
     model: str
@@ -31,17 +31,17 @@ class Named:
         return sum(e.bytes or 0 for e in entries if e is not None) if entries else None
 
 
-def named(model: str, *, scale: float | None = None, denoise: float | None = None) -> Named:
+def named(model: str, *, scale: float | None = None, denoise: float | None = None) -> NamedModel:
     """Find a model. Raises what `locate` raises, and ConfigError for a denoise that cannot be."""
     from realesr_cli.weights.locate import denoise_partner, locate
 
     located = locate(model, scale=scale)
     if denoise is not None:
         denoise_partner(located)
-    return Named(model, located, scale, denoise)
+    return NamedModel(model, located, scale, denoise)
 
 
-def require_blendable(first: Named, second: Named) -> None:
+def require_blendable(first: NamedModel, second: NamedModel) -> None:
     """Raise ConfigError where two networks cannot be blended, as far as is known already."""
     from realesr_cli.engine.blending import require_same_scale
 
@@ -51,17 +51,17 @@ def require_blendable(first: Named, second: Named) -> None:
         require_same_scale(sizes[0], sizes[1])
 
 
-def opened(one: Named, *, offline: bool | None, quiet: bool) -> OpenedModel:
+def opened(one: NamedModel, *, offline: bool | None, quiet: bool) -> OpenedModel:
     """The network itself, fetched if need be."""
     from realesr_cli.weights.load import open_model
 
-    with Progress(one.located.name, bytes=True, enabled=not quiet) as progress:
+    with ProgressBar(one.located.name, bytes=True, enabled=not quiet) as progress:
         return open_model(
             one.model, scale=one.scale, denoise=one.denoise, offline=offline, report=progress
         )
 
 
-def stand_in(one: Named, *, offline: bool | None) -> nn.Module:
+def stand_in(one: NamedModel, *, offline: bool | None) -> nn.Module:
     """A network that costs as much: the named one where that needs no fetching."""
     from realesr_cli.weights.model_files import load_model
 

@@ -66,7 +66,7 @@ def show_warnings() -> None:
     warnings.simplefilter("always", RealesrWarning)
 
 
-class Progress:
+class ProgressBar:
     """A progress bar on stderr, drawn only where that is a terminal; call it with (done, total).
 
     Usable as a context manager; `close` leaves no line behind. Safe to call from any thread that
@@ -126,7 +126,7 @@ class Progress:
             self._bar.close()
             self._bar = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(

@@ -19,16 +19,16 @@ from realesr_cli.cli.options import (
     settings_from,
     settings_options,
 )
-from realesr_cli.cli.terminal import Progress
+from realesr_cli.cli.terminal import ProgressBar
 from realesr_cli.cli.train_console import TrainConsole, duration, plan_lines, size
-from realesr_cli.errors import Cancelled, ConfigError
+from realesr_cli.errors import CancelledError, ConfigError
 from realesr_cli.settings import check, option, to_plain
 
 if TYPE_CHECKING:
     from realesr_cli.train.config import TrainConfig
     from realesr_cli.train.distributed import World
     from realesr_cli.train.machine import Machine
-    from realesr_cli.train.session import Session, Survey
+    from realesr_cli.train.session import PreparedRun, Session
 
 DEFAULT_RECIPE = "realesrgan-x4"
 
@@ -36,7 +36,7 @@ RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
-class Flags:
+class TrainOptions:
     """What everyone sets; everything else is reached by --set. None where a flag was not given."""
 
     val: str = option("", help="Pictures to validate with; else some of --data.")
@@ -62,10 +62,10 @@ class Flags:
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainRequest:
     """A call of the command."""
 
-    flags: Flags
+    flags: TrainOptions
     data: tuple[Path, ...] = ()
     lq: tuple[Path, ...] = ()
     resume: bool = False
@@ -82,7 +82,7 @@ def _folders(name: str, help: str) -> Decorator:
 @click.command("train")
 @_folders("--data", "High-quality pictures, searched deeply; may be repeated.")
 @_folders("--lq", "Paired training: the low-quality folder of each --data.")
-@settings_options(Flags, short={"out": ("-o",)})
+@settings_options(TrainOptions, short={"out": ("-o",)})
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option(
     "--accept-changes", is_flag=True, help="Resume although settings differ from the run's."
@@ -120,7 +120,9 @@ def train_command(
     if list_only:
         _list_recipes()
         return 0
-    request = Request(settings_from(ctx, Flags), data, lq, resume, accept_changes, assignments)
+    request = TrainRequest(
+        settings_from(ctx, TrainOptions), data, lq, resume, accept_changes, assignments
+    )
     config = configure(request)
     if print_config:
         from realesr_cli.train.recipes import config_toml
@@ -138,7 +140,7 @@ def _list_recipes() -> None:
         click.echo(f"{name:{width}}  {recipe_about(name)}")
 
 
-def configure(request: Request) -> TrainConfig:
+def configure(request: TrainRequest) -> TrainConfig:
     """The configuration that the flags describe, on a recipe or on the run to resume.
 
     Raises ConfigError for what cannot be.
@@ -166,7 +168,7 @@ def configure(request: Request) -> TrainConfig:
     return changed(base, request.assignments, values)
 
 
-def _base(request: Request) -> Mapping[str, Any]:
+def _base(request: TrainRequest) -> Mapping[str, Any]:
     from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
     from realesr_cli.train.recipes import recipe_data
 
@@ -181,10 +183,10 @@ def _base(request: Request) -> Mapping[str, Any]:
     return recipe_data(flags.recipe or DEFAULT_RECIPE)
 
 
-def _run(request: Request, config: TrainConfig, *, dry_run: bool, quiet: bool) -> int:
+def _run(request: TrainRequest, config: TrainConfig, *, dry_run: bool, quiet: bool) -> int:
     from realesr_cli.train.distributed import joined_world
     from realesr_cli.train.machine import choose_machine
-    from realesr_cli.train.session import Caller, open_session, survey
+    from realesr_cli.train.session import RunContext, open_session, survey
 
     with joined_world(config.runtime.device) as (world, device), interruptible() as interrupt:
         machine = choose_machine(config.runtime, device=device)
@@ -194,9 +196,9 @@ def _run(request: Request, config: TrainConfig, *, dry_run: bool, quiet: bool) -
         out = Path(world.share(request.flags.out or str(_free_folder(config.recipe))))
         console = TrainConsole(quiet=quiet or not world.first)
         talks = not console.quiet
-        fetching = Progress("fetching", bytes=True, enabled=talks)
-        looking = Progress("looking at pictures", unit="file", enabled=talks)
-        caller = Caller(
+        fetching = ProgressBar("fetching", bytes=True, enabled=talks)
+        looking = ProgressBar("looking at pictures", unit="file", enabled=talks)
+        caller = RunContext(
             console,
             interrupt.asked,
             world,
@@ -235,7 +237,7 @@ def _train(session: Session, console: TrainConsole, interrupt: Interrupt) -> int
 
     try:
         result = train_session(session)
-    except Cancelled as stopped:
+    except CancelledError as stopped:
         console.close()
         console.line(str(stopped))
         return interrupt.exit_code if interrupt.asked() else stopped.exit_code
@@ -262,7 +264,7 @@ def _free_folder(recipe: str) -> Path:
     return path
 
 
-def _print_plan(found: Survey, console: TrainConsole) -> bool:
+def _print_plan(found: PreparedRun, console: TrainConsole) -> bool:
     """Plan, disk and measured cost, and what is to be fetched; whether anything is."""
     from realesr_cli.train.initialization import to_fetch
     from realesr_cli.train.plan import make_plan

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from realesr_cli.cli.terminal import Progress, say_warning
+from realesr_cli.cli.terminal import ProgressBar, say_warning
 
 if TYPE_CHECKING:
     from realesr_cli.train.config import TrainConfig
     from realesr_cli.train.events import Event, Note, Saved, StageBegun, StepDone, Validated
     from realesr_cli.train.machine import Machine
-    from realesr_cli.train.plan import Plan
+    from realesr_cli.train.plan import TrainingPlan
     from realesr_cli.train.validation import Scores
 
 LINE_EVERY = 10.0
@@ -28,7 +28,7 @@ class TrainConsole:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self._bar = Progress(unit="step", enabled=not quiet)
+        self._bar = ProgressBar(unit="step", enabled=not quiet)
         self._means: dict[str, float] = {}
         self._last_line = 0.0
 
@@ -130,7 +130,7 @@ def scores_text(scores: Scores, start: Scores, bicubic: Scores) -> str:
     return ", ".join(parts)
 
 
-def plan_lines(config: TrainConfig, plan: Plan, machine: Machine, out: str) -> list[str]:
+def plan_lines(config: TrainConfig, plan: TrainingPlan, machine: Machine, out: str) -> list[str]:
     """The plan of a run for people."""
     from realesr_cli.train.plan import machine_text, stage_text
 

@@ -12,7 +12,7 @@ import click
 
 from realesr_cli.cli.aliases import alias_options, aliased
 from realesr_cli.cli.interrupt import interruptible
-from realesr_cli.cli.networks import Named, named, opened, require_blendable, stand_in
+from realesr_cli.cli.networks import NamedModel, named, opened, require_blendable, stand_in
 from realesr_cli.cli.options import (
     blend_model_option,
     json_option,
@@ -23,14 +23,14 @@ from realesr_cli.cli.options import (
     settings_options,
     verbose_option,
 )
-from realesr_cli.cli.terminal import Progress
+from realesr_cli.cli.terminal import ProgressBar
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.errors import ConfigError
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings, canonical
 from realesr_cli.settings import check, from_plain, option
 
 if TYPE_CHECKING:
-    from realesr_cli.batch.jobs import Plan
+    from realesr_cli.batch.jobs import BatchPlan
     from realesr_cli.cli.console import Style
     from realesr_cli.weights.load import OpenedModel
     from realesr_cli.weights.locate import LocatedModel
@@ -44,7 +44,7 @@ _STOPPING = "stopping when the tile in work is done; the same signal again stops
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class RunOptions:
     """How a run over pictures goes, apart from how each is made and written."""
 
     output: str | None = option(
@@ -87,16 +87,16 @@ class FitType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 @dataclass(frozen=True)
-class Request:
+class UpscaleRequest:
     """A call of the command, read and checked, and what it means for these inputs."""
 
     upscale: UpscaleSettings
     engine: EngineSettings
     write: WriteSettings
-    run: RunSettings
+    run: RunOptions
     offline: bool | None
     style: Style
-    networks: tuple[Named, ...]
+    networks: tuple[NamedModel, ...]
     """The model, and the second one where two are blended."""
 
     @property
@@ -107,7 +107,7 @@ class Request:
 
 @click.command("upscale")
 @click.argument("inputs", nargs=-1)
-@settings_options(RunSettings, only={"output"}, short={"output": ("-o",)})
+@settings_options(RunOptions, only={"output"}, short={"output": ("-o",)})
 @settings_options(UpscaleSettings, only={"scale", "width", "height"}, short={"scale": ("-s",)})
 @click.option("--fit", type=FitType(), help="Largest output within WxH that keeps proportions.")
 @settings_options(UpscaleSettings, only={"max_side"})
@@ -117,12 +117,12 @@ class Request:
     skip={"scale", "width", "height", "fit", "max_side", "blend", *_BACK_PROJECTION},
     short={"tta": ("-x",)},
 )
-@settings_options(RunSettings, only={"denoise"})
+@settings_options(RunOptions, only={"denoise"})
 @blend_model_option
 @settings_options(UpscaleSettings, only={"blend", *_BACK_PROJECTION})
 @settings_options(EngineSettings, short={"tile": ("-t",)})
 @settings_options(WriteSettings)
-@settings_options(RunSettings, skip={"output", "denoise"}, short={"recursive": ("-r",)})
+@settings_options(RunOptions, skip={"output", "denoise"}, short={"recursive": ("-r",)})
 @offline_option
 @json_option
 @quiet_option
@@ -169,7 +169,7 @@ def _request(
     models: tuple[str, str | None],
     offline: bool | None,
     style: Style,
-) -> Request:
+) -> UpscaleRequest:
     from realesr_cli.batch.jobs import sized
     from realesr_cli.weights.locate import AUTO
 
@@ -181,7 +181,7 @@ def _request(
         upscale = replace(upscale, fit=fit)
     engine = from_plain(EngineSettings, other.only("device", "precision", "overlap"))
     write = settings_from(ctx, WriteSettings, WriteSettings(**other.only("format")))
-    run = settings_from(ctx, RunSettings, from_plain(RunSettings, other.only("denoise")))
+    run = settings_from(ctx, RunOptions, from_plain(RunOptions, other.only("denoise")))
     if model == AUTO and other.model is not None:
         model = other.model
     if model == AUTO and upscale.scale is None and not sized(upscale):
@@ -192,7 +192,7 @@ def _request(
         require_blendable(*networks)
     elif upscale.blend is not None:
         raise ConfigError("--blend mixes in a second model: name it with --blend-model")
-    return Request(
+    return UpscaleRequest(
         upscale=upscale,
         engine=settings_from(ctx, EngineSettings, engine),
         write=write if write.format is None else replace(write, format=canonical(write.format)),
@@ -203,7 +203,7 @@ def _request(
     )
 
 
-def _upscale(request: Request, arguments: Sequence[str], suffix: str | None) -> int:
+def _upscale(request: UpscaleRequest, arguments: Sequence[str], suffix: str | None) -> int:
     models: list[OpenedModel] = []
     known = request.located.known_architecture
     if known is None:
@@ -216,12 +216,14 @@ def _upscale(request: Request, arguments: Sequence[str], suffix: str | None) -> 
     return _run(request, plan, models)
 
 
-def _opened(request: Request) -> list[OpenedModel]:
+def _opened(request: UpscaleRequest) -> list[OpenedModel]:
     quiet = request.style.quiet
     return [opened(one, offline=request.offline, quiet=quiet) for one in request.networks]
 
 
-def _plan(request: Request, arguments: Sequence[str], suffix: str | None, scale: int) -> Plan:
+def _plan(
+    request: UpscaleRequest, arguments: Sequence[str], suffix: str | None, scale: int
+) -> BatchPlan:
     from realesr_cli.batch import jobs, output_paths
     from realesr_cli.batch.sources import STDIN, find_sources
 
@@ -240,7 +242,7 @@ def _plan(request: Request, arguments: Sequence[str], suffix: str | None, scale:
     )
     if wanted.kind == "stdout":
         _check_stdout(request)
-    rules = jobs.Rules(
+    rules = jobs.BatchOptions(
         model=request.located.name,
         scale=scale,
         settings=request.upscale,
@@ -248,7 +250,7 @@ def _plan(request: Request, arguments: Sequence[str], suffix: str | None, scale:
         max_pixels=run.max_pixels,
         overwrite=run.overwrite,
     )
-    with Progress("checking results", unit="file", enabled=not request.style.quiet) as progress:
+    with ProgressBar("checking results", unit="file", enabled=not request.style.quiet) as progress:
         return jobs.make_plan(sources, wanted, rules, report=progress)
 
 
@@ -258,7 +260,7 @@ def _stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _check_stdout(request: Request) -> None:
+def _check_stdout(request: UpscaleRequest) -> None:
     """ConfigError where a picture on standard output would be of no use."""
     if request.run.dry_run:
         return
@@ -270,7 +272,7 @@ def _check_stdout(request: Request) -> None:
         raise ConfigError("the picture goes to stdout, which is a terminal: name a file with -o")
 
 
-def _tell_avoided(request: Request, arguments: Sequence[str], avoid: Path | None) -> None:
+def _tell_avoided(request: UpscaleRequest, arguments: Sequence[str], avoid: Path | None) -> None:
     """Say that the output folder is not searched, where it lies in a folder that is."""
     if avoid is None or not avoid.is_dir() or not request.run.recursive or request.style.quiet:
         return
@@ -279,7 +281,7 @@ def _tell_avoided(request: Request, arguments: Sequence[str], avoid: Path | None
         click.echo(f"{avoid} is the output folder: it is not searched for inputs", err=True)
 
 
-def _tell_left_out(request: Request, plan: Plan) -> None:
+def _tell_left_out(request: UpscaleRequest, plan: BatchPlan) -> None:
     if plan.left_out and not request.style.quiet:
         count = len(plan.left_out)
         names = ", ".join(s.name for s in plan.left_out[:3]) + (", ..." if count > 3 else "")
@@ -287,18 +289,18 @@ def _tell_left_out(request: Request, plan: Plan) -> None:
         click.echo(text, err=True)
 
 
-def _run(request: Request, plan: Plan, models: list[OpenedModel]) -> int:
+def _run(request: UpscaleRequest, plan: BatchPlan, models: list[OpenedModel]) -> int:
     from realesr_cli.batch import pipeline
     from realesr_cli.batch.records import exit_code
-    from realesr_cli.cli.console import Console, Used
+    from realesr_cli.cli.console import Console, RunDescription
     from realesr_cli.engine.api import upscaler_of
 
     names = [one.located.name for one in request.networks]
-    upscaler, used = None, Used.of(names, request.upscale)
+    upscaler, used = None, RunDescription.of(names, request.upscale)
     if plan.to_do:
         models = models or _opened(request)
         upscaler = upscaler_of(models, request.engine)
-        used = Used.of([one.name for one in models], request.upscale, upscaler.policy)
+        used = RunDescription.of([one.name for one in models], request.upscale, upscaler.policy)
         if request.style.verbose:
             click.echo("\n".join(upscaler.policy.reasons), err=True)
     console = Console(request.style, used, plan.jobs)
@@ -309,17 +311,19 @@ def _run(request: Request, plan: Plan, models: list[OpenedModel]) -> int:
         fail_fast=request.run.fail_fast,
     )
     with interruptible("" if request.style.quiet else _STOPPING) as interrupt:
-        hooks = pipeline.Hooks(console.started, console.tiles, console.finished, interrupt.asked)
+        hooks = pipeline.BatchCallbacks(
+            console.started, console.tiles, console.finished, interrupt.asked
+        )
         records = pipeline.run(plan.jobs, upscaler, settings, hooks)
     code = interrupt.exit_code if interrupt.asked() else exit_code(records)
     console.close(records, code)
     return code
 
 
-def _preview(request: Request, plan: Plan, models: list[OpenedModel]) -> int:
+def _preview(request: UpscaleRequest, plan: BatchPlan, models: list[OpenedModel]) -> int:
     from realesr_cli.batch.records import exit_code, planned
     from realesr_cli.cli import dry_run
-    from realesr_cli.cli.console import Used
+    from realesr_cli.cli.console import RunDescription
     from realesr_cli.engine.upscaler import Upscaler
 
     absent = [n.absent for n in request.networks if n.absent is not None and not models]
@@ -327,9 +331,9 @@ def _preview(request: Request, plan: Plan, models: list[OpenedModel]) -> int:
     nets = nets or [stand_in(one, offline=request.offline) for one in request.networks]
     upscaler = Upscaler(nets[0], request.engine, partner=nets[1] if len(nets) > 1 else None)
     names = [one.located.name for one in request.networks]
-    used = Used.of(names, request.upscale, upscaler.policy)
+    used = RunDescription.of(names, request.upscale, upscaler.policy)
     reasons = upscaler.policy.reasons
-    model = dry_run.Model(used, reasons, bool(absent), sum(absent) or None)
+    model = dry_run.DryRunModel(used, reasons, bool(absent), sum(absent) or None)
     if plan.to_do:
         dry_run.calibrate(upscaler, request.upscale)
     estimates = [

@@ -33,7 +33,7 @@ ADVICE: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Fault:
+class DatasetProblem:
     """One fault: its kind (a key of ADVICE), the file, what is wrong, and the other file if any."""
 
     kind: str
@@ -43,11 +43,11 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Checked:
+class DatasetReport:
     """The outcome: how many pictures were looked at, and all faults in order of their kinds."""
 
     pictures: int
-    faults: tuple[Fault, ...]
+    faults: tuple[DatasetProblem, ...]
 
     def counts(self) -> dict[str, int]:
         """Number of faults by kind, kinds without faults left out."""
@@ -79,7 +79,7 @@ class Folders:
 
 def check_dataset(
     folders: Folders, settings: CheckSettings, *, report: Report | None = None
-) -> Checked:
+) -> DatasetReport:
     """Decode every picture and find what is wrong with them and between them.
 
     Raises ConfigError where the number of folders does not fit, and DatasetError for folders that
@@ -106,7 +106,7 @@ def check_dataset(
     faults += _leaks(gt, validation, settings)
     order = list(ADVICE)
     faults.sort(key=lambda fault: (order.index(fault.kind), str(fault.path)))
-    return Checked(len(everything), tuple(faults))
+    return DatasetReport(len(everything), tuple(faults))
 
 
 def _files(folders: Sequence[Path]) -> list[Path]:
@@ -115,12 +115,12 @@ def _files(folders: Sequence[Path]) -> list[Path]:
 
 def _look_at(
     paths: Sequence[Path], settings: CheckSettings, report: Report | None
-) -> tuple[dict[Path, Looked], list[Fault]]:
+) -> tuple[dict[Path, Looked], list[DatasetProblem]]:
     looked: dict[Path, Looked] = {}
-    faults: list[Fault] = []
+    faults: list[DatasetProblem] = []
     with ThreadPoolExecutor(settings.workers) as pool:
         for done, (path, result) in enumerate(zip(paths, pool.map(_look, paths), strict=True), 1):
-            if isinstance(result, Fault):
+            if isinstance(result, DatasetProblem):
                 faults.append(result)
             else:
                 looked[path] = result
@@ -129,12 +129,12 @@ def _look_at(
     return looked, faults
 
 
-def _look(path: Path) -> Looked | Fault:
+def _look(path: Path) -> Looked | DatasetProblem:
     try:
         image = read_image(path)
     except ImageError as error:
         text = str(error).removeprefix(f"{path}: ")
-        return Fault("unreadable", path, text)
+        return DatasetProblem("unreadable", path, text)
     luma = similarity.luma_of(image.pixels)
     return Looked(
         path,
@@ -152,19 +152,19 @@ def _key(path: Path, root: Path, prefix: str = "", suffix: str = "") -> tuple[st
     return (*inside.parent.parts, prefix + inside.stem + suffix)
 
 
-def _same_names(folder: Path) -> list[Fault]:
+def _same_names(folder: Path) -> list[DatasetProblem]:
     seen: dict[tuple[str, ...], Path] = {}
     faults = []
     for path in find_files(folder):
         first = seen.setdefault(_key(path, folder), path)
         if first != path:
-            faults.append(Fault("same-name", path, f"has the name of {first.name}", first))
+            faults.append(DatasetProblem("same-name", path, f"has the name of {first.name}", first))
     return faults
 
 
 def _pairs(
     gt_root: Path, lq_root: Path, looked: dict[Path, Looked], settings: CheckSettings
-) -> list[Fault]:
+) -> list[DatasetProblem]:
     names = (settings.lq_prefix, settings.lq_suffix)
     wanted = {_key(path, gt_root, *names): path for path in find_files(gt_root)}
     given = {_key(path, lq_root): path for path in find_files(lq_root)}
@@ -172,39 +172,39 @@ def _pairs(
     for key, path in wanted.items():
         if key not in given:
             text = f"no low-quality picture named {'/'.join(key)} in {lq_root}"
-            faults.append(Fault("unpaired", path, text))
+            faults.append(DatasetProblem("unpaired", path, text))
         elif path in looked and given[key] in looked:
             faults += _pair(looked[path], looked[given[key]], settings)
     for key, path in given.items():
         if key not in wanted:
-            faults.append(Fault("unpaired", path, f"no ground truth for it in {gt_root}"))
+            faults.append(DatasetProblem("unpaired", path, f"no ground truth for it in {gt_root}"))
     return faults
 
 
-def _pair(gt: Looked, lq: Looked, settings: CheckSettings) -> list[Fault]:
+def _pair(gt: Looked, lq: Looked, settings: CheckSettings) -> list[DatasetProblem]:
     faults = []
     scale = settings.scale
     if (gt.height, gt.width) != (lq.height * scale, lq.width * scale):
         sizes = f"{gt.width}x{gt.height} is not {scale} times {lq.width}x{lq.height}"
-        faults.append(Fault("ratio", gt.path, sizes, lq.path))
+        faults.append(DatasetProblem("ratio", gt.path, sizes, lq.path))
     if gt.gray != lq.gray:
         which = "ground truth" if gt.gray else "low-quality picture"
-        faults.append(Fault("channels", gt.path, f"only the {which} is gray", lq.path))
+        faults.append(DatasetProblem("channels", gt.path, f"only the {which} is gray", lq.path))
     found = similarity.likeness(gt.thumb, lq.thumb)
     if found < settings.likeness:
-        faults.append(Fault("content", gt.path, f"correlation {found:.2f}", lq.path))
+        faults.append(DatasetProblem("content", gt.path, f"correlation {found:.2f}", lq.path))
     return faults
 
 
-def _small_or_blocky(gt: Sequence[Looked], settings: CheckSettings) -> list[Fault]:
+def _small_or_blocky(gt: Sequence[Looked], settings: CheckSettings) -> list[DatasetProblem]:
     faults = []
     for one in gt:
         if min(one.height, one.width) < settings.smallest:
             text = f"{one.width}x{one.height} is less than {settings.smallest} pixels"
-            faults.append(Fault("small", one.path, text))
+            faults.append(DatasetProblem("small", one.path, text))
         if one.blockiness > settings.blockiness:
             text = f"blocks stand out by {one.blockiness:.1f} of 255"
-            faults.append(Fault("blocky", one.path, text))
+            faults.append(DatasetProblem("blocky", one.path, text))
     return faults
 
 
@@ -213,21 +213,21 @@ def _alike(first: Looked, second: Looked) -> bool:
     return similarity.likeness(first.thumb, second.thumb) > 0.9
 
 
-def _duplicates(gt: Sequence[Looked], settings: CheckSettings) -> list[Fault]:
-    faults: dict[int, Fault] = {}
+def _duplicates(gt: Sequence[Looked], settings: CheckSettings) -> list[DatasetProblem]:
+    faults: dict[int, DatasetProblem] = {}
     pairs = similarity.near_pairs([one.hash for one in gt], distance=settings.distance)
     for first, second in pairs:
         # A third copy is told once, as that of the first.
         if second not in faults and _alike(gt[first], gt[second]):
             text = f"looks like {gt[first].path}"
-            faults[second] = Fault("duplicate", gt[second].path, text, gt[first].path)
+            faults[second] = DatasetProblem("duplicate", gt[second].path, text, gt[first].path)
     return list(faults.values())
 
 
 def _leaks(
     gt: Sequence[Looked], validation: Sequence[Looked], settings: CheckSettings
-) -> list[Fault]:
-    faults: dict[int, Fault] = {}
+) -> list[DatasetProblem]:
+    faults: dict[int, DatasetProblem] = {}
     hashes = [one.hash for one in validation]
     pairs = similarity.near_pairs(hashes, [one.hash for one in gt], distance=settings.distance)
     for held, trained in pairs:
@@ -235,5 +235,5 @@ def _leaks(
         if held not in faults and _alike(first, second):
             same = os.path.realpath(first.path) == os.path.realpath(second.path)
             text = "is trained on too" if same else f"looks like {second.path}, which is trained on"
-            faults[held] = Fault("leak", first.path, text, second.path)
+            faults[held] = DatasetProblem("leak", first.path, text, second.path)
     return list(faults.values())

@@ -15,7 +15,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceImage:
     """A picture to be prepared, by its path inside its folder, with its partner if any."""
 
     path: Path
@@ -24,23 +24,23 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Version:
+class ScaledVersion:
     """One version of a picture: what its name gets, and its size (height, width) in pixels."""
 
     mark: str
     size: Size
 
 
-def versions(size: Size, settings: PrepareSettings) -> list[Version]:
+def versions(size: Size, settings: PrepareSettings) -> list[ScaledVersion]:
     """The versions of a picture of `size`; none is larger than the picture itself."""
-    made = [Version("", size)] if settings.original else []
+    made = [ScaledVersion("", size)] if settings.original else []
     for number, factor in enumerate(settings.scales):
         height, width = (max(1, int(side * factor)) for side in size)
-        made.append(Version(f"T{number}", (height, width)))
+        made.append(ScaledVersion(f"T{number}", (height, width)))
     if settings.shortest and min(size) > settings.shortest:
         factor = settings.shortest / min(size)
         height, width = (max(settings.shortest, int(side * factor)) for side in size)
-        made.append(Version(f"T{len(settings.scales)}", (height, width)))
+        made.append(ScaledVersion(f"T{len(settings.scales)}", (height, width)))
     return made
 
 
@@ -67,7 +67,7 @@ def count_files(size: Size, settings: PrepareSettings) -> int:
     return sum(len(corners(version.size, settings)) for version in versions(size, settings))
 
 
-def find_sources(gt: Path, lq: Path | None, settings: PrepareSettings) -> list[Source]:
+def find_sources(gt: Path, lq: Path | None, settings: PrepareSettings) -> list[SourceImage]:
     """The pictures of a folder, with their partners.
 
     DatasetError where the folder is missing or empty, partners are missing, or two pictures would
@@ -83,7 +83,7 @@ def find_sources(gt: Path, lq: Path | None, settings: PrepareSettings) -> list[S
             )
         named[inside] = path
     if lq is None:
-        return [Source(path, inside) for inside, path in named.items()]
+        return [SourceImage(path, inside) for inside, path in named.items()]
     if settings.scales or settings.shortest or not settings.original:
         raise ConfigError(
             "pairs are prepared at their own size: set scales to nothing and shortest to 0"
@@ -95,19 +95,19 @@ def find_sources(gt: Path, lq: Path | None, settings: PrepareSettings) -> list[S
         )
     roots, names = (gt, lq), (settings.lq_prefix, settings.lq_suffix)
     pairs = pair_by_name(files, find_files(lq), roots=roots, prefix=names[0], suffix=names[1])
-    return [Source(path, path.relative_to(gt).with_suffix(""), other) for path, other in pairs]
+    return [SourceImage(path, path.relative_to(gt).with_suffix(""), other) for path, other in pairs]
 
 
 @dataclass(frozen=True)
-class Piece:
+class CropFile:
     """One file to write: where, and which square of which version (None: all of it)."""
 
     path: Path
-    version: Version
+    version: ScaledVersion
     corner: Size | None
 
 
-def pieces(source: Source, size: Size, out: Path, settings: PrepareSettings) -> list[Piece]:
+def pieces(source: SourceImage, size: Size, out: Path, settings: PrepareSettings) -> list[CropFile]:
     """The ground-truth files of a picture of `size`, as `name_T0_s001.png`."""
     made = []
     folder = out / "gt" if source.lq is not None else out
@@ -115,14 +115,14 @@ def pieces(source: Source, size: Size, out: Path, settings: PrepareSettings) -> 
         stem = source.inside.name + (f"_{version.mark}" if version.mark else "")
         parent = folder / source.inside.parent
         if not settings.side:
-            made.append(Piece(parent / f"{stem}.png", version, None))
+            made.append(CropFile(parent / f"{stem}.png", version, None))
             continue
         for number, corner in enumerate(corners(version.size, settings), 1):
-            made.append(Piece(parent / f"{stem}_s{number:03d}.png", version, corner))
+            made.append(CropFile(parent / f"{stem}_s{number:03d}.png", version, corner))
     return made
 
 
-def count(sources: Sequence[Source], settings: PrepareSettings) -> int:
+def count(sources: Sequence[SourceImage], settings: PrepareSettings) -> int:
     """How many ground-truth files would be made, by the headers alone; unreadable ones count 0."""
     total = 0
     for source in sources:

@@ -19,17 +19,17 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from realesr_cli.dataset.crops import Piece, Size, Source, pieces
+from realesr_cli.dataset.crops import CropFile, Size, SourceImage, pieces
 from realesr_cli.dataset.settings import PrepareSettings
 from realesr_cli.errors import (
     ConfigError,
     DatasetError,
     ImageWriteError,
-    UnreadableImage,
-    UnsupportedImage,
+    UnreadableImageError,
+    UnsupportedImageError,
 )
 from realesr_cli.image.formats import WriteSettings
-from realesr_cli.image.landing import landing
+from realesr_cli.image.landing import atomic_write
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import from_array, read_image
 from realesr_cli.image.write import write_image
@@ -37,7 +37,7 @@ from realesr_cli.ops.color import luma_studio
 from realesr_cli.ops.filters import gaussian_taps, separable_filter
 from realesr_cli.ops.resize import resize
 from realesr_cli.settings import to_plain
-from realesr_cli.train.files import LeftOut
+from realesr_cli.train.files import ExcludedImage
 
 Report = Callable[[int, int], None]
 
@@ -60,7 +60,7 @@ class Prepared:
     present: int
     plain: int
     """Squares that had too little detail."""
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[ExcludedImage, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class _Made:
 
 
 def prepare(
-    sources: Sequence[Source],
+    sources: Sequence[SourceImage],
     out: Path,
     settings: PrepareSettings,
     *,
@@ -89,14 +89,14 @@ def prepare(
     """
     _claim(out, settings, overwrite=overwrite)
     made: list[_Made] = []
-    left_out: list[LeftOut] = []
+    left_out: list[ExcludedImage] = []
 
-    def work(source: Source) -> _Made | LeftOut:
+    def work(source: SourceImage) -> _Made | ExcludedImage:
         return _prepare_one(source, out, settings, overwrite=overwrite)
 
     with ThreadPoolExecutor(settings.workers) as pool:
         for done, result in enumerate(pool.map(work, sources), 1):
-            if isinstance(result, LeftOut):
+            if isinstance(result, ExcludedImage):
                 left_out.append(result)
             else:
                 made.append(result)
@@ -128,7 +128,7 @@ def _claim(out: Path, settings: PrepareSettings, *, overwrite: bool) -> None:
     elif not path.exists() and not overwrite and out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out} holds other files: choose another folder, or --overwrite")
     _make_folder(out)
-    with landing(path) as file:
+    with atomic_write(path) as file:
         file.write((json.dumps(shown, indent=1) + "\n").encode())
 
 
@@ -140,33 +140,37 @@ def _make_folder(path: Path) -> None:
 
 
 def _prepare_one(
-    source: Source, out: Path, settings: PrepareSettings, *, overwrite: bool
-) -> _Made | LeftOut:
+    source: SourceImage, out: Path, settings: PrepareSettings, *, overwrite: bool
+) -> _Made | ExcludedImage:
     """What became of a picture's files, or why there are none."""
     try:
         header = probe(source.path)
         size = header.height, header.width
         wanted = pieces(source, size, out, settings)
         if not wanted:
-            return LeftOut(source.path, f"{size[1]}x{size[0]} is smaller than {settings.side}")
+            return ExcludedImage(
+                source.path, f"{size[1]}x{size[0]} is smaller than {settings.side}"
+            )
         missing = [piece for piece in wanted if overwrite or not _done(piece, source, out)]
         plain = _write(missing, source, out, settings) if missing else 0
-    except (UnreadableImage, UnsupportedImage, DatasetError) as error:
-        return LeftOut(source.path, str(error).removeprefix(f"{source.path}: "))
+    except (UnreadableImageError, UnsupportedImageError, DatasetError) as error:
+        return ExcludedImage(source.path, str(error).removeprefix(f"{source.path}: "))
     return _Made(len(missing) - plain, len(wanted) - len(missing), plain)
 
 
-def _partner(piece: Piece, out: Path) -> Path:
+def _partner(piece: CropFile, out: Path) -> Path:
     return out / "lq" / piece.path.relative_to(out / "gt")
 
 
-def _done(piece: Piece, source: Source, out: Path) -> bool:
+def _done(piece: CropFile, source: SourceImage, out: Path) -> bool:
     if source.lq is not None and not _partner(piece, out).exists():
         return False
     return piece.path.exists()
 
 
-def _write(missing: Sequence[Piece], source: Source, out: Path, settings: PrepareSettings) -> int:
+def _write(
+    missing: Sequence[CropFile], source: SourceImage, out: Path, settings: PrepareSettings
+) -> int:
     """Write those that have detail enough; how many have not."""
     plain = 0
     how = WriteSettings(compress_level=settings.compress_level)
@@ -175,7 +179,7 @@ def _write(missing: Sequence[Piece], source: Source, out: Path, settings: Prepar
     version, shown = None, pixels
     for piece in missing:
         if piece.version != version:
-            version, shown = piece.version, resized(pixels, piece.version.size)
+            version, shown = piece.version, resize_pixels(pixels, piece.version.size)
         square = _cut(shown, piece, settings.side, 1)
         if settings.least_detail and fine_detail(square) < settings.least_detail:
             plain += 1
@@ -190,7 +194,7 @@ def _write(missing: Sequence[Piece], source: Source, out: Path, settings: Prepar
 
 
 def _partner_pixels(
-    source: Source, pixels: NDArray[Any], settings: PrepareSettings
+    source: SourceImage, pixels: NDArray[Any], settings: PrepareSettings
 ) -> NDArray[Any]:
     assert source.lq is not None
     lq = read_image(source.lq).pixels
@@ -202,7 +206,7 @@ def _partner_pixels(
     return lq
 
 
-def _cut(pixels: NDArray[Any], piece: Piece, side: int, scale: int) -> NDArray[Any]:
+def _cut(pixels: NDArray[Any], piece: CropFile, side: int, scale: int) -> NDArray[Any]:
     if piece.corner is None:
         return pixels
     top, left, side = piece.corner[0] // scale, piece.corner[1] // scale, side // scale
@@ -223,7 +227,7 @@ def fine_detail(pixels: NDArray[Any]) -> float:
     return 255 * math.exp((energy + DETAIL_FLOOR**2).log().mean().item() / 2)
 
 
-def resized(pixels: NDArray[Any], size: Size) -> NDArray[Any]:
+def resize_pixels(pixels: NDArray[Any], size: Size) -> NDArray[Any]:
     """(H, W, C) by antialiased Lanczos to `size` (height, width), in its own depth."""
     if pixels.shape[:2] == size:
         return pixels

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from realesr_cli.ops.quantize import to_codes
+from realesr_cli.ops.quantize import to_8bit_levels
 
 
 def through_libjpeg(picture: Tensor, quality: int) -> Tensor:
@@ -18,7 +18,9 @@ def through_libjpeg(picture: Tensor, quality: int) -> Tensor:
     The picture is clamped and rounded to 8 bit first; the result has 8-bit values on its device.
     """
     held = io.BytesIO()
-    Image.fromarray(to_codes(picture)).save(held, "JPEG", quality=quality, subsampling="4:2:0")
+    Image.fromarray(to_8bit_levels(picture)).save(
+        held, "JPEG", quality=quality, subsampling="4:2:0"
+    )
     with Image.open(held) as decoded:
         back = torch.from_numpy(np.array(decoded))
     return back.permute(2, 0, 1).to(picture) / 255

@@ -14,7 +14,7 @@ from torch import Tensor
 from realesr_cli.degrade.pipeline import apply
 from realesr_cli.degrade.recipe import Recipe
 from realesr_cli.errors import ConfigError
-from realesr_cli.ops.quantize import to_codes
+from realesr_cli.ops.quantize import to_8bit_levels
 
 GAP = 4
 """Pixels of white between the cells of a sheet."""
@@ -31,7 +31,7 @@ def degraded(pixels: NDArray[Any], recipe: Recipe) -> Pixels:
     equal channels. Returns (height // scale, width // scale, 3). Raises ConfigError if the recipe
     is for a picture of another size.
     """
-    return to_codes(apply(recipe, _to_tensor(pixels))[0])
+    return to_8bit_levels(apply(recipe, _to_tensor(pixels))[0])
 
 
 def central_crop(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
@@ -69,7 +69,7 @@ def sheet(crop: NDArray[Any], recipes: Sequence[Recipe], columns: int) -> Pixels
         cells = versions[first : first + columns]
         cells += [torch.ones_like(start)] * (columns - len(cells))
         rows.append(_joined(cells, axis=-1))
-    return to_codes(_joined(rows, axis=-2)[0])
+    return to_8bit_levels(_joined(rows, axis=-2)[0])
 
 
 def _joined(parts: Sequence[Tensor], *, axis: int) -> Tensor:

@@ -18,7 +18,7 @@ from realesr_cli.diagnostics import gpu
 from realesr_cli.engine import policy
 from realesr_cli.engine.policy import Policy
 from realesr_cli.engine.settings import EngineSettings
-from realesr_cli.errors import MissingDependency
+from realesr_cli.errors import MissingDependencyError
 from realesr_cli.image.opencv import load_opencv
 from realesr_cli.nets.architecture import architecture_from_plain
 from realesr_cli.weights import fetch, registry
@@ -38,7 +38,7 @@ _THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
-class Library:
+class LibraryInfo:
     """A library that something needs; `problem` tells why it cannot be loaded."""
 
     name: str
@@ -75,7 +75,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class EnvironmentReport:
     """All that `realesr doctor` found out."""
 
     versions: dict[str, str | None]
@@ -86,23 +86,23 @@ class Report:
     cpu_flags: tuple[str, ...]
     fused: bool
     memory_available: int
-    devices: tuple[policy.Gpu, ...]
-    gpu: gpu.Verdict
+    devices: tuple[policy.GpuInfo, ...]
+    gpu: gpu.GpuDiagnosis
     auto: tuple[Choice, ...]
-    libraries: tuple[Library, ...]
+    libraries: tuple[LibraryInfo, ...]
     cache: Cache
     offline: bool
     environment: dict[str, str]
     findings: tuple[Finding, ...] = ()
 
 
-def examine() -> Report:
+def examine() -> EnvironmentReport:
     """Look at everything; nothing is downloaded, changed or computed."""
-    found = policy.facts()
+    found = policy.machine_info()
     verdict = gpu.diagnose(gpu.gpu_facts())
     libraries, cache = _libraries(), cache_state()
     offline = fetch.is_offline()
-    return Report(
+    return EnvironmentReport(
         versions=_versions(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         processor=_processor(),
@@ -122,7 +122,7 @@ def examine() -> Report:
     )
 
 
-def choice(found: policy.Facts, model: str) -> Choice:
+def choice(found: policy.MachineInfo, model: str) -> Choice:
     """What `auto` chooses for an official model, given facts about a machine."""
     entry = registry.resolve(model)
     assert entry.architecture is not None
@@ -131,8 +131,8 @@ def choice(found: policy.Facts, model: str) -> Choice:
 
 
 def findings(
-    verdict: gpu.Verdict,
-    libraries: tuple[Library, ...],
+    verdict: gpu.GpuDiagnosis,
+    libraries: tuple[LibraryInfo, ...],
     cache: Cache,
     *,
     offline: bool = False,
@@ -153,7 +153,7 @@ def findings(
     return tuple(found)
 
 
-def _mend(library: Library) -> str:
+def _mend(library: LibraryInfo) -> str:
     if library.version is None:
         return f"pip install {library.name}"
     if platform.system() == "Linux":
@@ -174,14 +174,14 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def _libraries() -> tuple[Library, ...]:
+def _libraries() -> tuple[LibraryInfo, ...]:
     problem = None
     try:
         version = str(load_opencv("for 16-bit colour").__version__)
-    except MissingDependency as error:
+    except MissingDependencyError as error:
         version, problem = version_of("opencv-python") or "", str(error)
-    needed = Library("opencv-python", "16-bit colour", version or None, problem)
-    optional = (Library(name, use, version_of(name)) for name, use in OPTIONAL.items())
+    needed = LibraryInfo("opencv-python", "16-bit colour", version or None, problem)
+    optional = (LibraryInfo(name, use, version_of(name)) for name, use in OPTIONAL.items())
     return (needed, *optional)
 
 

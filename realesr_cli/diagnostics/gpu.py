@@ -51,7 +51,7 @@ class GpuFacts:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GpuDiagnosis:
     """Whether a GPU can be used, the reason in one sentence, and the command that changes it."""
 
     usable: bool
@@ -156,81 +156,87 @@ def _output(*command: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def diagnose(facts: GpuFacts) -> Verdict:
+def diagnose(facts: GpuFacts) -> GpuDiagnosis:
     """Whether a GPU can be used, why not, and the one command that helps; a pure function."""
     if facts.cuda_available:
         build = f"ROCm {facts.hip}" if facts.hip else f"CUDA {facts.cuda}"
-        return Verdict(True, f"torch {facts.torch} finds a GPU through {build}")
+        return GpuDiagnosis(True, f"torch {facts.torch} finds a GPU through {build}")
     if facts.mps_available:
-        return Verdict(True, f"torch {facts.torch} finds the GPU of this Mac (MPS)")
+        return GpuDiagnosis(True, f"torch {facts.torch} finds the GPU of this Mac (MPS)")
     if facts.xpu_available:
-        return Verdict(True, f"torch {facts.torch} finds an Intel GPU (XPU)")
+        return GpuDiagnosis(True, f"torch {facts.torch} finds an Intel GPU (XPU)")
     if facts.system == "Darwin":
         return _diagnose_mac(facts)
     if (facts.cuda or facts.hip) and facts.visible is not None and facts.visible in ("", "-1"):
         name = "HIP_VISIBLE_DEVICES" if facts.hip else "CUDA_VISIBLE_DEVICES"
-        return Verdict(False, f"{name}={facts.visible!r} hides every GPU", f"unset {name}")
+        return GpuDiagnosis(False, f"{name}={facts.visible!r} hides every GPU", f"unset {name}")
     if "nvidia" in facts.cards or facts.driver:
         return _diagnose_nvidia(facts)
     if "amd" in facts.cards:
         return _diagnose_amd(facts)
     if "intel" in facts.cards:
         why = f"an Intel GPU is there, but torch {facts.torch} was built without XPU"
-        return Verdict(False, why, _install("xpu"))
-    return Verdict(False, "no GPU was found in this machine; the CPU is used")
+        return GpuDiagnosis(False, why, _install("xpu"))
+    return GpuDiagnosis(False, "no GPU was found in this machine; the CPU is used")
 
 
-def _diagnose_mac(facts: GpuFacts) -> Verdict:
+def _diagnose_mac(facts: GpuFacts) -> GpuDiagnosis:
     if not facts.apple_silicon:
-        return Verdict(False, "this Mac has no Apple silicon: torch cannot use its GPU")
+        return GpuDiagnosis(False, "this Mac has no Apple silicon: torch cannot use its GPU")
     if facts.machine != "arm64":
         why = "this Python is built for Intel and runs translated on Apple silicon"
-        return Verdict(False, why, "arch -arm64 brew install python")
+        return GpuDiagnosis(False, why, "arch -arm64 brew install python")
     if not facts.mps_built:
         why = f"torch {facts.torch} was built without MPS"
-        return Verdict(False, why, "pip install --force-reinstall torch")
-    return Verdict(False, "MPS needs macOS 12.3 or later", "softwareupdate --install --all")
+        return GpuDiagnosis(False, why, "pip install --force-reinstall torch")
+    return GpuDiagnosis(False, "MPS needs macOS 12.3 or later", "softwareupdate --install --all")
 
 
-def _diagnose_nvidia(facts: GpuFacts) -> Verdict:
+def _diagnose_nvidia(facts: GpuFacts) -> GpuDiagnosis:
     if facts.driver is None:
         why = "an NVIDIA card is there, but its driver is not loaded"
         fix = "sudo ubuntu-drivers install"
         if facts.system == "Windows":
             fix = "start https://www.nvidia.com/drivers"
-        return Verdict(False, why, f"{fix}   # then restart; other systems: nvidia.com/drivers")
+        return GpuDiagnosis(
+            False, why, f"{fix}   # then restart; other systems: nvidia.com/drivers"
+        )
     if facts.cuda is None:
         build = f"for ROCm {facts.hip}" if facts.hip else "without CUDA"
         why = f"an NVIDIA card with driver {facts.driver} is there, but torch was built {build}"
-        return Verdict(False, why, _install(_cuda_wheels(facts.driver)))
+        return GpuDiagnosis(False, why, _install(_cuda_wheels(facts.driver)))
     wanted = _OLDEST_DRIVER.get(int(facts.cuda.split(".")[0]))
     if wanted is not None and _major(facts.driver) < wanted:
         why = (
             f"driver {facts.driver} is too old for torch built with CUDA {facts.cuda}, "
             f"which needs {wanted} or later"
         )
-        return Verdict(False, why, _install(_cuda_wheels(facts.driver)))
+        return GpuDiagnosis(False, why, _install(_cuda_wheels(facts.driver)))
     said = facts.cuda_error or "no device answers"
     why = f"torch {facts.torch} (CUDA {facts.cuda}, driver {facts.driver}) cannot start: {said}"
-    return Verdict(False, why, "nvidia-smi   # if this fails too, restart or reinstall the driver")
+    return GpuDiagnosis(
+        False, why, "nvidia-smi   # if this fails too, restart or reinstall the driver"
+    )
 
 
-def _diagnose_amd(facts: GpuFacts) -> Verdict:
+def _diagnose_amd(facts: GpuFacts) -> GpuDiagnosis:
     if facts.system == "Windows":
-        return Verdict(False, "an AMD card is there; torch needs Linux (or WSL) to use it")
+        return GpuDiagnosis(False, "an AMD card is there; torch needs Linux (or WSL) to use it")
     if facts.hip is None:
         why = f"an AMD card is there, but torch {facts.torch} was built without ROCm"
         fix = f"pip install --force-reinstall torch --index-url {_WHEELS}/rocm6.4   # or {_START}"
-        return Verdict(False, why, fix)
+        return GpuDiagnosis(False, why, fix)
     if facts.kfd == "closed":
         why = "the AMD card may not be used by this account (/dev/kfd)"
-        return Verdict(False, why, 'sudo usermod -aG render,video "$USER"   # then log in again')
+        return GpuDiagnosis(
+            False, why, 'sudo usermod -aG render,video "$USER"   # then log in again'
+        )
     if facts.kfd is None:
         why = "an AMD card is there, but its compute driver is not loaded (no /dev/kfd)"
-        return Verdict(False, why, "sudo amdgpu-install --usecase=rocm   # then restart")
+        return GpuDiagnosis(False, why, "sudo amdgpu-install --usecase=rocm   # then restart")
     said = facts.cuda_error or "no device answers"
     why = f"torch {facts.torch} (ROCm {facts.hip}) cannot start: {said}"
-    return Verdict(False, why, "rocminfo   # lists the cards that ROCm supports")
+    return GpuDiagnosis(False, why, "rocminfo   # lists the cards that ROCm supports")
 
 
 def _major(version: str) -> int:

@@ -17,7 +17,7 @@ from realesr_cli.engine.blending import require_same_scale
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.engine.tiled import Array
 from realesr_cli.engine.upscaler import Upscaler
-from realesr_cli.errors import ConfigError, UnsupportedImage
+from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.image.formats import default_extension, format_of
 from realesr_cli.image.read import from_array, from_pil, read_image
 from realesr_cli.image.types import Image
@@ -115,7 +115,7 @@ def _of_same_kind(x: Any, upscaler: Upscaler, settings: UpscaleSettings) -> Any:
         return _array(x, upscaler, settings)
     if hasattr(x, "getbands") and hasattr(x, "convert"):
         return upscaler(from_pil(x), settings).to_pil()
-    raise UnsupportedImage(
+    raise UnsupportedImageError(
         f"cannot upscale a {type(x).__name__}: give a path, bytes, PIL image, array or tensor"
     )
 
@@ -190,7 +190,7 @@ def _tensor(x: Tensor, upscaler: Upscaler, settings: UpscaleSettings) -> Tensor:
             raise ConfigError("an empty batch has nothing to upscale")
         return torch.stack([_tensor(picture, upscaler, settings) for picture in x])
     if x.ndim not in (2, 3):
-        raise UnsupportedImage(f"a tensor of shape {tuple(x.shape)}: give HW, CHW or BCHW")
+        raise UnsupportedImageError(f"a tensor of shape {tuple(x.shape)}: give HW, CHW or BCHW")
     plain = x.detach().cpu()
     if plain.dtype == torch.bfloat16:
         plain = plain.float()

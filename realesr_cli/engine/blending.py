@@ -11,7 +11,7 @@ DEFAULT_SHARE = 0.5
 """Share of the second network's picture where none is given."""
 
 
-def blended(first: Forward, second: Forward, share: float) -> Forward:
+def blend_forwards(first: Forward, second: Forward, share: float) -> Forward:
     """(1 - share) of the first's picture plus `share` of the second's, in float.
 
     Each is clamped to [0, 1] before, as it would be alone. Memory running out or numbers

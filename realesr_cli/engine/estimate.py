@@ -10,7 +10,7 @@ from realesr_cli.image.types import Image
 
 
 @dataclass(frozen=True)
-class Shape:
+class ImageShape:
     """What of a picture decides the cost; `alpha` only where it varies, as a constant is free."""
 
     height: int
@@ -20,10 +20,10 @@ class Shape:
     bits: int = 8
 
     @staticmethod
-    def of(image: Image) -> Shape:
+    def of(image: Image) -> ImageShape:
         """The shape of a picture in memory."""
         varies = image.alpha is not None and constant_alpha(image.alpha) is None
-        return Shape(image.height, image.width, image.channels, varies, image.bits)
+        return ImageShape(image.height, image.width, image.channels, varies, image.bits)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Estimate:
     """Estimate from the pictures done so far; None before the first."""
 
 
-def estimate(shape: Shape, grid: Grid, alpha: str, working: int) -> Estimate:
+def estimate(shape: ImageShape, grid: Grid, alpha: str, working: int) -> Estimate:
     """For a picture cut like `grid`; `alpha` is the setting, `working` what a tile takes."""
     out_height, out_width = grid.rows.out_size, grid.columns.out_size
     passes = 2 if shape.alpha and alpha == "model" else 1

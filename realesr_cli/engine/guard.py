@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from realesr_cli.errors import CheckpointFormat, OutOfMemory, RealesrWarning
+from realesr_cli.errors import CheckpointFormatError, OutOfMemoryError, RealesrWarning
 
 Forward = Callable[[Tensor], Tensor]
 """(B, 3, h, w) float32 in [0, 1], on the CPU, to (B, 3, h * scale, w * scale) float32."""
@@ -77,7 +77,7 @@ class Guard:
         else:
             if _finite(y):
                 return y
-            raise CheckpointFormat(
+            raise CheckpointFormatError(
                 "the network gives values that are no numbers even in fp32: its weights are damaged"
             )
         # Outside the handler, so that the traceback does not keep the failed tensors alive.
@@ -108,7 +108,7 @@ class Guard:
             self._tell("the device has too little memory even for small tiles; using the CPU")
             self._use_cpu = True
             return self(x)
-        raise OutOfMemory(
+        raise OutOfMemoryError(
             f"out of memory even for a piece of {x.shape[3]}x{x.shape[2]} pixels: close other "
             "programs, or take a smaller model"
         )

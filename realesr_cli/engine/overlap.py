@@ -24,7 +24,7 @@ BLEND = 8
 _CORE, _ROWS = 16, 40
 
 
-def measured_context(forward: Forward, scale: int, multiple: int = 1) -> int:
+def measure_context(forward: Forward, scale: int, multiple: int = 1) -> int:
     """Input pixels of context at which the result of `forward` no longer changes.
 
     The largest candidate if none is enough; the pattern is fixed, so the answer depends on the

@@ -1,6 +1,6 @@
 """Facts about the machine, and the decisions that follow from them.
 
-`facts()` looks at the machine; `choose()` is pure, so that a laptop can test what a GPU would get.
+`machine_info()` looks at the machine; `choose()` is pure, so that a laptop can test what a GPU would get.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_EXACT_RADIUS = 48
 
 
 @dataclass(frozen=True)
-class Gpu:
+class GpuInfo:
     """One accelerator."""
 
     device: str
@@ -50,7 +50,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Facts:
+class MachineInfo:
     """What was found on this machine."""
 
     cores: int = 1
@@ -60,7 +60,7 @@ class Facts:
     cpu_flags: frozenset[str] = frozenset()
     onednn: bool = False
     """Fused convolutions of oneDNN can be called and compute on this processor."""
-    gpus: tuple[Gpu, ...] = ()
+    gpus: tuple[GpuInfo, ...] = ()
     """CUDA (or ROCm) devices, then mps, then xpu."""
 
 
@@ -88,11 +88,11 @@ class Policy:
         ]
 
 
-def facts() -> Facts:
+def machine_info() -> MachineInfo:
     """Look at the machine; never raises, and never starts an accelerator that is not there."""
     from realesr_cli.engine.backends.onednn import fused_available
 
-    return Facts(
+    return MachineInfo(
         cores=usable_cores(),
         threads=torch.get_num_threads(),
         memory_available=memory_available(),
@@ -140,7 +140,7 @@ def _flags_of_torch() -> frozenset[str]:
     return frozenset({"avx2", "avx512f"} if "avx512" in capability else {capability})
 
 
-def _gpus() -> list[Gpu]:
+def _gpus() -> list[GpuInfo]:
     found = []
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
@@ -149,17 +149,17 @@ def _gpus() -> list[Gpu]:
             except RuntimeError:  # No memory for a context, or taken by another process alone.
                 continue
             name, capability = torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i)
-            found.append(Gpu(f"cuda:{i}", name, free, total, capability))
+            found.append(GpuInfo(f"cuda:{i}", name, free, total, capability))
     if torch.backends.mps.is_available():
         total = torch.mps.recommended_max_memory()
-        found.append(Gpu("mps", "Apple GPU", total, total))
+        found.append(GpuInfo("mps", "Apple GPU", total, total))
     if hasattr(torch, "xpu") and torch.xpu.is_available():
         free, total = torch.xpu.mem_get_info(0)
-        found.append(Gpu("xpu", torch.xpu.get_device_name(0), free, total))
+        found.append(GpuInfo("xpu", torch.xpu.get_device_name(0), free, total))
     return found
 
 
-def choose(found: Facts, engine: EngineSettings, architecture: Architecture) -> Policy:
+def choose(found: MachineInfo, engine: EngineSettings, architecture: Architecture) -> Policy:
     """Decide device, number format, tile, overlap, batch and threads.
 
     Raises DeviceError when the device asked for is not there or cannot use the precision asked for.
@@ -184,7 +184,7 @@ def choose(found: Facts, engine: EngineSettings, architecture: Architecture) -> 
     )
 
 
-def _device(found: Facts, wanted: str) -> tuple[Gpu | None, str]:
+def _device(found: MachineInfo, wanted: str) -> tuple[GpuInfo | None, str]:
     if wanted == "cpu":
         return None, "device cpu: asked for"
     if wanted == "auto":
@@ -198,7 +198,7 @@ def _device(found: Facts, wanted: str) -> tuple[Gpu | None, str]:
     raise DeviceError(f"device {wanted!r} cannot be used; here are: {there} (see realesr doctor)")
 
 
-def _precision(found: Facts, wanted: str, gpu: Gpu | None) -> tuple[str, str]:
+def _precision(found: MachineInfo, wanted: str, gpu: GpuInfo | None) -> tuple[str, str]:
     if wanted != "auto":
         if wanted == "fp16" and gpu is None:
             raise DeviceError("precision fp16 needs a GPU; on the CPU use auto, bf16 or fp32")
@@ -245,7 +245,11 @@ def bytes_per_pixel(architecture: Architecture, precision: str, backend: str) ->
 
 
 def _tile(
-    found: Facts, engine: EngineSettings, gpu: Gpu | None, backend: str, cost: tuple[int, int]
+    found: MachineInfo,
+    engine: EngineSettings,
+    gpu: GpuInfo | None,
+    backend: str,
+    cost: tuple[int, int],
 ) -> tuple[int, str]:
     """Core of a tile and the reason; `cost` is (bytes per pixel, pixels beyond the core)."""
     if engine.tile != "auto":
@@ -264,7 +268,7 @@ def _tile(
     return sizes[-1], f"tile {sizes[-1]}: little memory is free"
 
 
-def _batch(engine: EngineSettings, gpu: Gpu | None, tile: int, tile_bytes: int) -> int:
+def _batch(engine: EngineSettings, gpu: GpuInfo | None, tile: int, tile_bytes: int) -> int:
     if engine.batch != "auto":
         return engine.batch
     if gpu is None or not tile:

@@ -27,11 +27,11 @@ _REACH = 6
 
 
 def rows_held(iterations: int, ratio: float) -> int:
-    """Most rows of the enlarged picture that a `Correction` keeps as floats, some to spare."""
+    """Most rows of the enlarged picture that a `RowCorrection` keeps as floats, some to spare."""
     return int((1.5 * iterations * _REACH + 2 * _REACH) * ratio) + _PIECE
 
 
-class Correction:
+class RowCorrection:
     """Itself a taker of rows, which gives them on to another: corrected, in order, all of them."""
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from realesr_cli.errors import ConfigError, UnsupportedImage
+from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.settings import check, option
 
 
@@ -114,7 +114,7 @@ def output_size(settings: UpscaleSettings, size: tuple[int, int], own: int) -> t
     """
     out = _asked_size(settings, size, own)
     if settings.back_project and not (out[0] > size[0] and out[1] > size[1]):
-        raise UnsupportedImage(
+        raise UnsupportedImageError(
             f"a picture of {size[1]}x{size[0]} would become {out[1]}x{out[0]}, and back-projection "
             "only corrects results that are larger both ways: ask for a larger size, or leave "
             "--back-project away"

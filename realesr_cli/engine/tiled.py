@@ -18,9 +18,9 @@ from torch import Tensor
 
 from realesr_cli.engine.guard import Forward
 from realesr_cli.engine.postprocess import color_fix, resample
-from realesr_cli.engine.row_correction import Correction, Rows
+from realesr_cli.engine.row_correction import RowCorrection, Rows
 from realesr_cli.engine.tiling import Axis, Span, Taps, resample_taps, spans
-from realesr_cli.errors import Cancelled
+from realesr_cli.errors import CancelledError
 from realesr_cli.ops.back_projection import axis_steps
 from realesr_cli.ops.color import luma
 
@@ -49,7 +49,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Look:
+class PostProcess:
     """What is done after the network: to each tile, and where tiles have become rows."""
 
     strength: float = 1.0
@@ -65,7 +65,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Hooks:
+class TileCallbacks:
     """The caller's ears and hand: progress, and a wish to stop."""
 
     report: Callable[[], None] = field(default=lambda: None)
@@ -75,7 +75,7 @@ class Hooks:
 
 @torch.inference_mode()
 def upscale_tiled(
-    forward: Forward | None, source: Array, grid: Grid, look: Look, hooks: Hooks
+    forward: Forward | None, source: Array, grid: Grid, look: PostProcess, hooks: TileCallbacks
 ) -> Array:
     """Enlarge `source` (H, W, 1 or 3) to (grid.rows.out_size, grid.columns.out_size, same C).
 
@@ -96,7 +96,7 @@ def upscale_tiled(
         line = [(span, other) if along_rows else (other, span) for other in inner]
         for windows in _batches(line, grid.batch):
             if hooks.cancel():
-                raise Cancelled("cancelled")
+                raise CancelledError("cancelled")
             tiles = _compute(forward, source, windows, grid, look)
             for (row, column), tile in zip(windows, tiles, strict=True):
                 band.add(tile, row, column)
@@ -125,7 +125,7 @@ def _shape(window: Window) -> tuple[int, ...]:
 
 
 def _compute(
-    forward: Forward | None, source: Array, windows: list[Window], grid: Grid, look: Look
+    forward: Forward | None, source: Array, windows: list[Window], grid: Grid, look: PostProcess
 ) -> list[Tensor]:
     """The finished (C, h, w) float32 results of the windows, weighted for blending, on the CPU."""
     x = torch.stack([_cut(source, window, look.decode) for window in windows])
@@ -237,15 +237,15 @@ class _Store:
         stop = self._start + rows.shape[1]
         place = self._target[self._start : stop]
         if self._along_rows:
-            place[:] = quantised(rows, self._target, self._encode)
+            place[:] = quantize(rows, self._target, self._encode)
         else:
             # In the picture's own order, which memory is written to faster in.
-            values = quantised(rows.transpose(1, 2), self._target, self._encode)
+            values = quantize(rows.transpose(1, 2), self._target, self._encode)
             place[:] = values.transpose(1, 0, 2)
         self._start = stop
 
 
-def _corrected(store: Rows, source: Array, grid: Grid, look: Look, along_rows: bool) -> Rows:
+def _corrected(store: Rows, source: Array, grid: Grid, look: PostProcess, along_rows: bool) -> Rows:
     """A taker of rows that corrects them by back-projection and gives them on to `store`."""
     outer, inner = (grid.rows, grid.columns) if along_rows else (grid.columns, grid.rows)
     across = axis_steps(outer.size, outer.out_size, look.kernel)
@@ -255,10 +255,10 @@ def _corrected(store: Rows, source: Array, grid: Grid, look: Look, along_rows: b
     def original(start: int, stop: int) -> Tensor:
         return _floats(lines[start:stop], look.decode)
 
-    return Correction((across, along), look.back_project, original, store)
+    return RowCorrection((across, along), look.back_project, original, store)
 
 
-def quantised(tile: Tensor, like: Array, encode: Curve | None) -> Array:
+def quantize(tile: Tensor, like: Array, encode: Curve | None) -> Array:
     """(C, h, w) float in [0, 1] as (h, w, C) of the type of `like`: rounded, halves to even."""
     values = tile.permute(1, 2, 0).clamp(0, 1).contiguous()
     if encode is not None:

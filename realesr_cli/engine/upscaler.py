@@ -16,15 +16,15 @@ from torch import nn
 
 from realesr_cli.engine import policy as policies
 from realesr_cli.engine.backends.base import make_forwards, with_tta
-from realesr_cli.engine.blending import DEFAULT_SHARE, blended, require_same_scale
-from realesr_cli.engine.estimate import Estimate, Shape, estimate, working_bytes
+from realesr_cli.engine.blending import DEFAULT_SHARE, blend_forwards, require_same_scale
+from realesr_cli.engine.estimate import Estimate, ImageShape, estimate, working_bytes
 from realesr_cli.engine.guard import Forward, Forwards, Guard, is_out_of_memory
-from realesr_cli.engine.overlap import BLEND, measured_context
+from realesr_cli.engine.overlap import BLEND, measure_context
 from realesr_cli.engine.policy import Policy
 from realesr_cli.engine.postprocess import COLOR_RADIUS, support
 from realesr_cli.engine.row_correction import rows_held
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings, output_size
-from realesr_cli.engine.tiled import Array, Grid, Hooks, Look, upscale_tiled
+from realesr_cli.engine.tiled import Array, Grid, PostProcess, TileCallbacks, upscale_tiled
 from realesr_cli.engine.tiling import Axis
 from realesr_cli.errors import ConfigError, RealesrWarning
 from realesr_cli.image.alpha import bleed, constant_alpha
@@ -111,7 +111,7 @@ class Upscaler:
 
         Raises Cancelled when `cancel()` turns true between tiles, OutOfMemory when nothing helps.
         """
-        shape = Shape.of(image)
+        shape = ImageShape.of(image)
         planned = self.estimate(shape, settings)
         grid = self._grid((image.height, image.width), settings)
         hooks = _hooks(planned, report, cancel)
@@ -121,7 +121,7 @@ class Upscaler:
         if image.alpha is not None and shape.alpha:
             pixels = bleed(pixels, image.alpha)
         curve = tone_curve(image.icc)
-        look = Look(
+        look = PostProcess(
             strength=settings.strength,
             color_fix=settings.color_fix,
             back_project=settings.back_project,
@@ -134,7 +134,9 @@ class Upscaler:
         self._pace.learn(work, time.perf_counter() - began)
         return image.with_pixels(result, alpha)
 
-    def estimate(self, shape: Shape, settings: UpscaleSettings = UpscaleSettings()) -> Estimate:
+    def estimate(
+        self, shape: ImageShape, settings: UpscaleSettings = UpscaleSettings()
+    ) -> Estimate:
         """What a picture of this shape will take."""
         grid = self._grid((shape.height, shape.width), settings)
         working = self._working_bytes(grid, shape, settings)
@@ -142,7 +144,7 @@ class Upscaler:
         pixels = shape.height * shape.width * found.passes * self._turns(settings)
         return dataclasses.replace(found, seconds=self._pace.expect(pixels))
 
-    def _working_bytes(self, grid: Grid, shape: Shape, settings: UpscaleSettings) -> int:
+    def _working_bytes(self, grid: Grid, shape: ImageShape, settings: UpscaleSettings) -> int:
         result = 4 * 3 * self.scale**2
         needs = []
         for network in self._used(settings):
@@ -159,7 +161,7 @@ class Upscaler:
         return working_bytes(grid, shape.channels, per_pixel, rows)
 
     def _alpha(
-        self, image: Image, settings: UpscaleSettings, grid: Grid, hooks: Hooks
+        self, image: Image, settings: UpscaleSettings, grid: Grid, hooks: TileCallbacks
     ) -> Array | None:
         if image.alpha is None:
             return None
@@ -169,9 +171,9 @@ class Upscaler:
             return np.full(size, value, dtype=image.alpha.dtype)
         by_model = settings.alpha == "model"
         forward = self._forward(settings) if by_model else None
-        quiet = hooks if by_model else Hooks(cancel=hooks.cancel)
+        quiet = hooks if by_model else TileCallbacks(cancel=hooks.cancel)
         # Never back-projected: a hard edge would get rings, which show as ghosts around a cut-out.
-        return upscale_tiled(forward, image.alpha[..., None], grid, Look(), quiet)[..., 0]
+        return upscale_tiled(forward, image.alpha[..., None], grid, PostProcess(), quiet)[..., 0]
 
     def _share(self, settings: UpscaleSettings) -> float:
         """How much of the second network's picture is in the result."""
@@ -199,7 +201,9 @@ class Upscaler:
         ways: list[Forward] = [network.guard for network in self._used(settings)]
         if settings.tta:
             ways = [with_tta(way) for way in ways]
-        return ways[0] if len(ways) == 1 else blended(ways[0], ways[1], self._share(settings))
+        return (
+            ways[0] if len(ways) == 1 else blend_forwards(ways[0], ways[1], self._share(settings))
+        )
 
     def _grid(self, size: tuple[int, int], settings: UpscaleSettings) -> Grid:
         """How a picture of this (height, width) is cut."""
@@ -252,11 +256,11 @@ def _prepared(
     net: nn.Module, engine: EngineSettings, architecture: Architecture
 ) -> tuple[Policy, Forwards]:
     """What will be done and how, the network in place; on the CPU where a GPU has no room."""
-    chosen = policies.choose(policies.facts(), engine, architecture)
+    chosen = policies.choose(policies.machine_info(), engine, architecture)
     try:
         forwards = make_forwards(net, chosen)
         if chosen.overlap is None:
-            context = measured_context(forwards.fast, architecture.scale, forwards.multiple)
+            context = measure_context(forwards.fast, architecture.scale, forwards.multiple)
             chosen = dataclasses.replace(chosen, overlap=context + BLEND)
         return chosen, forwards
     except Exception as error:
@@ -269,7 +273,7 @@ def _prepared(
     return _prepared(net, on_cpu, architecture)
 
 
-def _hooks(planned: Estimate, report: Report | None, cancel: Cancel | None) -> Hooks:
+def _hooks(planned: Estimate, report: Report | None, cancel: Cancel | None) -> TileCallbacks:
     done = 0
 
     def one_more() -> None:
@@ -278,7 +282,7 @@ def _hooks(planned: Estimate, report: Report | None, cancel: Cancel | None) -> H
         if report is not None:
             report(done, planned.tiles)
 
-    return Hooks(report=one_more, cancel=cancel or (lambda: False))
+    return TileCallbacks(report=one_more, cancel=cancel or (lambda: False))
 
 
 class _Pace:

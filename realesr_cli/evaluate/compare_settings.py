@@ -50,7 +50,7 @@ class PageSettings:
 
 
 @dataclass(frozen=True)
-class Crop:
+class CropRegion:
     """A part of a photo, in pixels of the input: left, top, width, height."""
 
     x: int
@@ -59,7 +59,7 @@ class Crop:
     height: int
 
     @classmethod
-    def parse(cls, text: str) -> Crop:
+    def parse(cls, text: str) -> CropRegion:
         """`X,Y,WIDTH,HEIGHT`; ConfigError where it is not four such numbers."""
         parts = [part.strip() for part in text.split(",")]
         if len(parts) != 4 or not all(part.isdecimal() for part in parts):
@@ -87,7 +87,7 @@ class SheetSettings:
     crop_size: int = option(
         256, help="Side of these parts, in pixels of the enlarged picture.", low=16, high=4096
     )
-    chosen: tuple[Crop, ...] = option((), help="Parts to show instead.")
+    chosen: tuple[CropRegion, ...] = option((), help="Parts to show instead.")
 
     def __post_init__(self) -> None:
         check(self)

@@ -29,7 +29,7 @@ class WeightsFile:
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelSummary:
     """What pictures were made with; `tile` 0 is the whole picture, `overlap` in input pixels."""
 
     name: str
@@ -44,7 +44,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, eq=False)
-class Version:
+class PhotoVersion:
     """One form of a photo.
 
     `picture` has 8 bits; the input's has its own size, all others have `scale` times that.
@@ -66,7 +66,7 @@ class Photo:
     height: int
     width: int
     notes: tuple[str, ...]
-    versions: tuple[Version, ...]
+    versions: tuple[PhotoVersion, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Comparison:
     """Photos and models side by side; all models have the same `scale`."""
 
     scale: int
-    models: tuple[ModelFacts, ...]
+    models: tuple[ModelSummary, ...]
     photos: tuple[Photo, ...]
     failures: tuple[Failure, ...] = ()
     version: str = __version__
@@ -102,7 +102,7 @@ def full_score(key: str, value: float) -> str:
     return f"{metric.title} {score_text(key, value)} {metric.unit}".rstrip()
 
 
-def best_of(key: str, versions: Sequence[Version]) -> tuple[Version, ...]:
+def best_of(key: str, versions: Sequence[PhotoVersion]) -> tuple[PhotoVersion, ...]:
     """The versions with the best score, several where they show the same digits."""
     best = METRICS[key].best([version.scores.get(key) for version in versions])
     return tuple(version for version, first in zip(versions, best, strict=True) if first)

@@ -13,11 +13,11 @@ from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import ConfigError, RealesrError
 from realesr_cli.evaluate import sets
 from realesr_cli.evaluate.evaluated_models import (
-    Contender,
+    EvaluatedModel,
     Report,
+    check_unique_names,
     common_scale,
-    contenders,
-    refuse_twice,
+    open_models,
 )
 from realesr_cli.evaluate.images import (
     BICUBIC,
@@ -27,17 +27,17 @@ from realesr_cli.evaluate.images import (
     shrinker,
     to_tensor,
 )
-from realesr_cli.evaluate.output_writer import Keeper
-from realesr_cli.evaluate.scores import Judge, Metric, chosen
-from realesr_cli.evaluate.sets import Failure, Measured, PictureSet
-from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.evaluate.output_writer import OutputWriter
+from realesr_cli.evaluate.scores import Metric, Scorer, select_metrics
+from realesr_cli.evaluate.sets import Failure, ImageSet, Measured
+from realesr_cli.evaluate.settings import ImageSetSettings, ScoreSettings
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.image.types import Image
 from realesr_cli.metrics.lpips import Lpips
 from realesr_cli.metrics.perceptual_index import assigned, read_ma_scores
 from realesr_cli.weights.fetch import is_offline
 
-_USUAL = JudgeSettings()
+_USUAL = ScoreSettings()
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class Evaluation:
 
 
 def evaluate(
-    which: SetSettings,
-    models: Sequence[str | Path | Upscaler | Contender] = (),
+    which: ImageSetSettings,
+    models: Sequence[str | Path | Upscaler | EvaluatedModel] = (),
     *,
     outputs: Mapping[str, Path] | None = None,
-    settings: JudgeSettings = _USUAL,
+    settings: ScoreSettings = _USUAL,
     engine: EngineSettings = EngineSettings(precision="fp32"),
     offline: bool | None = None,
     report: Report | None = None,
@@ -97,25 +97,25 @@ def evaluate(
     opening a model raises. `report` counts rows of the table, every picture's apart.
     """
     folders = {} if outputs is None else dict(outputs)
-    ready = contenders(models, engine, scale=which.scale, offline=offline)
+    ready = open_models(models, engine, scale=which.scale, offline=offline)
     scale = common_scale(ready, which.scale)
-    columns = chosen(settings.columns, settings.channel, with_gt=which.gt is not None)
+    columns = select_metrics(settings.columns, settings.channel, with_gt=which.gt is not None)
     _check_inputs(which, ready, folders)
     items, notes = sets.find(which, folders)
     pictures = sets.measure(items, scale)
     small = which.lq is not None or which.degrade is not None
     methods = (*((BICUBIC,) if small else ()), *(c.name for c in ready), *folders)
-    refuse_twice(methods)
+    check_unique_names(methods)
     crop = _crop(settings, pictures, which)
     keeper = None
     if settings.save is not None:
         names = [picture.item.name for picture in pictures.pictures]
-        keeper = Keeper(settings.save, methods[: len(methods) - len(folders)])
+        keeper = OutputWriter(settings.save, methods[: len(methods) - len(folders)])
         keeper.prepare(names, _inputs(which, folders), overwrite=settings.overwrite)
     judge = _judge_of(settings, columns, crop, offline)
     work = _Work(
         methods=methods,
-        contenders=ready,
+        models=ready,
         judge=_with_ma(judge, settings, methods, pictures),
         shrink=_shrink(which, pictures),
         scale=pictures.scale,
@@ -132,22 +132,22 @@ def evaluate(
     )
 
 
-def _inputs(which: SetSettings, outputs: Mapping[str, Path]) -> list[Path]:
+def _inputs(which: ImageSetSettings, outputs: Mapping[str, Path]) -> list[Path]:
     return [path for path in (which.gt, which.lq, *outputs.values()) if path is not None]
 
 
 def _judge_of(
-    settings: JudgeSettings, columns: tuple[Metric, ...], crop: int, offline: bool | None
-) -> Judge:
+    settings: ScoreSettings, columns: tuple[Metric, ...], crop: int, offline: bool | None
+) -> Scorer:
     """The columns ready to compute; raises what `Lpips` raises where that is one of them."""
     if "lpips" not in {metric.key for metric in columns}:
-        return Judge(columns, crop)
-    return Judge(columns, crop, Lpips(settings.lpips_net, offline=is_offline(offline)))
+        return Scorer(columns, crop)
+    return Scorer(columns, crop, Lpips(settings.lpips_net, offline=is_offline(offline)))
 
 
 def _with_ma(
-    judge: Judge, settings: JudgeSettings, methods: Sequence[str], pictures: PictureSet
-) -> Judge:
+    judge: Scorer, settings: ScoreSettings, methods: Sequence[str], pictures: ImageSet
+) -> Scorer:
     """With the scores of Ma et al., if there is a file of them, which must name every picture."""
     if settings.ma is None:
         return judge
@@ -160,7 +160,7 @@ def _with_ma(
 
 
 def _check_inputs(
-    which: SetSettings, models: Sequence[Contender], outputs: Mapping[str, Path]
+    which: ImageSetSettings, models: Sequence[EvaluatedModel], outputs: Mapping[str, Path]
 ) -> None:
     if models and which.lq is None and which.degrade is None:
         raise ConfigError(
@@ -174,7 +174,7 @@ def _check_inputs(
         )
 
 
-def _crop(settings: JudgeSettings, pictures: PictureSet, which: SetSettings) -> int:
+def _crop(settings: ScoreSettings, pictures: ImageSet, which: ImageSetSettings) -> int:
     """The border that is left out. ConfigError where the scale is needed and nothing tells it."""
     if pictures.scale is None and (which.lq is not None or which.degrade is not None):
         raise ConfigError("nothing tells by how much the pictures are enlarged: give --scale")
@@ -189,7 +189,7 @@ def _crop(settings: JudgeSettings, pictures: PictureSet, which: SetSettings) -> 
     )
 
 
-def _shrink(which: SetSettings, pictures: PictureSet) -> Shrink | None:
+def _shrink(which: ImageSetSettings, pictures: ImageSet) -> Shrink | None:
     if which.degrade is None:
         return None
     assert pictures.scale is not None
@@ -201,15 +201,15 @@ class _Work:
     """What is done with each picture."""
 
     methods: tuple[str, ...]
-    contenders: tuple[Contender, ...]
-    judge: Judge
+    models: tuple[EvaluatedModel, ...]
+    judge: Scorer
     shrink: Shrink | None
     scale: int | None
-    keeper: Keeper | None
+    keeper: OutputWriter | None
 
 
 def _judge_all(
-    work: _Work, pictures: PictureSet, report: Report | None
+    work: _Work, pictures: ImageSet, report: Report | None
 ) -> tuple[list[Row], list[Failure]]:
     rows: list[Row] = []
     failures: list[Failure] = []
@@ -262,8 +262,8 @@ def _made(work: _Work, picture: Measured, gt: Pixels | None) -> Any:
     if small is not None:
         assert work.scale is not None
         yield bicubic(small, work.scale)
-        for contender in work.contenders:
-            yield contender.upscaler(Image(small)).pixels
+        for model in work.models:
+            yield model.upscaler(Image(small)).pixels
     for path in picture.item.outputs:
         yield read_rgb8(path)
 
@@ -280,11 +280,11 @@ def _gaps(columns: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
 
 
 def _facts(
-    which: SetSettings,
-    settings: JudgeSettings,
+    which: ImageSetSettings,
+    settings: ScoreSettings,
     scale: int | None,
     crop: int,
-    models: Sequence[Contender],
+    models: Sequence[EvaluatedModel],
     outputs: Mapping[str, Path],
 ) -> dict[str, Any]:
     """How the numbers were made, as plain data."""

@@ -16,8 +16,8 @@ from realesr_cli.degrade.config import DegradationConfig
 from realesr_cli.degrade.pipeline import sample
 from realesr_cli.degrade.presets import PRESETS, from_table, preset
 from realesr_cli.degrade.preview import degraded
-from realesr_cli.errors import ConfigError, UnsupportedImage
-from realesr_cli.ops.quantize import to_codes
+from realesr_cli.errors import ConfigError, UnsupportedImageError
+from realesr_cli.ops.quantize import to_8bit_levels
 from realesr_cli.ops.resize import imresize
 from realesr_cli.settings import did_you_mean, read_toml
 
@@ -38,7 +38,7 @@ def to_tensor(pixels: NDArray[Any]) -> Tensor:
 
 def bicubic(pixels: Pixels, factor: float) -> Pixels:
     """Resized as MATLAB's imresize does, in double precision, then rounded to 8 bits."""
-    return to_codes(imresize(to_tensor(pixels).unsqueeze(0), factor)[0])
+    return to_8bit_levels(imresize(to_tensor(pixels).unsqueeze(0), factor)[0])
 
 
 def shrinker(degrade: str, scale: int, seed: int) -> Shrink:
@@ -54,7 +54,7 @@ def shrinker(degrade: str, scale: int, seed: int) -> Shrink:
     def shrink(gt: Pixels, name: str) -> Pixels:
         height, width = gt.shape[:2]
         if min(height, width) < scale:
-            raise UnsupportedImage(f"{name}: too small to be made {scale} times smaller")
+            raise UnsupportedImageError(f"{name}: too small to be made {scale} times smaller")
         if config is None:
             return bicubic(gt, 1 / scale)
         rng = np.random.default_rng((seed, zlib.crc32(name.encode())))

@@ -14,7 +14,7 @@ _UNSAFE = '<>:"/\\|?*'
 
 
 @dataclass(frozen=True)
-class Keeper:
+class OutputWriter:
     """Writes what the methods of a table make into a folder for each."""
 
     folder: Path

@@ -20,9 +20,9 @@ from realesr_cli.errors import RealesrWarning
 from realesr_cli.evaluate.compare_settings import PageSettings
 from realesr_cli.evaluate.comparison import (
     Comparison,
-    ModelFacts,
+    ModelSummary,
     Photo,
-    Version,
+    PhotoVersion,
     WeightsFile,
     best_of,
     full_score,
@@ -31,7 +31,7 @@ from realesr_cli.evaluate.comparison import (
 )
 from realesr_cli.evaluate.scores import METRICS
 from realesr_cli.image.color import is_srgb
-from realesr_cli.image.landing import landing
+from realesr_cli.image.landing import atomic_write
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image
 
@@ -54,7 +54,7 @@ def write_page(comparison: Comparison, path: Path, settings: PageSettings = _USU
     are too long for WebP). Raises ImageWriteError, with the reason, where it cannot be written.
     """
     size = 0
-    with landing(path) as file:
+    with atomic_write(path) as file:
         for part in page_parts(comparison, settings):
             size += file.write(part.encode("utf-8", "replace"))
     return size
@@ -182,7 +182,7 @@ def _photo(photo: Photo, scale: int, settings: PageSettings) -> Iterator[str]:
     yield "</article>\n"
 
 
-def _figure(photo: Photo, version: Version, scale: int, settings: PageSettings) -> str:
+def _figure(photo: Photo, version: PhotoVersion, scale: int, settings: PageSettings) -> str:
     factor = scale if version.kind == "input" else 1
     # The input is small, and a pixel of it is what is looked for.
     quality = None if version.kind == "input" else settings.quality
@@ -241,7 +241,7 @@ def _settings(comparison: Comparison) -> str:
     )
 
 
-def _properties(models: Sequence[ModelFacts]) -> Iterator[tuple[str, list[str]]]:
+def _properties(models: Sequence[ModelSummary]) -> Iterator[tuple[str, list[str]]]:
     """The rows of the table of models; the texts are HTML."""
     yield "Network", [escape(m.network) for m in models]
     yield "Scale", [f"x{m.scale}" for m in models]
@@ -257,7 +257,7 @@ def _file(file: WeightsFile) -> str:
     return escape(file.name) + share
 
 
-def _tile(model: ModelFacts) -> str:
+def _tile(model: ModelSummary) -> str:
     if not model.tile:
         return "whole picture"
     return f"{model.tile} pixels, overlap {model.overlap or 0}"

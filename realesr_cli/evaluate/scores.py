@@ -76,7 +76,7 @@ Values = tuple[float | None, ...]
 """Scores in the order of the columns; None where a picture has none."""
 
 
-def chosen(names: Sequence[str], channel: Channel, *, with_gt: bool) -> tuple[Metric, ...]:
+def select_metrics(names: Sequence[str], channel: Channel, *, with_gt: bool) -> tuple[Metric, ...]:
     """The columns of these names, each once; without ground truths only those that need none.
 
     Raises ConfigError for an unknown name, and where nothing is left.
@@ -101,7 +101,7 @@ def chosen(names: Sequence[str], channel: Channel, *, with_gt: bool) -> tuple[Me
 
 
 @dataclass(frozen=True)
-class Judge:
+class Scorer:
     """Computes the columns of a table for one picture; `crop` border pixels are left out."""
 
     metrics: tuple[Metric, ...]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from realesr_cli.errors import ConfigError, DatasetError, ImageError
-from realesr_cli.evaluate.settings import SetSettings
+from realesr_cli.evaluate.settings import ImageSetSettings
 from realesr_cli.image.formats import is_picture
 from realesr_cli.image.pairing import PLAIN, Affix, detect, keyed, split_mixed
 from realesr_cli.image.probe import probe
@@ -56,7 +56,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class PictureSet:
+class ImageSet:
     """What there is to judge; `scale` is None where nothing tells it."""
 
     pictures: tuple[Measured, ...]
@@ -64,7 +64,7 @@ class PictureSet:
     failures: tuple[Failure, ...] = ()
 
 
-def find(settings: SetSettings, outputs: Mapping[str, Path]) -> tuple[list[Item], list[str]]:
+def find(settings: ImageSetSettings, outputs: Mapping[str, Path]) -> tuple[list[Item], list[str]]:
     """The pictures of a set with all that belongs to each, and notes on how they were chosen.
 
     The ground truths say which pictures there are; without them the small pictures, and without
@@ -110,7 +110,7 @@ class _Side:
         return replace(self, files=kept, affix=affix)
 
 
-def _sides(settings: SetSettings) -> tuple[_Side | None, _Side | None, list[str]]:
+def _sides(settings: ImageSetSettings) -> tuple[_Side | None, _Side | None, list[str]]:
     """Ground truths and small pictures, without files that are neither."""
     gt_affix = Affix(settings.gt_prefix, settings.gt_suffix)
     lq_affix = Affix(settings.lq_prefix, settings.lq_suffix)
@@ -196,7 +196,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def measure(items: Sequence[Item], scale: int | None) -> PictureSet:
+def measure(items: Sequence[Item], scale: int | None) -> ImageSet:
     """Sizes of all pictures, from their headers; those that cannot be read go to `failures`.
 
     `scale` None is found from the pictures. Raises DatasetError where sizes do not match: a ground
@@ -233,7 +233,7 @@ def measure(items: Sequence[Item], scale: int | None) -> PictureSet:
             f"sizes do not match{what}: {listed(wrong)}. A ground truth must be the scale times "
             "its small picture, and a result as large as the ground truth"
         )
-    return PictureSet(tuple(pictures), scale, tuple(failures))
+    return ImageSet(tuple(pictures), scale, tuple(failures))
 
 
 def _size(path: Path) -> Size:

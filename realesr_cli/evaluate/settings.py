@@ -13,7 +13,7 @@ Channel = Literal["mixed", "y", "y8", "rgb"]
 
 
 @dataclass(frozen=True)
-class SetSettings:
+class ImageSetSettings:
     """Which pictures are judged, and what the models are given."""
 
     gt: Path | None = option(None, help="Folder of ground truths.")
@@ -41,7 +41,7 @@ class SetSettings:
 
 
 @dataclass(frozen=True)
-class JudgeSettings:
+class ScoreSettings:
     """Which scores are wanted, and what is kept."""
 
     metrics: tuple[str, ...] = option(

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 from PIL import ImageDraw, ImageFont
 
-from realesr_cli.errors import MissingDependency
-from realesr_cli.evaluate.compare_settings import Crop, SheetSettings
+from realesr_cli.errors import MissingDependencyError
+from realesr_cli.evaluate.compare_settings import CropRegion, SheetSettings
 from realesr_cli.evaluate.comparison import (
     Comparison,
     Photo,
-    Version,
+    PhotoVersion,
     full_score,
     pixels_of,
 )
@@ -75,7 +75,7 @@ def draw_sheet(comparison: Comparison, settings: SheetSettings = _USUAL) -> NDAr
     return np.asarray(sheet).copy()
 
 
-def detailed(image: Image, size: tuple[int, int], count: int) -> list[Crop]:
+def detailed(image: Image, size: tuple[int, int], count: int) -> list[CropRegion]:
     """The parts of a picture with the most detail, at most `count`.
 
     `size` is their (height, width), cut down to the picture's. Detail is the sum of the square
@@ -85,10 +85,10 @@ def detailed(image: Image, size: tuple[int, int], count: int) -> list[Crop]:
     height, width = min(size[0], image.height), min(size[1], image.width)
     sums = _window_sums(_detail(image), height, width)
     down, across = math.ceil(height * 0.75), math.ceil(width * 0.75)
-    found: list[Crop] = []
+    found: list[CropRegion] = []
     while len(found) < count and sums.max() >= 0:
         y, x = (int(i) for i in np.unravel_index(int(sums.argmax()), sums.shape))
-        found.append(Crop(x, y, width, height))
+        found.append(CropRegion(x, y, width, height))
         sums[max(0, y - down + 1) : y + down, max(0, x - across + 1) : x + across] = -1
     return found
 
@@ -112,7 +112,7 @@ def _window_sums(values: NDArray[np.float64], height: int, width: int) -> NDArra
     return sums.clip(0)  # Rounding must not make an even picture look used up.
 
 
-def _crops(photo: Photo, scale: int, settings: SheetSettings) -> list[Crop]:
+def _crops(photo: Photo, scale: int, settings: SheetSettings) -> list[CropRegion]:
     source = photo.versions[0].picture
     if settings.chosen:
         for crop in settings.chosen:
@@ -122,7 +122,7 @@ def _crops(photo: Photo, scale: int, settings: SheetSettings) -> list[Crop]:
     return detailed(source, (side, side), settings.crops)
 
 
-def _block(photo: Photo, crops: Sequence[Crop], scale: int, fonts: _Fonts) -> pillow.Image:
+def _block(photo: Photo, crops: Sequence[CropRegion], scale: int, fonts: _Fonts) -> pillow.Image:
     """One photo: its name, the heads of the columns, and a row for each crop."""
     columns = len(photo.versions)
     column = max(NARROWEST, max(crop.width for crop in crops) * scale)
@@ -153,7 +153,7 @@ def _block(photo: Photo, crops: Sequence[Crop], scale: int, fonts: _Fonts) -> pi
     return block
 
 
-def _cell(version: Version, crop: Crop, scale: int) -> pillow.Image:
+def _cell(version: PhotoVersion, crop: CropRegion, scale: int) -> pillow.Image:
     factor = 1 if version.kind == "input" else scale
     rows = slice(crop.y * factor, (crop.y + crop.height) * factor)
     columns = slice(crop.x * factor, (crop.x + crop.width) * factor)
@@ -186,7 +186,7 @@ def _fonts() -> _Fonts:
     except ImportError:
         fonts = []
     if not fonts or not all(isinstance(font, ImageFont.FreeTypeFont) for font in fonts):
-        raise MissingDependency(
+        raise MissingDependencyError(
             "this build of Pillow cannot write text (it lacks FreeType): install Pillow as a wheel"
         )
     return _Fonts(*fonts)  # type: ignore[arg-type]

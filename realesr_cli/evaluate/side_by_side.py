@@ -17,22 +17,22 @@ from realesr_cli.errors import ConfigError, DatasetError, ImageError
 from realesr_cli.evaluate.compare_settings import CompareSettings
 from realesr_cli.evaluate.comparison import (
     Comparison,
-    ModelFacts,
+    ModelSummary,
     Photo,
-    Version,
+    PhotoVersion,
     WeightsFile,
     printable,
 )
-from realesr_cli.evaluate.evaluated_models import Contender, Report, common_scale, contenders
+from realesr_cli.evaluate.evaluated_models import EvaluatedModel, Report, common_scale, open_models
 from realesr_cli.evaluate.images import Pixels, to_tensor
-from realesr_cli.evaluate.scores import Judge, chosen
+from realesr_cli.evaluate.scores import Scorer, select_metrics
 from realesr_cli.evaluate.sets import Failure
 from realesr_cli.evaluate.settings import Channel
 from realesr_cli.image.alpha import bleed
 from realesr_cli.image.depth import Array, over_white, to_uint8
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
-from realesr_cli.ops.quantize import to_codes
+from realesr_cli.ops.quantize import to_8bit_levels
 from realesr_cli.ops.resize import imresize
 from realesr_cli.weights.provenance import merged_licence
 
@@ -41,7 +41,7 @@ _WARM_UP = 64
 
 
 @dataclass(frozen=True)
-class Hooks:
+class CompareCallbacks:
     """What is told of the work, its next step and tiles; and `cancel`, asked between tiles."""
 
     step: Callable[[str], None] = lambda text: None
@@ -49,17 +49,17 @@ class Hooks:
     cancel: Callable[[], bool] = lambda: False
 
 
-_USUAL, _SILENT = CompareSettings(), Hooks()
+_USUAL, _SILENT = CompareSettings(), CompareCallbacks()
 
 
 def compare(
     photos: Sequence[str | Path],
-    models: Sequence[str | Path | Upscaler | Contender],
+    models: Sequence[str | Path | Upscaler | EvaluatedModel],
     *,
     originals: Sequence[str | Path] = (),
     settings: CompareSettings = _USUAL,
     engine: EngineSettings = EngineSettings(),
-    hooks: Hooks = _SILENT,
+    hooks: CompareCallbacks = _SILENT,
 ) -> Comparison:
     """Enlarge photos with every model and with bicubic, and score the results.
 
@@ -73,7 +73,7 @@ def compare(
     photo at all could be used, the reason.
     """
     names = photo_names(photos, originals)
-    ready = contenders(models, engine, offline=settings.offline)
+    ready = open_models(models, engine, offline=settings.offline)
     scale = common_scale(ready, None)
     if scale is None:
         raise ConfigError("nothing to compare: name a model")
@@ -106,7 +106,7 @@ def bicubic(image: Image, scale: int) -> Image:
 def _enlarged(pixels: Array, scale: int) -> Pixels:
     top = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(pixels.dtype, 1)
     unit = torch.from_numpy(pixels.astype(np.float64) / top).permute(2, 0, 1)
-    return to_codes(imresize(unit[None], scale)[0])
+    return to_8bit_levels(imresize(unit[None], scale)[0])
 
 
 def photo_names(photos: Sequence[str | Path], originals: Sequence[str | Path]) -> list[str]:
@@ -132,11 +132,11 @@ def photo_names(photos: Sequence[str | Path], originals: Sequence[str | Path]) -
     return shown
 
 
-def _facts(model: Contender) -> ModelFacts:
+def _facts(model: EvaluatedModel) -> ModelSummary:
     upscaler = model.upscaler
     policy = upscaler.policy
     described = [source.describe() for source in model.sources]
-    return ModelFacts(
+    return ModelSummary(
         name=printable(model.name),
         network=upscaler.architecture.describe(),
         scale=upscaler.scale,
@@ -155,9 +155,9 @@ def _facts(model: Contender) -> ModelFacts:
 def _photo(
     named: tuple[str | Path, str],
     original: Path | None,
-    ready: Sequence[Contender],
+    ready: Sequence[EvaluatedModel],
     settings: CompareSettings,
-    hooks: Hooks,
+    hooks: CompareCallbacks,
 ) -> Photo:
     path, name = named
     scale = ready[0].upscaler.scale
@@ -167,12 +167,12 @@ def _photo(
         most = settings.max_pixels * scale**2
         truth = _original(read_image(original, max_pixels=most), original, (name, image), scale)
     made = [
-        Version("input", "input", _shown(image)),
-        Version("bicubic", "bicubic", bicubic(image, scale)),
+        PhotoVersion("input", "input", _shown(image)),
+        PhotoVersion("bicubic", "bicubic", bicubic(image, scale)),
         *(_by_model(one, image, name, hooks) for one in ready),
     ]
     if truth is not None:
-        made.append(Version("original", "original", truth))
+        made.append(PhotoVersion("original", "original", truth))
     notes = _notes(image)
     if settings.scores:
         hooks.step(f"{name}, scores")
@@ -183,13 +183,15 @@ def _photo(
     return Photo(name, image.height * scale, image.width * scale, notes, tuple(made))
 
 
-def _by_model(one: Contender, image: Image, name: str, hooks: Hooks) -> Version:
+def _by_model(
+    one: EvaluatedModel, image: Image, name: str, hooks: CompareCallbacks
+) -> PhotoVersion:
     hooks.step(f"{name}, {printable(one.name)}")
     # The first call of a network prepares things that are not the picture's cost.
     one.upscaler(image.with_pixels(image.pixels[:_WARM_UP, :_WARM_UP], None))
     began = time.perf_counter()
     result = one.upscaler(image, report=hooks.tiles, cancel=hooks.cancel)
-    return Version(printable(one.name), "model", _shown(result), time.perf_counter() - began)
+    return PhotoVersion(printable(one.name), "model", _shown(result), time.perf_counter() - began)
 
 
 def _original(truth: Image, path: Path, photo: tuple[str, Image], scale: int) -> Image:
@@ -218,11 +220,11 @@ def _notes(image: Image) -> tuple[str, ...]:
 
 
 def _scored(
-    versions: Sequence[Version], truth: Image | None, channel: Channel, scale: int
-) -> tuple[list[Version], tuple[str, ...]]:
+    versions: Sequence[PhotoVersion], truth: Image | None, channel: Channel, scale: int
+) -> tuple[list[PhotoVersion], tuple[str, ...]]:
     """The versions with their scores, and why some have none (the picture is too small)."""
     wanted = ("niqe",) if truth is None else ("psnr", "ssim")
-    judge = Judge(chosen(wanted, channel, with_gt=truth is not None), crop=scale)
+    judge = Scorer(select_metrics(wanted, channel, with_gt=truth is not None), crop=scale)
     target = None if truth is None else _opaque(truth)
     scored, gaps = [], []
     for version in versions:

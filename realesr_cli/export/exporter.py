@@ -48,7 +48,7 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """A file that was written and checked; `opset` is None for what is not ONNX."""
 
     path: Path
@@ -74,7 +74,7 @@ def check_target(target: Path, settings: ExportSettings, *, overwrite: bool = Fa
 
 def export_model(
     opened: OpenedModel, target: Path, settings: ExportSettings, *, overwrite: bool = False
-) -> Exported:
+) -> ExportResult:
     """Write a model as `target`, in the form that `settings` asks for, and compare the two.
 
     Scale, architecture, licence, and names and SHA-256 of the sources are kept in the file. It
@@ -100,7 +100,7 @@ def export_model(
         found = _read_back(part, pictures, settings)
         parity = tuple(map(_compare, pictures, expected, found))
         _refuse_difference(parity, expected, settings, opened.name)
-    return Exported(
+    return ExportResult(
         path=target,
         to=settings.to,
         half=settings.is_half,
@@ -212,7 +212,7 @@ def _landing(target: Path) -> Iterator[Path]:
     new = [folder for folder in target.parents if not folder.exists()]
     model_files.make_folder(target)
     try:
-        with cache.whole_file(target) as part:
+        with cache.atomic_path(target) as part:
             yield part
     except BaseException as error:
         for folder in new:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from realesr_cli._version import __version__
-from realesr_cli.errors import ExportError, MissingDependency
+from realesr_cli.errors import ExportError, MissingDependencyError
 from realesr_cli.export.onnx_graph import INPUT, OUTPUT, onnx_model
 from realesr_cli.nets.architecture import architecture_from_plain
 from realesr_cli.weights import model_files
@@ -29,7 +29,7 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise MissingDependency(
+        raise MissingDependencyError(
             f"exporting to ONNX needs the package {name}, which cannot be loaded ({error}): "
             "pip install 'realesr-cli[onnx]'"
         ) from error

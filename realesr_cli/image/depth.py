@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from realesr_cli.errors import UnsupportedImage
+from realesr_cli.errors import UnsupportedImageError
 
 Array = NDArray[Any]
 
@@ -44,11 +44,11 @@ def unit_floats(array: Array) -> Array:
     """
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise UnsupportedImage(
+        raise UnsupportedImageError(
             "the floating-point pixels hold NaN or infinite values: replace them by numbers in 0..1"
         )
     if low < -1e-5 or high > 1 + 1e-5:
-        raise UnsupportedImage(
+        raise UnsupportedImageError(
             f"the floating-point pixels lie in {low:g}..{high:g}; they must lie in 0..1 "
             "(divide 0..255 by 255, tone-map HDR first)"
         )

@@ -87,7 +87,7 @@ def orientation_of(exif: bytes | None, xmp: bytes | None) -> int:
         try:
             block = ifd.parse(exif)
             value = block.number(block.directory(block.first), ORIENTATION, 0)
-        except ifd.Malformed:
+        except ifd.MalformedDirectoryError:
             value = 0
     if value == 0 and xmp is not None:
         match = _xmp_pattern(b"tiff:Orientation").search(xmp)
@@ -125,7 +125,7 @@ def resized(exif: bytes, height: int, width: int) -> bytes:
                         entry = directory.entries[tag]
                         short = entry.kind == ifd.SHORT and value < 65536
                         _put(data, block, entry, ifd.SHORT if short else ifd.LONG, value)
-    except ifd.Malformed:
+    except ifd.MalformedDirectoryError:
         return exif
     return bytes(data)
 
@@ -146,7 +146,7 @@ def resized_xmp(xmp: bytes, height: int, width: int) -> bytes:
     return xmp
 
 
-def from_tiff(block: ifd.Block, main: ifd.Directory) -> bytes | None:
+def from_tiff(block: ifd.IfdBlock, main: ifd.Directory) -> bytes | None:
     """The tags of a TIFF that describe the picture, as an EXIF block; None where there are none.
 
     Raises ifd.Malformed where a directory inside is damaged.
@@ -160,7 +160,7 @@ def from_tiff(block: ifd.Block, main: ifd.Directory) -> bytes | None:
     return head + _nested(kept, parts, order, len(head))
 
 
-def to_tiff(exif: bytes) -> tuple[ifd.Order, list[ifd.Entry], dict[int, list[ifd.Entry]]]:
+def to_tiff(exif: bytes) -> tuple[ifd.Order, list[ifd.IfdEntry], dict[int, list[ifd.IfdEntry]]]:
     """Byte order, tags of the main directory and of those inside it, ready to go into a TIFF.
 
     Raises ifd.Malformed where the block is damaged.
@@ -171,8 +171,8 @@ def to_tiff(exif: bytes) -> tuple[ifd.Order, list[ifd.Entry], dict[int, list[ifd
 
 
 def place_parts(
-    parts: dict[int, list[ifd.Entry]], order: ifd.Order, position: int
-) -> tuple[bytes, list[ifd.Entry]]:
+    parts: dict[int, list[ifd.IfdEntry]], order: ifd.Order, position: int
+) -> tuple[bytes, list[ifd.IfdEntry]]:
     """Inner directories laid out from an offset on, and the entries that point to them.
 
     The directory for interoperability hangs below that of EXIF.
@@ -191,7 +191,7 @@ def place_parts(
 
 
 def _nested(
-    kept: list[ifd.Entry], parts: dict[int, list[ifd.Entry]], order: ifd.Order, position: int
+    kept: list[ifd.IfdEntry], parts: dict[int, list[ifd.IfdEntry]], order: ifd.Order, position: int
 ) -> bytes:
     # The main directory's own size does not depend on where the inner ones lie, so it is built
     # twice: once to be measured.
@@ -202,8 +202,8 @@ def _nested(
 
 
 def _portable(
-    block: ifd.Block, main: ifd.Directory
-) -> tuple[list[ifd.Entry], dict[int, list[ifd.Entry]]]:
+    block: ifd.IfdBlock, main: ifd.Directory
+) -> tuple[list[ifd.IfdEntry], dict[int, list[ifd.IfdEntry]]]:
     kept = [
         entry
         for entry in main.entries.values()
@@ -223,7 +223,7 @@ def _portable(
     return kept, parts
 
 
-def _inner(block: ifd.Block, main: ifd.Directory) -> Iterator[tuple[int, ifd.Directory]]:
+def _inner(block: ifd.IfdBlock, main: ifd.Directory) -> Iterator[tuple[int, ifd.Directory]]:
     for tag in (EXIF_IFD, GPS_IFD):
         position = block.number(main, tag, 0)
         if not position:
@@ -235,14 +235,14 @@ def _inner(block: ifd.Block, main: ifd.Directory) -> Iterator[tuple[int, ifd.Dir
             yield INTEROP_IFD, block.directory(below)
 
 
-def _directories(block: ifd.Block) -> Iterator[ifd.Directory]:
+def _directories(block: ifd.IfdBlock) -> Iterator[ifd.Directory]:
     main = block.directory(block.first)
     yield main
     for _, directory in _inner(block, main):
         yield directory
 
 
-def _put(data: bytearray, block: ifd.Block, entry: ifd.Entry, kind: int, value: int) -> None:
+def _put(data: bytearray, block: ifd.IfdBlock, entry: ifd.IfdEntry, kind: int, value: int) -> None:
     form = {ifd.SHORT: "H", ifd.LONG: "I"}[kind]
     if block.big:
         struct.pack_into(block.order + "HHQ8x", data, entry.position, entry.tag, kind, 1)
@@ -252,7 +252,7 @@ def _put(data: bytearray, block: ifd.Block, entry: ifd.Entry, kind: int, value: 
     struct.pack_into(block.order + form, data, entry.position + 8, value)
 
 
-def _drop_thumbnail(data: bytearray, block: ifd.Block, main: ifd.Directory) -> None:
+def _drop_thumbnail(data: bytearray, block: ifd.IfdBlock, main: ifd.Directory) -> None:
     used = np.zeros(len(data) + 1, bool)
     used[:8] = True
     for directory in _directories(block):
@@ -263,7 +263,7 @@ def _drop_thumbnail(data: bytearray, block: ifd.Block, main: ifd.Directory) -> N
         _mark(stale, second)
         start = block.number(second, _THUMBNAIL_AT, 0)
         stale[start : start + block.number(second, _THUMBNAIL_SIZE, 0)] = True
-    except ifd.Malformed:
+    except ifd.MalformedDirectoryError:
         stale = np.zeros_like(used)
     np.frombuffer(data, np.uint8)[(stale & ~used)[:-1]] = 0
     struct.pack_into(block.order + "I", data, main.position + main.size - 4, 0)

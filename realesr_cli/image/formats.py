@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Protocol
 
-from realesr_cli.errors import ConfigError, ImageTooLarge, RealesrWarning, UnsupportedImage
+from realesr_cli.errors import (
+    ConfigError,
+    ImageTooLargeError,
+    RealesrWarning,
+    UnsupportedImageError,
+)
 from realesr_cli.settings import check, did_you_mean, option
 
 DEFAULT_MAX_PIXELS = 250_000_000
@@ -115,7 +120,7 @@ class WriteSettings:
             _check_lossless(canonical(self.format), self)
 
 
-class Described(Protocol):
+class FormatFields(Protocol):
     """What `default_extension` needs to know about a picture."""
 
     @property
@@ -135,7 +140,7 @@ def canonical(name: str) -> str:
     lowered = _ALIASES.get(lowered, lowered)
     if lowered not in WRITABLE:
         near = did_you_mean(lowered, WRITABLE)
-        raise UnsupportedImage(
+        raise UnsupportedImageError(
             f"{name!r} is no format that can be written; choose one of {', '.join(WRITABLE)}{near}"
         )
     return lowered
@@ -153,7 +158,7 @@ def format_of(path: PurePath | str, settings: WriteSettings | None = None) -> st
         return _WRITE_BY_EXTENSION[suffix]
     known = ", ".join(_EXTENSION_OF.values())
     what = f"the extension {suffix!r}" if suffix else "a name without extension"
-    raise UnsupportedImage(
+    raise UnsupportedImageError(
         f"{path}: {what} is no format that can be written; use one of {known}, or name a format"
     )
 
@@ -163,7 +168,7 @@ def extension_of(format: str) -> str:
     return _EXTENSION_OF[canonical(format)]
 
 
-def default_extension(image: Described) -> str:
+def default_extension(image: FormatFields) -> str:
     """The extension a result gets when nobody says: that of the source where it can hold the
     picture without loss of depth or alpha and is of a common kind, else `.png`."""
     name = _SOURCES.get((image.format or "").upper(), "png")
@@ -217,13 +222,17 @@ def check_size(format: str, height: int, width: int, *, bytes_per_pixel: int = 4
     other = "write png" if format != "png" else "make it smaller"
     side = _SIDE[format]
     if max(height, width) > side:
-        raise ImageTooLarge(f"{size} do not fit {format}, whose sides end at {side:,}: {other}")
+        raise ImageTooLargeError(
+            f"{size} do not fit {format}, whose sides end at {side:,}: {other}"
+        )
     area = _AREA.get(format)
     if area is not None and height * width > area:
-        raise ImageTooLarge(f"{size} do not fit {format}, which ends at {area:,} in all: {other}")
+        raise ImageTooLargeError(
+            f"{size} do not fit {format}, which ends at {area:,} in all: {other}"
+        )
     size_limit = _BYTES.get(format)
     if size_limit is not None and height * width * bytes_per_pixel > size_limit:
-        raise ImageTooLarge(f"{size} do not fit {format}, whose files end at 4 GiB: {other}")
+        raise ImageTooLargeError(f"{size} do not fit {format}, whose files end at 4 GiB: {other}")
 
 
 def _warn(text: str) -> None:

@@ -24,12 +24,12 @@ _RATIONALS = {5: "I", 10: "i"}
 _MAX_ENTRIES = 4096
 
 
-class Malformed(ValueError):
+class MalformedDirectoryError(ValueError):
     """The directory is damaged; callers turn this into an error of theirs or a note."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class IfdEntry:
     """One tag: its type, how many values, their bytes, and where in the block they lie."""
 
     tag: int
@@ -46,7 +46,7 @@ class Entry:
 class Directory:
     """The tags of one directory and the offset of the next (0: none)."""
 
-    entries: dict[int, Entry]
+    entries: dict[int, IfdEntry]
     next: int
     position: int
     size: int
@@ -56,7 +56,7 @@ class Directory:
 
 
 @dataclass(frozen=True)
-class Block:
+class IfdBlock:
     """The bytes that hold directories, with what their header says."""
 
     data: bytes
@@ -70,8 +70,8 @@ class Block:
         head = struct.calcsize(self.order + count_format)
         (count,) = self._unpack(count_format, position)
         if count > _MAX_ENTRIES:
-            raise Malformed(f"a directory of {count} entries")
-        entries: dict[int, Entry] = {}
+            raise MalformedDirectoryError(f"a directory of {count} entries")
+        entries: dict[int, IfdEntry] = {}
         for index in range(count):
             entry = self._entry(position + head + index * entry_size)
             if entry is not None:
@@ -80,7 +80,7 @@ class Block:
         size = head + count * entry_size + struct.calcsize(self.order + pointer)
         try:
             (next_position,) = self._unpack(pointer, end)
-        except Malformed:
+        except MalformedDirectoryError:
             next_position = 0  # Some writers end the block here, where a zero belongs.
         return Directory(entries, next_position, position, size)
 
@@ -104,7 +104,7 @@ class Block:
         top, bottom = struct.unpack(f"{self.order}2{_RATIONALS[entry.kind]}", entry.data[:8])
         return float(top / bottom) if bottom else None
 
-    def _entry(self, position: int) -> Entry | None:
+    def _entry(self, position: int) -> IfdEntry | None:
         tag, kind = self._unpack("HH", position)
         inline = 8 if self.big else 4
         (count,) = self._unpack("Q" if self.big else "I", position + 4)
@@ -117,43 +117,43 @@ class Block:
         if data_position + size > len(self.data):
             return None
         data = self.data[data_position : data_position + size]
-        return Entry(tag, kind, count, data, position, data_position)
+        return IfdEntry(tag, kind, count, data, position, data_position)
 
     def _unpack(self, form: str, position: int) -> tuple[int, ...]:
         try:
             return struct.unpack_from(self.order + form, self.data, position)
         except struct.error:
-            raise Malformed(f"it ends before byte {position}") from None
+            raise MalformedDirectoryError(f"it ends before byte {position}") from None
 
 
-def parse(data: bytes) -> Block:
+def parse(data: bytes) -> IfdBlock:
     """Read the eight or sixteen bytes of the header. Raises Malformed where there is none."""
     orders: dict[bytes, Order] = {b"II": "<", b"MM": ">"}
     order = orders.get(data[:2])
     if order is None or len(data) < 8:
-        raise Malformed("no TIFF byte order mark")
+        raise MalformedDirectoryError("no TIFF byte order mark")
     (version,) = struct.unpack_from(order + "H", data, 2)
     if version == 42:
-        return Block(data, order, False, struct.unpack_from(order + "I", data, 4)[0])
+        return IfdBlock(data, order, False, struct.unpack_from(order + "I", data, 4)[0])
     if version == 43 and len(data) >= 16:
-        return Block(data, order, True, struct.unpack_from(order + "Q", data, 8)[0])
-    raise Malformed(f"TIFF version {version}")
+        return IfdBlock(data, order, True, struct.unpack_from(order + "Q", data, 8)[0])
+    raise MalformedDirectoryError(f"TIFF version {version}")
 
 
-def integers(order: Order, tag: int, kind: int, *values: int) -> Entry:
+def integers(order: Order, tag: int, kind: int, *values: int) -> IfdEntry:
     """An entry of integers (BYTE, SHORT or LONG) in a byte order."""
     data = struct.pack(f"{order}{len(values)}{_INTEGERS[kind]}", *values)
-    return Entry(tag, kind, len(values), data)
+    return IfdEntry(tag, kind, len(values), data)
 
 
-def rational(order: Order, tag: int, value: float) -> Entry:
+def rational(order: Order, tag: int, value: float) -> IfdEntry:
     """An entry of one unsigned rational, exact to a ten-thousandth."""
     whole = float(value).is_integer()
     bottom = 1 if whole or value >= 400_000 else 10_000
-    return Entry(tag, RATIONAL, 1, struct.pack(order + "II", round(value * bottom), bottom))
+    return IfdEntry(tag, RATIONAL, 1, struct.pack(order + "II", round(value * bottom), bottom))
 
 
-def build(entries: Iterable[Entry], order: Order, position: int) -> bytes:
+def build(entries: Iterable[IfdEntry], order: Order, position: int) -> bytes:
     """A directory (classic, with no next one) and its values as they stand at an offset."""
     ordered = sorted(entries, key=lambda entry: entry.tag)
     head = struct.pack(order + "H", len(ordered))

@@ -34,10 +34,10 @@ _HINTS = {
 
 
 @contextmanager
-def landing(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when the block ends well, and vanishes otherwise.
 
-    The part file is locked as long as it is written, so that `remove_abandoned` can tell one that
+    The part file is locked as long as it is written, so that `remove_stale_files` can tell one that
     is from one whose process was killed. Raises ImageWriteError, with the reason and a way out.
     """
     target = Path(os.path.realpath(path))  # A link stays a link; what it points to is replaced.
@@ -62,7 +62,7 @@ def landing(path: Path) -> Iterator[BinaryIO]:
             part.unlink()
 
 
-def remove_abandoned(folder: Path) -> list[Path]:
+def remove_stale_files(folder: Path) -> list[Path]:
     """Remove the part files that killed processes left in a folder; returns what was removed.
 
     Those that a living process holds open are left alone, as are those that cannot be removed.

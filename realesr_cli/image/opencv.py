@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from realesr_cli.errors import MissingDependency
+from realesr_cli.errors import MissingDependencyError
 
 
 def load_opencv(purpose: str) -> ModuleType:
@@ -17,7 +17,7 @@ def load_opencv(purpose: str) -> ModuleType:
     try:
         return importlib.import_module("cv2")
     except ImportError as error:
-        raise MissingDependency(
+        raise MissingDependencyError(
             f"OpenCV is needed {purpose}, and it cannot be loaded ({error}). On a server without a "
             "screen install the system packages libgl1 and libglib2.0-0 (apt), or replace "
             "opencv-python by opencv-python-headless (pip)"

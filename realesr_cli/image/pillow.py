@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 from PIL import Image as pillow
 
-from realesr_cli.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
+from realesr_cli.errors import ImageTooLargeError, UnreadableImageError, UnsupportedImageError
 from realesr_cli.image import color
 from realesr_cli.image.depth import Array, unit_floats
 from realesr_cli.image.exif import Metadata, without_prefix
@@ -31,19 +31,19 @@ _here = os.path.dirname(PIL.__file__)
 
 
 @dataclass
-class Heard:
+class CapturedWarnings:
     """What Pillow warned of while it was listened to."""
 
     notes: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def listening() -> Iterator[Heard]:
+def capture_warnings() -> Iterator[CapturedWarnings]:
     """Collect Pillow's warnings instead of showing or raising them; others pass through.
 
     Filters of warnings belong to the process, so one thread at a time is in here.
     """
-    heard = Heard()
+    heard = CapturedWarnings()
     with _lock:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -79,13 +79,13 @@ def open_quietly(stream: BinaryIO) -> pillow.Image | None:
                 stream.seek(0)
                 return factory(stream, "")
             except pillow.DecompressionBombError as error:
-                raise ImageTooLarge(f"{error}") from None
+                raise ImageTooLargeError(f"{error}") from None
             except (SyntaxError, IndexError, TypeError, KeyError, struct.error):
                 continue
             except MemoryError:
                 raise
             except Exception as error:  # Damaged files make the plugins raise nearly anything.
-                raise UnreadableImage(f"its header is damaged: {error}") from error
+                raise UnreadableImageError(f"its header is damaged: {error}") from error
     return None
 
 
@@ -149,7 +149,7 @@ def planes(image: pillow.Image, icc: bytes | None, *, sample_bits: int = 8) -> P
         return _foreign(image, icc)
     if mode in ("RGB", "RGBA", "RGBX", "RGBa"):
         return _colour(image, icc)
-    raise UnsupportedImage(
+    raise UnsupportedImageError(
         f"pixels of Pillow's mode {mode!r} have no known range: convert to 8-bit or 16-bit first"
     )
 
@@ -190,7 +190,7 @@ def _foreign(image: pillow.Image, icc: bytes | None) -> Planes:
     if image.mode == "YCbCr":
         return Planes(np.asarray(image.convert("RGB")), None, icc)
     if image.mode == "LAB":
-        raise UnsupportedImage("Lab colours cannot be converted by this build of Pillow")
+        raise UnsupportedImageError("Lab colours cannot be converted by this build of Pillow")
     note = f"{image.mode} converted to sRGB without a profile: colours are approximate"
     return Planes(np.asarray(image.convert("RGB")), None, None, (note,))
 
@@ -219,4 +219,4 @@ def load(image: pillow.Image) -> None:
     except MemoryError:
         raise
     except Exception as error:  # Damaged files make the plugins raise nearly anything.
-        raise UnreadableImage(f"its pixels cannot be decoded: {error}") from error
+        raise UnreadableImageError(f"its pixels cannot be decoded: {error}") from error

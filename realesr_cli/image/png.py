@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from realesr_cli.errors import UnreadableImage, UnsupportedImage
+from realesr_cli.errors import UnreadableImageError, UnsupportedImageError
 from realesr_cli.image.depth import Array, band_height, interleaved
 from realesr_cli.image.exif import Metadata
 from realesr_cli.image.opencv import load_opencv
@@ -39,7 +39,7 @@ _ADAM7: tuple[tuple[int, int, int, int], ...] = (
 
 
 @dataclass(frozen=True)
-class Header:
+class PngHeader:
     """What the first chunk states."""
 
     height: int
@@ -54,14 +54,14 @@ class Header:
         return _CHANNELS[self.colour_type]
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes) -> PngHeader:
     """The header of a PNG. Raises UnreadableImage where it is damaged."""
     if len(data) < 33 or data[12:16] != b"IHDR":
-        raise UnreadableImage("the PNG header is missing or cut off")
+        raise UnreadableImageError("the PNG header is missing or cut off")
     width, height, bits, colour_type, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
     if not width or not height or colour_type not in _CHANNELS or bits not in (1, 2, 4, 8, 16):
-        raise UnreadableImage("the PNG header is damaged")
-    return Header(height, width, bits, colour_type, bool(interlace))
+        raise UnreadableImageError("the PNG header is damaged")
+    return PngHeader(height, width, bits, colour_type, bool(interlace))
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -73,17 +73,21 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     position = len(SIGNATURE)
     while True:
         if position + 12 > len(data):
-            raise UnreadableImage("the PNG is cut off: its end is missing")
+            raise UnreadableImageError("the PNG is cut off: its end is missing")
         (length,) = struct.unpack_from(">I", data, position)
         kind = data[position + 4 : position + 8]
         content = data[position + 8 : position + 8 + length]
         if position + 12 + length > len(data):
-            raise UnreadableImage(f"the PNG is cut off inside its {kind.decode('latin1')} chunk")
+            raise UnreadableImageError(
+                f"the PNG is cut off inside its {kind.decode('latin1')} chunk"
+            )
         (stored,) = struct.unpack_from(">I", data, position + 8 + length)
         if zlib.crc32(content, zlib.crc32(kind)) == stored:
             yield kind, content
         elif not kind[0] & 32:
-            raise UnreadableImage(f"the PNG's {kind.decode('latin1')} chunk fails its checksum")
+            raise UnreadableImageError(
+                f"the PNG's {kind.decode('latin1')} chunk fails its checksum"
+            )
         if kind == b"IEND":
             return
         position += 12 + length
@@ -107,7 +111,7 @@ def skim(stream: BinaryIO) -> dict[bytes, bytes]:
             stream.seek(4, 1)
         else:
             stream.seek(length + 4, 1)
-    raise UnreadableImage("the PNG is cut off: its end is missing")
+    raise UnreadableImageError("the PNG is cut off: its end is missing")
 
 
 def xmp_of(content: bytes) -> bytes | None:
@@ -117,7 +121,9 @@ def xmp_of(content: bytes) -> bytes | None:
     return _international_text(content[len(_XMP_KEYWORD) + 1 :])
 
 
-def read_deep(data: bytes, header: Header) -> tuple[Array, Array | None, Metadata, tuple[str, ...]]:
+def read_deep(
+    data: bytes, header: PngHeader
+) -> tuple[Array, Array | None, Metadata, tuple[str, ...]]:
     """A 16-bit PNG: pixels (height, width, 1 or 3), alpha, metadata and notes.
 
     Raises UnreadableImage where the file is cut off or damaged, and MissingDependency where
@@ -176,7 +182,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
-def _check_complete(stream: list[bytes], header: Header) -> None:
+def _check_complete(stream: list[bytes], header: PngHeader) -> None:
     """OpenCV returns what it could decode; a picture that lacks rows shall be an error instead."""
     missing = _expected_bytes(header)
     inflate = zlib.decompressobj()
@@ -187,12 +193,12 @@ def _check_complete(stream: list[bytes], header: Header) -> None:
                 missing -= len(inflate.decompress(pending, 2**20))
                 pending = inflate.unconsumed_tail
     except zlib.error as error:
-        raise UnreadableImage(f"the PNG's pixels are damaged ({error})") from None
+        raise UnreadableImageError(f"the PNG's pixels are damaged ({error})") from None
     if missing > 0:
-        raise UnreadableImage("the PNG is cut off: rows of pixels are missing")
+        raise UnreadableImageError("the PNG is cut off: rows of pixels are missing")
 
 
-def _expected_bytes(header: Header) -> int:
+def _expected_bytes(header: PngHeader) -> int:
     size = header.channels * header.bits // 8
     if not header.interlaced:
         return header.height * (1 + header.width * size)
@@ -205,14 +211,14 @@ def _expected_bytes(header: Header) -> int:
     return total
 
 
-def _decode(data: bytes, header: Header) -> Array:
+def _decode(data: bytes, header: PngHeader) -> Array:
     cv2 = load_opencv("to read 16-bit PNG")
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise UnsupportedImage(f"OpenCV cannot decode this 16-bit PNG: {error}") from None
+        raise UnsupportedImageError(f"OpenCV cannot decode this 16-bit PNG: {error}") from None
     if decoded is None:
-        raise UnreadableImage("the PNG's pixels are damaged")
+        raise UnreadableImageError("the PNG's pixels are damaged")
     if decoded.ndim == 2:
         decoded = decoded[..., None]
     if header.channels >= 3:
@@ -221,7 +227,9 @@ def _decode(data: bytes, header: Header) -> Array:
         decoded = decoded[..., [0, -1]]
     shape = (header.height, header.width, header.channels)
     if decoded.dtype != np.uint16 or decoded.shape != shape:
-        raise UnsupportedImage(f"OpenCV made {decoded.dtype} {decoded.shape} of a 16-bit {shape}")
+        raise UnsupportedImageError(
+            f"OpenCV made {decoded.dtype} {decoded.shape} of a 16-bit {shape}"
+        )
     return np.asarray(decoded)
 
 

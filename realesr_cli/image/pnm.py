@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from realesr_cli.errors import UnreadableImage
+from realesr_cli.errors import UnreadableImageError
 from realesr_cli.image.depth import Array
 
 _GAP = rb"(?:\s|#[^\n]*\n)+"
@@ -18,7 +18,7 @@ _HEADER = re.compile(rb"P([56])" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)" + _GAP + 
 
 
 @dataclass(frozen=True)
-class Header:
+class PnmHeader:
     """Size, channels and largest value, and where the pixels begin."""
 
     height: int
@@ -28,7 +28,7 @@ class Header:
     start: int
 
 
-def read_header(data: bytes) -> Header | None:
+def read_header(data: bytes) -> PnmHeader | None:
     """The header of a binary PPM or PGM with two bytes a sample; None for anything else."""
     match = _HEADER.match(data[:65536])
     if match is None:
@@ -36,10 +36,10 @@ def read_header(data: bytes) -> Header | None:
     kind, width, height, top = (int(group) for group in match.groups())
     if not 255 < top < 65536 or not width or not height:
         return None
-    return Header(height, width, 3 if kind == 6 else 1, top, match.end())
+    return PnmHeader(height, width, 3 if kind == 6 else 1, top, match.end())
 
 
-def read_deep(data: bytes, header: Header) -> Array:
+def read_deep(data: bytes, header: PnmHeader) -> Array:
     """uint16 pixels (height, width, 1 or 3), stretched to 0..65535.
 
     Raises UnreadableImage where rows are missing or values exceed the stated largest one.
@@ -47,11 +47,13 @@ def read_deep(data: bytes, header: Header) -> Array:
     shape = (header.height, header.width, header.channels)
     count = int(np.prod(shape, dtype=np.int64))
     if len(data) - header.start < 2 * count:
-        raise UnreadableImage("the file is cut off: rows of pixels are missing")
+        raise UnreadableImageError("the file is cut off: rows of pixels are missing")
     samples = np.frombuffer(data, ">u2", count, header.start).reshape(shape)
     if header.top == 65535:
         return samples.astype(np.uint16)
     if samples.max() > header.top:
-        raise UnreadableImage(f"the file is damaged: it holds values above its own {header.top}")
+        raise UnreadableImageError(
+            f"the file is damaged: it holds values above its own {header.top}"
+        )
     wide = samples.astype(np.uint32) * 65535 + header.top // 2
     return (wide // header.top).astype(np.uint16)

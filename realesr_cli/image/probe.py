@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 from realesr_cli.errors import (
     ImageError,
-    ImageTooLarge,
-    MissingDependency,
-    UnreadableImage,
-    UnsupportedImage,
+    ImageTooLargeError,
+    MissingDependencyError,
+    UnreadableImageError,
+    UnsupportedImageError,
 )
 from realesr_cli.image import exif as exif_tags
 from realesr_cli.image import pillow as pil
@@ -27,7 +27,7 @@ _HEAD = 4096
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageInfo:
     """A picture as `read_image` would return it, without its pixels.
 
     The size is that after the orientation is applied. Palettes count as three channels.
@@ -41,7 +41,7 @@ class Header:
     format: str | None
 
 
-def probe(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Header:
+def probe(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> ImageInfo:
     """Read the header of a picture.
 
     Damage in the pixels goes unnoticed. Raises what `read_image` raises for the same source, as
@@ -54,13 +54,13 @@ def probe(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Hea
             header = _probe(stream, max_pixels)
         check_pixels(header.height, header.width, max_pixels)
         return header
-    except ImageTooLarge as error:
+    except ImageTooLargeError as error:
         raise named(error, source) from None
     except ImageError:
         # The reader finds the words; what it can read after all is no error either.
         image = read_image(source, max_pixels=max_pixels)
     size = image.height, image.width
-    return Header(*size, image.channels, image.bits, image.has_alpha, image.format)
+    return ImageInfo(*size, image.channels, image.bits, image.has_alpha, image.format)
 
 
 def whole_size(path: Path) -> tuple[int, int] | None:
@@ -80,7 +80,7 @@ def whole_size(path: Path) -> tuple[int, int] | None:
             header = probe(data, max_pixels=None)
             return header.height, header.width
         image = read_image(data, max_pixels=None)
-    except (ImageError, MissingDependency):
+    except (ImageError, MissingDependencyError):
         return None
     return image.height, image.width
 
@@ -95,25 +95,25 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
         yield BytesIO(bytes_of(source))
 
 
-def _probe(stream: BinaryIO, limit: int | None) -> Header:
+def _probe(stream: BinaryIO, limit: int | None) -> ImageInfo:
     head = stream.read(_HEAD)
     reason = sniff.unsupported(head)
     if reason is not None:
-        raise UnsupportedImage(f"this is {reason}")
+        raise UnsupportedImageError(f"this is {reason}")
     if head.startswith(png.SIGNATURE):
         return _probe_png(head, stream)
     if head.startswith(tiff.SIGNATURES):
         return _probe_tiff(head + stream.read())
     deep = pnm.read_header(head)
     if deep is not None:
-        return Header(deep.height, deep.width, deep.channels, 16, False, "PPM")
+        return ImageInfo(deep.height, deep.width, deep.channels, 16, False, "PPM")
     size = sniff.webp_size(head)
     if size is not None:
         check_pixels(*size, limit)
     return _probe_pillow(head, stream)
 
 
-def _probe_png(head: bytes, stream: BinaryIO) -> Header:
+def _probe_png(head: bytes, stream: BinaryIO) -> ImageInfo:
     header = png.read_header(head)
     found = png.skim(stream)
     block = exif_tags.without_prefix(found.get(b"eXIf"))
@@ -121,10 +121,10 @@ def _probe_png(head: bytes, stream: BinaryIO) -> Header:
     size = _turned(header.height, header.width, exif_tags.orientation_of(block, xmp))
     channels = 1 if header.colour_type in (0, 4) else 3
     alpha = header.colour_type in (4, 6) or b"tRNS" in found
-    return Header(*size, channels, max(8, header.bits), alpha, "PNG")
+    return ImageInfo(*size, channels, max(8, header.bits), alpha, "PNG")
 
 
-def _probe_tiff(data: bytes) -> Header:
+def _probe_tiff(data: bytes) -> ImageInfo:
     file = tiff.open_tiff(data)
     layout = file.layout
     xmp = tiff.metadata(file).xmp
@@ -135,21 +135,21 @@ def _probe_tiff(data: bytes) -> Header:
     bits = 32 if layout.deep and layout.sample_format == 3 else 16
     if depth <= 8 or not (layout.deep or depth == 12):
         bits = 8
-    return Header(*size, channels, bits, layout.has_alpha, "TIFF")
+    return ImageInfo(*size, channels, bits, layout.has_alpha, "TIFF")
 
 
-def _probe_pillow(head: bytes, stream: BinaryIO) -> Header:
+def _probe_pillow(head: bytes, stream: BinaryIO) -> ImageInfo:
     stream.seek(0)
-    with pil.listening():
+    with pil.capture_warnings():
         image = pil.open_quietly(stream)
         if image is None:
-            raise UnreadableImage(not_recognised(head))
+            raise UnreadableImageError(not_recognised(head))
         found = pil.metadata(image)
         alpha = image.has_transparency_data
     size = _turned(image.height, image.width, exif_tags.orientation_of(found.exif, found.xmp))
     gray = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;")
     bits = 16 if image.mode.startswith("I;16") else 32 if image.mode == "F" else 8
-    return Header(*size, 1 if gray else 3, bits, alpha, image.format)
+    return ImageInfo(*size, 1 if gray else 3, bits, alpha, image.format)
 
 
 def _turned(height: int, width: int, orientation: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
-from realesr_cli.errors import ImageError, UnreadableImage, UnsupportedImage
+from realesr_cli.errors import ImageError, UnreadableImageError, UnsupportedImageError
 from realesr_cli.image import exif as exif_tags
 from realesr_cli.image import ifd, png, pnm, sniff, tiff
 from realesr_cli.image import pillow as pil
@@ -54,7 +54,7 @@ def from_pil(image: pillow.Image) -> Image:
     Raises UnsupportedImage for modes without a known range and UnreadableImage where its file
     cannot be decoded.
     """
-    with pil.listening() as heard:
+    with pil.capture_warnings() as heard:
         pil.load(image)
         found = pil.metadata(image)
         if found.exif is None:
@@ -78,7 +78,7 @@ def from_array(array: Any) -> Image:
         hint = ""
         if array.ndim == 3 and array.shape[0] in (1, 3, 4) and 0 not in array.shape:
             hint = "; this one looks like (channels, height, width): move the first axis to the end"
-        raise UnsupportedImage(
+        raise UnsupportedImageError(
             f"an array of shape {array.shape} is no picture: expected (height, width) or "
             f"(height, width, 1 to 4){hint}"
         )
@@ -87,7 +87,7 @@ def from_array(array: Any) -> Image:
     elif array.dtype.kind == "u" and array.dtype.itemsize in (1, 2):
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
     else:
-        raise UnsupportedImage(
+        raise UnsupportedImageError(
             f"an array of {array.dtype} has no known range: make it uint8, uint16 or float in 0..1"
         )
     colours = array.shape[2] - 1 + array.shape[2] % 2
@@ -110,7 +110,7 @@ class _Decoded:
 def _read(data: bytes, limit: int | None) -> Image:
     reason = sniff.unsupported(data)
     if reason is not None:
-        raise UnsupportedImage(f"this is {reason}")
+        raise UnsupportedImageError(f"this is {reason}")
     if data.startswith(png.SIGNATURE):
         return _upright(_decode_png(data, limit))
     if data.startswith(tiff.SIGNATURES):
@@ -161,10 +161,10 @@ def _decode_tiff(data: bytes, limit: int | None) -> _Decoded:
 
 
 def _decode_pillow(data: bytes, limit: int | None, *, sample_bits: int = 8) -> _Decoded:
-    with pil.listening() as heard:
+    with pil.capture_warnings() as heard:
         image = pil.open_quietly(BytesIO(data))
         if image is None:
-            raise UnreadableImage(not_recognised(data))
+            raise UnreadableImageError(not_recognised(data))
         check_pixels(image.height, image.width, limit)
         frames = () if image.format == "TIFF" else _frames_note(image)
         if image.format not in pil.QUIET_DECODERS:
@@ -201,7 +201,7 @@ def _exif_of_tags(image: pillow.Image) -> bytes | None:
         main = block.directory(block.first)
         turned = exif_tags.ORIENTATION in main
         return block.data if turned else exif_tags.from_tiff(block, main)
-    except ifd.Malformed:
+    except ifd.MalformedDirectoryError:
         return None
 
 
@@ -215,7 +215,7 @@ def _upright(decoded: _Decoded) -> Image:
     if block is not None:
         try:
             block = exif_tags.upright(block)
-        except ifd.Malformed as error:
+        except ifd.MalformedDirectoryError as error:
             block = None
             notes = (*notes, f"damaged EXIF was left out: {error}")
     found = _upright_metadata(found, orientation)

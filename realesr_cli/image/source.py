@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from realesr_cli.errors import ImageError, ImageTooLarge, UnreadableImage
+from realesr_cli.errors import ImageError, ImageTooLargeError, UnreadableImageError
 from realesr_cli.image import sniff
 
 Source = Path | str | bytes | BinaryIO
@@ -34,23 +34,23 @@ def bytes_of(source: Source, limit: int = -1) -> bytes:
     else:
         data = source.read(limit)
     if not data:
-        raise UnreadableImage("empty, there is nothing in it")
+        raise UnreadableImageError("empty, there is nothing in it")
     return data
 
 
 def _file_bytes(path: Path, limit: int) -> bytes:
     try:
         if path.is_dir():  # Opening a folder fails on Windows too, but with another reason.
-            raise UnreadableImage("a folder, not a picture")
+            raise UnreadableImageError("a folder, not a picture")
         with path.open("rb") as file:
             return file.read(limit)
     except FileNotFoundError:
-        raise UnreadableImage("no such file") from None
-    except UnreadableImage:
+        raise UnreadableImageError("no such file") from None
+    except UnreadableImageError:
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UnreadableImage(f"cannot be read: {reason}") from error
+        raise UnreadableImageError(f"cannot be read: {reason}") from error
 
 
 def named(error: _Error, source: Source) -> _Error:
@@ -61,7 +61,7 @@ def named(error: _Error, source: Source) -> _Error:
 def check_pixels(height: int, width: int, limit: int | None) -> None:
     """Raise ImageTooLarge where a picture has more pixels than the limit."""
     if limit is not None and height * width > limit:
-        raise ImageTooLarge(
+        raise ImageTooLargeError(
             f"{width} x {height} = {height * width:,} pixels are more than the limit of {limit:,}; "
             "if the file can be trusted, raise it with --max-pixels (max_pixels in Python)"
         )

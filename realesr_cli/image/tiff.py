@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from realesr_cli.errors import ImageError, UnreadableImage, UnsupportedImage
+from realesr_cli.errors import ImageError, UnreadableImageError, UnsupportedImageError
 from realesr_cli.image import ifd
 from realesr_cli.image.depth import Array, unit_floats
 from realesr_cli.image.exif import ORIENTATION, Metadata, from_tiff
@@ -30,7 +30,7 @@ _COMPRESSIONS = {5: "LZW", 6: "JPEG", 7: "JPEG", 32773: "PackBits", 34925: "LZMA
 
 
 @dataclass(frozen=True)
-class Layout:
+class TiffLayout:
     """How the first picture of a file is stored."""
 
     height: int
@@ -87,16 +87,16 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class File:
+class TiffFile:
     """A TIFF whose first directory has been read."""
 
-    block: ifd.Block
+    block: ifd.IfdBlock
     main: ifd.Directory
-    layout: Layout
+    layout: TiffLayout
     pages: int
 
 
-def open_tiff(data: bytes) -> File:
+def open_tiff(data: bytes) -> TiffFile:
     """Read the first directory.
 
     Raises UnreadableImage where it is damaged and UnsupportedImage for a camera's raw file, whose
@@ -107,22 +107,24 @@ def open_tiff(data: bytes) -> File:
         main = block.directory(block.first)
         layout = _layout(block, main)
         pages = _count_pages(block, main)
-    except ifd.Malformed as error:
-        raise UnreadableImage(f"the TIFF is damaged: {error}") from None
+    except ifd.MalformedDirectoryError as error:
+        raise UnreadableImageError(f"the TIFF is damaged: {error}") from None
     preview = block.number(main, 254, 0) & 1 and 330 in main
     if 50706 in main or preview or data[8:10] == b"CR":
-        raise UnsupportedImage("a camera's raw file: develop it first, to a 16-bit TIFF or PNG")
-    return File(block, main, layout, pages)
+        raise UnsupportedImageError(
+            "a camera's raw file: develop it first, to a 16-bit TIFF or PNG"
+        )
+    return TiffFile(block, main, layout, pages)
 
 
-def metadata(file: File) -> Metadata:
+def metadata(file: TiffFile) -> Metadata:
     """Profile, EXIF, XMP and resolution of a file; EXIF that is damaged is left out."""
     entries = file.main.entries
     icc = entries[ICC].data if ICC in entries else None
     xmp = entries[XMP].data.rstrip(b"\0") if XMP in entries else None
     try:
         exif = from_tiff(file.block, file.main)
-    except ifd.Malformed:
+    except ifd.MalformedDirectoryError:
         exif = None
     unit = {2: 1.0, 3: 2.54}.get(file.block.number(file.main, 296, 2))
     across, down = file.block.ratio(file.main, 282), file.block.ratio(file.main, 283)
@@ -130,7 +132,7 @@ def metadata(file: File) -> Metadata:
     return Metadata(icc or None, exif, xmp or None, dpi)
 
 
-def read_deep(file: File) -> tuple[Array, Array | None, tuple[str, ...]]:
+def read_deep(file: TiffFile) -> tuple[Array, Array | None, tuple[str, ...]]:
     """Pixels (height, width, 1 or 3), alpha and notes of a file whose layout is `deep`.
 
     The orientation is not applied. Raises UnreadableImage where the file is cut off or damaged,
@@ -139,7 +141,7 @@ def read_deep(file: File) -> tuple[Array, Array | None, tuple[str, ...]]:
     layout = file.layout
     colours = layout.colours
     if not colours <= layout.samples <= _MAX_SAMPLES:
-        raise UnsupportedImage(f"a TIFF with {layout.samples} channels")
+        raise UnsupportedImageError(f"a TIFF with {layout.samples} channels")
     samples = _decode_plain(file) if layout.plain else _decode_opencv(file)
     if layout.sample_format == _FLOAT:
         samples = unit_floats(samples)
@@ -169,7 +171,7 @@ def complete(data: bytes) -> bool:
     return True
 
 
-def mended(layout: Layout, pixels: Array) -> Array:
+def mended(layout: TiffLayout, pixels: Array) -> Array:
     """Deep gray as Pillow returns it, put into its full range and the right way up."""
     if pixels.dtype == np.uint16 and layout.bits[0] == 12:  # 12-bit values come as they are.
         pixels = pixels << 4 | pixels >> 8
@@ -178,10 +180,10 @@ def mended(layout: Layout, pixels: Array) -> Array:
     return pixels
 
 
-def _layout(block: ifd.Block, main: ifd.Directory) -> Layout:
+def _layout(block: ifd.IfdBlock, main: ifd.Directory) -> TiffLayout:
     height, width = block.number(main, 257, 0), block.number(main, 256, 0)
     if not height or not width:
-        raise ifd.Malformed("it states no size")
+        raise ifd.MalformedDirectoryError("it states no size")
     samples = block.number(main, 277, 1)
     tiled = 322 in main
     if tiled:
@@ -189,8 +191,8 @@ def _layout(block: ifd.Block, main: ifd.Directory) -> Layout:
     else:
         segment = (min(block.number(main, 278, height), height), width)
     if 0 in segment:
-        raise ifd.Malformed("it states strips or tiles without size")
-    return Layout(
+        raise ifd.MalformedDirectoryError("it states strips or tiles without size")
+    return TiffLayout(
         height,
         width,
         bits=block.numbers(main, 258) or (1,),
@@ -209,20 +211,20 @@ def _layout(block: ifd.Block, main: ifd.Directory) -> Layout:
     )
 
 
-def _count_pages(block: ifd.Block, main: ifd.Directory) -> int:
+def _count_pages(block: ifd.IfdBlock, main: ifd.Directory) -> int:
     seen = {main.position}
     following = main.next
     while following and following not in seen and len(seen) < 10_000:
         seen.add(following)
         try:
             following = block.directory(following).next
-        except ifd.Malformed:
+        except ifd.MalformedDirectoryError:
             seen.discard(following)
             break
     return len(seen)
 
 
-def _decode_plain(file: File) -> Array:
+def _decode_plain(file: TiffFile) -> Array:
     layout = file.layout
     rows, columns = layout.segment
     down, across = -(-layout.height // rows), -(-layout.width // columns)
@@ -247,7 +249,7 @@ def _decode_plain(file: File) -> Array:
     return result
 
 
-def _segment(file: File, index: int, shape: tuple[int, int, int], kind: np.dtype[Any]) -> Array:
+def _segment(file: TiffFile, index: int, shape: tuple[int, int, int], kind: np.dtype[Any]) -> Array:
     layout = file.layout
     rows, columns, depth = shape
     wanted = rows * columns * depth * kind.itemsize
@@ -257,9 +259,9 @@ def _segment(file: File, index: int, shape: tuple[int, int, int], kind: np.dtype
         try:
             raw = zlib.decompressobj().decompress(raw, wanted)
         except zlib.error as error:
-            raise UnreadableImage(f"the TIFF's pixels are damaged ({error})") from None
+            raise UnreadableImageError(f"the TIFF's pixels are damaged ({error})") from None
     if len(raw) < wanted:
-        raise UnreadableImage("the TIFF is cut off: pixels are missing")
+        raise UnreadableImageError("the TIFF is cut off: pixels are missing")
     order = file.block.order
     if layout.predictor == 3:
         steps = np.frombuffer(raw, np.uint8, wanted).reshape(rows, -1, depth)
@@ -273,16 +275,16 @@ def _segment(file: File, index: int, shape: tuple[int, int, int], kind: np.dtype
     return np.frombuffer(raw, kind.newbyteorder(order), rows * columns * depth).reshape(shape)
 
 
-def _check_segments(file: File, count: int) -> None:
+def _check_segments(file: TiffFile, count: int) -> None:
     layout = file.layout
     if len(layout.offsets) < count or len(layout.sizes) < count:
-        raise UnreadableImage("the TIFF is damaged: it names too few strips or tiles")
+        raise UnreadableImageError("the TIFF is damaged: it names too few strips or tiles")
     length = len(file.block.data)
     if any(start + size > length for start, size in zip(layout.offsets, layout.sizes, strict=True)):
-        raise UnreadableImage("the TIFF is cut off: pixels are missing")
+        raise UnreadableImageError("the TIFF is cut off: pixels are missing")
 
 
-def _decode_opencv(file: File) -> Array:
+def _decode_opencv(file: TiffFile) -> Array:
     layout = file.layout
     name = _COMPRESSIONS.get(layout.compression, f"number {layout.compression}")
     kind = "floating-point" if layout.sample_format == _FLOAT else "16-bit"
@@ -290,7 +292,7 @@ def _decode_opencv(file: File) -> Array:
     wanted = np.dtype(np.float32 if layout.sample_format == _FLOAT else np.uint16)
     known = layout.bits[0] == wanted.itemsize * 8 and layout.samples in (3, 4)
     if not known or layout.planar or layout.photometric != 2:
-        raise UnsupportedImage(advice)
+        raise UnsupportedImageError(advice)
     _check_segments(file, 1)
     cv2 = load_opencv(f"to read {kind} TIFF compressed with {name}")
     data = bytearray(file.block.data)
@@ -302,12 +304,12 @@ def _decode_opencv(file: File) -> Array:
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise UnsupportedImage(f"{advice} ({error})") from None
+        raise UnsupportedImageError(f"{advice} ({error})") from None
     if decoded is None:
-        raise UnreadableImage(f"the TIFF's pixels are damaged, or the file is a {advice}")
+        raise UnreadableImageError(f"the TIFF's pixels are damaged, or the file is a {advice}")
     shape = (layout.height, layout.width, layout.samples)
     if decoded.dtype != wanted or decoded.shape != shape:
-        raise UnsupportedImage(f"{advice} (OpenCV made {decoded.dtype} {decoded.shape} of it)")
+        raise UnsupportedImageError(f"{advice} (OpenCV made {decoded.dtype} {decoded.shape} of it)")
     return np.asarray(decoded[..., [2, 1, 0, 3][: layout.samples]])
 
 

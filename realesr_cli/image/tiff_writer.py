@@ -52,12 +52,14 @@ def write(
     file.seek(0, 2)
 
 
-def _exif_of(metadata: Metadata) -> tuple[ifd.Order, list[ifd.Entry], dict[int, list[ifd.Entry]]]:
+def _exif_of(
+    metadata: Metadata,
+) -> tuple[ifd.Order, list[ifd.IfdEntry], dict[int, list[ifd.IfdEntry]]]:
     if metadata.exif is None:
         return "<", [], {}
     try:
         return to_tiff(metadata.exif)
-    except ifd.Malformed:
+    except ifd.MalformedDirectoryError:
         return "<", [], {}
 
 
@@ -92,16 +94,16 @@ def _write_strips(
 
 def _structure(
     pixels: Array, alpha: Array | None, strips: _Strips, order: ifd.Order, level: int
-) -> list[ifd.Entry]:
+) -> list[ifd.IfdEntry]:
     height, width, channels = pixels.shape
     samples = channels + (alpha is not None)
     bits = pixels.dtype.itemsize * 8
     floats = pixels.dtype.kind == "f"
 
-    def short(tag: int, *values: int) -> ifd.Entry:
+    def short(tag: int, *values: int) -> ifd.IfdEntry:
         return ifd.integers(order, tag, ifd.SHORT, *values)
 
-    def long(tag: int, *values: int) -> ifd.Entry:
+    def long(tag: int, *values: int) -> ifd.IfdEntry:
         return ifd.integers(order, tag, ifd.LONG, *values)
 
     entries = [
@@ -124,14 +126,14 @@ def _structure(
     return entries
 
 
-def _described(metadata: Metadata, order: ifd.Order) -> list[ifd.Entry]:
+def _described(metadata: Metadata, order: ifd.Order) -> list[ifd.IfdEntry]:
     entries = []
     if metadata.dpi is not None:
         across, down = metadata.dpi
         entries += [ifd.rational(order, 282, across), ifd.rational(order, 283, down)]
         entries.append(ifd.integers(order, 296, ifd.SHORT, 2))
     if metadata.icc is not None:
-        entries.append(ifd.Entry(ICC, ifd.UNDEFINED, len(metadata.icc), metadata.icc))
+        entries.append(ifd.IfdEntry(ICC, ifd.UNDEFINED, len(metadata.icc), metadata.icc))
     if metadata.xmp is not None:
-        entries.append(ifd.Entry(XMP, ifd.BYTE, len(metadata.xmp), metadata.xmp))
+        entries.append(ifd.IfdEntry(XMP, ifd.BYTE, len(metadata.xmp), metadata.xmp))
     return entries

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from realesr_cli.errors import UnsupportedImage
+from realesr_cli.errors import UnsupportedImageError
 from realesr_cli.image.depth import BITS, Array
 from realesr_cli.image.formats import WriteSettings
 
@@ -42,13 +42,13 @@ class Image:
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
         if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape or dtype not in BITS:
-            raise UnsupportedImage(
+            raise UnsupportedImageError(
                 f"pixels are {dtype} of shape {shape}; a picture is uint8, uint16 or float32 of "
                 "shape (height, width, 1 or 3)"
             )
         alpha = self.alpha
         if alpha is not None and (alpha.shape != shape[:2] or alpha.dtype != dtype):
-            raise UnsupportedImage(
+            raise UnsupportedImageError(
                 f"alpha is {alpha.dtype} of shape {alpha.shape}; these pixels need {dtype} of "
                 f"shape {shape[:2]}"
             )

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from PIL import Image as pillow
 
-from realesr_cli.errors import ImageWriteError, MissingDependency, RealesrWarning
+from realesr_cli.errors import ImageWriteError, MissingDependencyError, RealesrWarning
 from realesr_cli.image import color, exif, jpeg_writer, png, tiff_writer
 from realesr_cli.image import pillow as pil
 from realesr_cli.image.depth import Array, over_white, to_uint8, to_uint16
@@ -26,7 +26,7 @@ from realesr_cli.image.formats import (
     format_of,
     quality_of,
 )
-from realesr_cli.image.landing import landing
+from realesr_cli.image.landing import atomic_write
 
 __all__ = ["WriteSettings", "encode_image", "to_pillow", "write_image"]
 
@@ -38,7 +38,7 @@ BANDED_PIXELS = 64_000_000
 """A JPEG with more pixels is encoded in bands, as Pillow copies all it encodes at once."""
 
 
-class Picture(Protocol):
+class WritableImage(Protocol):
     """What is needed of a picture to write it; `realesr_cli.image.types.Image` has it."""
 
     @property
@@ -64,7 +64,7 @@ class _Ready:
     metadata: Metadata
 
 
-def write_image(image: Picture, path: Path | str, settings: WriteSettings = _DEFAULT) -> None:
+def write_image(image: WritableImage, path: Path | str, settings: WriteSettings = _DEFAULT) -> None:
     """Write a file, whole or not at all, replacing one of that name.
 
     Depth and alpha that the format cannot hold are reduced with a RealesrWarning. Raises
@@ -75,11 +75,11 @@ def write_image(image: Picture, path: Path | str, settings: WriteSettings = _DEF
     format = format_of(path, settings)
     check_settings(format, settings)
     _check_size(image, format)
-    with landing(Path(path)) as file:
+    with atomic_write(Path(path)) as file:
         _encode(file, _ready(image, format, settings), format, settings)
 
 
-def encode_image(image: Picture, format: str, settings: WriteSettings = _DEFAULT) -> bytes:
+def encode_image(image: WritableImage, format: str, settings: WriteSettings = _DEFAULT) -> bytes:
     """The bytes of a file of that format; raises what `write_image` does."""
     format = canonical(format)
     check_settings(format, settings)
@@ -89,7 +89,7 @@ def encode_image(image: Picture, format: str, settings: WriteSettings = _DEFAULT
     return buffer.getvalue()
 
 
-def to_pillow(image: Picture) -> pillow.Image:
+def to_pillow(image: WritableImage) -> pillow.Image:
     """A picture of Pillow's, with metadata in its `info`.
 
     Modes L, LA, RGB and RGBA, I;16 for 16-bit gray and F for floating-point gray; deeper colour or
@@ -114,13 +114,13 @@ def to_pillow(image: Picture) -> pillow.Image:
     return result
 
 
-def _check_size(image: Picture, format: str) -> None:
+def _check_size(image: WritableImage, format: str) -> None:
     height, width, channels = image.pixels.shape
     size = (channels + (image.alpha is not None)) * image.pixels.dtype.itemsize
     check_size(format, height, width, bytes_per_pixel=size)
 
 
-def _metadata(image: Picture) -> Metadata:
+def _metadata(image: WritableImage) -> Metadata:
     """What the picture carries, with the sizes that are stated in it brought up to date."""
     height, width = image.pixels.shape[:2]
     block = None if image.exif is None else exif.resized(image.exif, height, width)
@@ -128,7 +128,7 @@ def _metadata(image: Picture) -> Metadata:
     return Metadata(image.icc, block, xmp, image.dpi)
 
 
-def _ready(image: Picture, format: str, settings: WriteSettings) -> _Ready:
+def _ready(image: WritableImage, format: str, settings: WriteSettings) -> _Ready:
     pixels, alpha, metadata = image.pixels, image.alpha, _metadata(image)
     if format in ("png", "tiff"):
         if format == "png" and pixels.dtype == np.float32:
@@ -203,7 +203,7 @@ def _encoded_by_pillow(
     name = {"jpg": "JPEG", "webp": "WEBP", "avif": "AVIF", "bmp": "BMP"}[format]
     pillow.init()
     if name not in pillow.SAVE:
-        raise MissingDependency(
+        raise MissingDependencyError(
             f"this build of Pillow cannot write {format}: install Pillow as a wheel, or choose "
             "another format"
         )
@@ -212,7 +212,7 @@ def _encoded_by_pillow(
     try:
         # The encoder writes to memory first: told of a file it would write around Python, and
         # the reason of a failure (a full disk) would be lost. For AVIF Pillow parses the EXIF.
-        with pil.listening() if format == "avif" else contextlib.nullcontext():
+        with pil.capture_warnings() if format == "avif" else contextlib.nullcontext():
             picture.save(buffer, name, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise ImageWriteError(f"the {format} encoder refuses the picture: {error}") from error

@@ -16,7 +16,12 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from realesr_cli.errors import ChecksumMismatch, ConfigError, MissingDependency, ModelUnavailable
+from realesr_cli.errors import (
+    ChecksumMismatchError,
+    ConfigError,
+    MissingDependencyError,
+    ModelUnavailableError,
+)
 from realesr_cli.metrics.reference import PEAK, eight_bits
 
 Backbone = Literal["alex", "vgg", "squeeze"]
@@ -86,7 +91,7 @@ def _package() -> ModuleType:
         missing = isinstance(error, ModuleNotFoundError)
         why = "is not installed" if missing else f"cannot be loaded ({error})"
         hint = "" if missing else ", with the torchvision that belongs to the installed torch"
-        raise MissingDependency(
+        raise MissingDependencyError(
             f"the LPIPS package {why}: pip install 'realesr-cli[lpips]'{hint}"
         ) from error
     return cast(ModuleType, lpips)
@@ -101,7 +106,7 @@ def _ensure(net: str, offline: bool) -> None:
     if not path.is_file():
         hint = f"put {name} from {_ADDRESS}{name} into {folder}"
         if offline:
-            raise ModelUnavailable(
+            raise ModelUnavailableError(
                 f"LPIPS needs {name}, which is not there, and the network is not used: {hint}"
             )
         try:
@@ -110,12 +115,12 @@ def _ensure(net: str, offline: bool) -> None:
                 _ADDRESS + name, str(path), hash_prefix=prefix, progress=False
             )
         except (OSError, RuntimeError) as error:
-            raise ModelUnavailable(
+            raise ModelUnavailableError(
                 f"LPIPS needs {name}, which cannot be fetched ({error}): {hint}"
             ) from error
     found = _sha256(path)
     if not found.startswith(prefix):
-        raise ChecksumMismatch(
+        raise ChecksumMismatchError(
             f"{path} is not the file of that name (SHA-256 {found[:8]}..., not {prefix}...): "
             "remove it, and it will be fetched again"
         )

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from realesr_cli.errors import ConfigError, UnknownArchitecture
+from realesr_cli.errors import ConfigError, UnknownArchitectureError
 from realesr_cli.nets.compact import CompactArchitecture, detect_compact
 from realesr_cli.nets.rrdbnet import RRDBArchitecture, canonical_names, detect_rrdb
 from realesr_cli.nets.srresnet import SRResNetArchitecture, detect_srresnet
@@ -76,7 +76,7 @@ def detect(shapes: Shapes) -> Architecture:
         if found is not None:
             _require_equal(found, renamed)
             return found
-    raise UnknownArchitecture(f"not a network this package knows: {summary(shapes)}")
+    raise UnknownArchitectureError(f"not a network this package knows: {summary(shapes)}")
 
 
 def canonical(state: Mapping[str, V], architecture: Architecture) -> dict[str, V]:
@@ -97,7 +97,7 @@ def _require_equal(architecture: Architecture, shapes: Shapes) -> None:
     expected = expected_shapes(architecture)
     for name in [*expected, *shapes]:
         if shapes.get(name) != expected.get(name):
-            raise UnknownArchitecture(
+            raise UnknownArchitectureError(
                 f"looks like {architecture.describe()}, but tensor {name!r} is "
                 f"{_shape(shapes.get(name))} where {_shape(expected.get(name))} belongs"
             )

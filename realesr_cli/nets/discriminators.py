@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realesr_cli.errors import CheckpointFormat
+from realesr_cli.errors import CheckpointFormatError
 
 SLOPE = 0.2
 """Negative slope of every LeakyReLU in both networks."""
@@ -204,7 +204,7 @@ def load_discriminator(net: nn.Module, state: Mapping[str, Tensor]) -> None:
         ("has another shape of", wrong),
     ):
         if keys:
-            raise CheckpointFormat(
+            raise CheckpointFormatError(
                 f"not the weights of this {type(net).__name__}: the file {what} {keys[0]!r} "
                 f"({len(keys)} such keys); give a discriminator file of the same kind and size"
             )

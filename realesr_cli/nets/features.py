@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realesr_cli.errors import CheckpointFormat, ConfigError
+from realesr_cli.errors import CheckpointFormatError, ConfigError
 from realesr_cli.settings import did_you_mean
 
 MEAN = (0.485, 0.456, 0.406)
@@ -88,7 +88,7 @@ class Features(nn.Module):
         own = self.state_dict()
         for key, tensor in own.items():
             if key not in state or state[key].shape != tensor.shape:
-                raise CheckpointFormat(
+                raise CheckpointFormatError(
                     f"not the weights of {type(self).__name__}: {key} of shape "
                     f"{tuple(tensor.shape)} is lacking; torchvision's layout is expected"
                 )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def to_codes(picture: Tensor) -> NDArray[np.uint8]:
+def to_8bit_levels(picture: Tensor) -> NDArray[np.uint8]:
     """(C, H, W) in [0, 1], of any device, to (H, W, C): clamped, rounded half to even."""
     codes = (picture.detach() * 255).round().clamp(0, 255).to(torch.uint8)
     return np.ascontiguousarray(codes.permute(1, 2, 0).cpu().numpy())

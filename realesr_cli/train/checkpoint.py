@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realesr_cli.errors import CheckpointFormat, ConfigError, WeightsWriteError
+from realesr_cli.errors import CheckpointFormatError, ConfigError, WeightsWriteError
 from realesr_cli.settings import from_plain, to_plain
 from realesr_cli.train.config import TrainConfig
-from realesr_cli.train.state import Progress, TrainState
-from realesr_cli.weights.cache import whole_file
+from realesr_cli.train.state import TrainProgress, TrainState
+from realesr_cli.weights.cache import atomic_path
 from realesr_cli.weights.locate import RUN_FILE
 from realesr_cli.weights.model_files import model_metadata, save_pth, save_safetensors
 
@@ -45,7 +45,7 @@ _PARTS = (
 )
 
 
-def checkpoint_path(out: Path, config: TrainConfig, progress: Progress) -> Path:
+def checkpoint_path(out: Path, config: TrainConfig, progress: TrainProgress) -> Path:
     """Where the checkpoint of this moment goes; names sort by age."""
     name = config.stages[progress.stage].name
     return out / FOLDER / f"{progress.stage + 1}-{name}-{progress.step:09d}{SUFFIX}"
@@ -68,7 +68,7 @@ def save_checkpoint(out: Path, state: TrainState, config: TrainConfig) -> Path:
             data[part] = holder.state() if part == "pool" else holder.state_dict()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
+        with atomic_path(path) as file:
             torch.save(data, file)
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
         older = [p.name for p in checkpoints(out) if p != path]
@@ -109,7 +109,7 @@ def prune(out: Path, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_checkpoint(path: Path) -> tuple[TrainConfig, Progress, dict[str, Any]]:
+def read_checkpoint(path: Path) -> tuple[TrainConfig, TrainProgress, dict[str, Any]]:
     """Configuration, progress and the state of each part; nothing in the file is ever run.
 
     Raises CheckpointFormat where it is damaged or no checkpoint of this package.
@@ -117,14 +117,14 @@ def read_checkpoint(path: Path) -> tuple[TrainConfig, Progress, dict[str, Any]]:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise CheckpointFormat(f"{path}: no checkpoint that this version can resume from")
+            raise CheckpointFormatError(f"{path}: no checkpoint that this version can resume from")
         config = from_plain(TrainConfig, json.loads(data["config"]))
-        progress = from_plain(Progress, json.loads(data["progress"]))
-    except CheckpointFormat:
+        progress = from_plain(TrainProgress, json.loads(data["progress"]))
+    except CheckpointFormatError:
         raise
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error) if isinstance(error, (OSError, ConfigError)) else "the file is damaged"
-        raise CheckpointFormat(
+        raise CheckpointFormatError(
             f"{path}: cannot be resumed from ({reason}). {_instead(path)}"
         ) from error
     return config, progress, {part: data[part] for part in _PARTS if part in data}
@@ -139,21 +139,23 @@ def _instead(path: Path) -> str:
     return f"Delete it to resume from an older one; there are {', '.join(others)}"
 
 
-def restore(state: TrainState, progress: Progress, parts: Mapping[str, Any], path: Path) -> None:
+def restore(
+    state: TrainState, progress: TrainProgress, parts: Mapping[str, Any], path: Path
+) -> None:
     """Put a checkpoint into a state of the same make; CheckpointFormat where they differ."""
     held = {part for part in _PARTS if getattr(state, part) is not None}
     # A scaler comes and goes with the precision, and a new one finds its scale again.
     odd = (held ^ set(parts)) - {"scaler", "d_scaler"}
     if odd:
         listed = ", ".join(sorted(odd))
-        raise CheckpointFormat(f"{path}: does not fit this run, the two differ in {listed}")
+        raise CheckpointFormatError(f"{path}: does not fit this run, the two differ in {listed}")
     try:
         for part in held & set(parts):
             holder = getattr(state, part)
             (holder.load if part == "pool" else holder.load_state_dict)(parts[part])
     except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointFormat(f"{path}: does not fit this run ({error})") from error
-    for field in dataclasses.fields(Progress):
+        raise CheckpointFormatError(f"{path}: does not fit this run ({error})") from error
+    for field in dataclasses.fields(TrainProgress):
         setattr(state.progress, field.name, getattr(progress, field.name))
 
 

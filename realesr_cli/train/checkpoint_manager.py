@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from realesr_cli.errors import Diverged
+from realesr_cli.errors import DivergedError
 from realesr_cli.train.checkpoint import (
     checkpoint_path,
     checkpoints,
@@ -15,7 +15,7 @@ from realesr_cli.train.checkpoint import (
 )
 from realesr_cli.train.events import Note, Saved, Validated
 from realesr_cli.train.log import Log
-from realesr_cli.train.monitors import SKIPS_ALLOWED, best_by, judge
+from realesr_cli.train.monitors import SKIPS_ALLOWED, best_by, update_best
 from realesr_cli.train.region_cache import Pixels
 from realesr_cli.train.session import Session
 from realesr_cli.train.state import TrainState
@@ -30,7 +30,7 @@ from realesr_cli.train.validation import (
 SAMPLES = "samples"
 
 
-class Keeper:
+class CheckpointManager:
     """Scores and saves one stage; only the first process does, the others wait for it."""
 
     def __init__(self, session: Session, state: TrainState, log: Log | None) -> None:
@@ -77,7 +77,7 @@ class Keeper:
         if scoring or saving:
             worse = world.any(worse, self.session.machine.device)
         if worse:
-            raise Diverged(self._gave_up())
+            raise DivergedError(self._gave_up())
 
     def check_skipped(self) -> None:
         """Raise Diverged after ten steps in a row whose loss was not finite."""
@@ -85,7 +85,7 @@ class Keeper:
             return
         found = checkpoints(self.session.out)
         good = f"the last good checkpoint is {found[-1]}" if found else "nothing was saved yet"
-        raise Diverged(
+        raise DivergedError(
             f"the loss was not finite for {SKIPS_ALLOWED} steps in a row; {good}. Lower "
             "optimiser.lr, set optimiser.clip or take --precision fp32, and go on with --resume "
             "--accept-changes"
@@ -101,7 +101,7 @@ class Keeper:
         outputs = upscale_scenes(self.state.ema, session.scenes, session.machine.device)
         scores = self._score(outputs)
         first = not progress.baseline
-        verdict = judge(progress, scores, self.stage, session.config.validation)
+        verdict = update_best(progress, scores, self.stage, session.config.validation)
         if first:
             progress.baseline = scores.plain()
         progress.origin = progress.origin or progress.baseline

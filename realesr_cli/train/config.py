@@ -113,7 +113,7 @@ class PixelConfig:
 
 
 @dataclass(frozen=True)
-class StructureConfig:
+class SsimConfig:
     """One less the structural similarity (SSIM) of the luma."""
 
     weight: float = option(0.0, help="Weight; 0 switches it off.", low=0)
@@ -175,7 +175,7 @@ class GanConfig:
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
+class OptimizerConfig:
     """Adam for both networks."""
 
     lr: float = option(1e-4, help="Learning rate of the generator.", above=0)
@@ -212,10 +212,10 @@ class StageConfig:
     name: str = option(help="Name, in logs and in `--set stages.NAME.key=value`.")
     iterations: int = option(help="Steps.", low=0)
     pixel: PixelConfig = PixelConfig()
-    structure: StructureConfig = StructureConfig()
+    structure: SsimConfig = SsimConfig()
     perceptual: PerceptualConfig = PerceptualConfig()
     gan: GanConfig = GanConfig()
-    optimiser: OptimiserConfig = OptimiserConfig()
+    optimiser: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
     def __post_init__(self) -> None:

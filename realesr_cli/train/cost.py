@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from realesr_cli.degrade.pairs import Pair
-from realesr_cli.errors import OutOfMemory
+from realesr_cli.errors import OutOfMemoryError
 from realesr_cli.nets.features import BACKBONES
 from realesr_cli.train.config import PerceptualConfig, TrainConfig
 from realesr_cli.train.distributed import ALONE
@@ -100,7 +100,7 @@ def fitted(config: TrainConfig, machine: Machine, trial: Trial | None = None) ->
     """
     fit = find_fit(config, machine, trial)
     if fit is None or fit.patch != config.data.patch:
-        raise OutOfMemory(
+        raise OutOfMemoryError(
             f"not even one sample of patch {config.data.patch} fits in memory. {proposal(fit)}"
         )
     data = dataclasses.replace(config.data, batch=fit.batch, accumulate=fit.accumulate)

@@ -11,7 +11,7 @@ import numpy as np
 
 from realesr_cli.errors import DatasetError, ImageError, RealesrWarning
 from realesr_cli.train.config import DataConfig
-from realesr_cli.train.files import Picture
+from realesr_cli.train.files import TrainingImage
 from realesr_cli.train.region_cache import Pixels, Region, RegionCache
 
 MIB = 1 << 20
@@ -36,13 +36,13 @@ def rng_for(seed: int, step: int, rank: int) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class Crop:
+class TrainingCrop:
     """Where one training sample comes from, and how it is turned.
 
     `top` and `left` count pixels of the region's ground truth, multiples of the scale for pairs.
     """
 
-    picture: Picture
+    picture: TrainingImage
     region: Region
     top: int
     left: int
@@ -73,7 +73,7 @@ class Crops:
     """
 
     def __init__(
-        self, pictures: Sequence[Picture], config: DataConfig, *, scale: int, seed: int
+        self, pictures: Sequence[TrainingImage], config: DataConfig, *, scale: int, seed: int
     ) -> None:
         if not pictures:
             raise DatasetError("no training pictures are left after the validation split")
@@ -99,7 +99,7 @@ class Crops:
         """Stop the decoding threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def draw(self, rng: np.random.Generator, step: int, stream: int) -> Crop:
+    def draw(self, rng: np.random.Generator, step: int, stream: int) -> TrainingCrop:
         """Choose picture, position and orientation; only numbers are drawn, nothing is read."""
         if self.window:
             entering = -(-self.config.batch // REUSE)
@@ -115,7 +115,7 @@ class Crops:
         top, left = int(rng.integers(down + 1)) * grid, int(rng.integers(right + 1)) * grid
         turns = rng.random(3) < 0.5
         rotate = self.config.rotate
-        return Crop(
+        return TrainingCrop(
             picture,
             region,
             top,
@@ -125,10 +125,10 @@ class Crops:
             transpose=bool(turns[2]) and rotate,
         )
 
-    def _picture(self, rng: np.random.Generator) -> Picture:
+    def _picture(self, rng: np.random.Generator) -> TrainingImage:
         return self.pictures[int(np.searchsorted(self._chances, rng.random(), side="right"))]
 
-    def _region(self, rng: np.random.Generator) -> tuple[Picture, Region]:
+    def _region(self, rng: np.random.Generator) -> tuple[TrainingImage, Region]:
         picture = self._picture(rng)
         side, grid = max(self.config.region, self.side), self.scale
         height, width = min(side, picture.height), min(side, picture.width)
@@ -137,7 +137,9 @@ class Crops:
         left = int(rng.integers((picture.width - width) // grid + 1)) * grid
         return picture, Region(picture.gt, top, left, height, width)
 
-    def _cut(self, item: tuple[int, Crop], step: int, stream: int) -> tuple[Pixels, Pixels | None]:
+    def _cut(
+        self, item: tuple[int, TrainingCrop], step: int, stream: int
+    ) -> tuple[Pixels, Pixels | None]:
         """The pixels of one crop; another picture's where the file turns out to be damaged."""
         number, crop = item
         again = np.random.default_rng((self.seed, step, stream, 2, number))
@@ -152,7 +154,7 @@ class Crops:
             "`realesr dataset check` lists what is wrong"
         )
 
-    def _read(self, crop: Crop) -> tuple[Pixels, Pixels | None]:
+    def _read(self, crop: TrainingCrop) -> tuple[Pixels, Pixels | None]:
         pixels = self.cache.get(crop.region)
         gt = cut_square(pixels, crop.top, crop.left, self.side, paired=crop.picture.lq is not None)
         if crop.picture.lq is None:
@@ -164,12 +166,12 @@ class Crops:
         return turn(gt, crop), turn(lq, crop)
 
 
-def whole(picture: Picture) -> Region:
+def whole(picture: TrainingImage) -> Region:
     """All of a picture's ground truth."""
     return Region(picture.gt, 0, 0, picture.height, picture.width)
 
 
-def window_size(pictures: Sequence[Picture], config: DataConfig, side: int) -> int:
+def window_size(pictures: Sequence[TrainingImage], config: DataConfig, side: int) -> int:
     """How many regions to slide over the pictures; 0 where whole pictures serve better.
 
     They do when all fit in the cache, or when they are no larger than a region anyway.
@@ -182,7 +184,7 @@ def window_size(pictures: Sequence[Picture], config: DataConfig, side: int) -> i
     return max(config.batch, min(MOST_REGIONS, budget // (region**2 * 3)))
 
 
-def folder_chances(pictures: Sequence[Picture], config: DataConfig) -> np.ndarray:
+def folder_chances(pictures: Sequence[TrainingImage], config: DataConfig) -> np.ndarray:
     """Cumulative chance of each picture, so that a folder is drawn as often as its weight says."""
     counts = np.bincount([p.folder for p in pictures], minlength=len(config.gt))
     weights = np.asarray(config.weights or counts, dtype=np.float64)
@@ -206,7 +208,7 @@ def cut_square(pixels: Pixels, top: int, left: int, side: int, *, paired: bool) 
     return np.pad(cut, padding, mode="symmetric" if paired else "reflect")
 
 
-def turn(pixels: Pixels, crop: Crop) -> Pixels:
+def turn(pixels: Pixels, crop: TrainingCrop) -> Pixels:
     """Mirror and transpose as the crop says."""
     if crop.flip:
         pixels = pixels[:, ::-1]

@@ -24,7 +24,7 @@ FEWEST_TO_SPLIT = 5
 
 
 @dataclass(frozen=True)
-class Picture:
+class TrainingImage:
     """A ground truth, its size in pixels, and its low-quality version where there is one."""
 
     gt: Path
@@ -36,7 +36,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class ExcludedImage:
     """A file that cannot be used, and why."""
 
     path: Path
@@ -44,12 +44,12 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class TrainingImages:
     """What a run has to do with: pictures to train on, to validate with, and those left out."""
 
-    train: tuple[Picture, ...]
-    validation: tuple[Picture, ...]
-    left_out: tuple[LeftOut, ...]
+    train: tuple[TrainingImage, ...]
+    validation: tuple[TrainingImage, ...]
+    left_out: tuple[ExcludedImage, ...]
 
 
 def find_files(folder: Path) -> list[Path]:
@@ -71,7 +71,7 @@ def find_files(folder: Path) -> list[Path]:
 
 def gather(
     data: DataConfig, validation: ValidationConfig, *, scale: int, report: Report | None = None
-) -> Pictures:
+) -> TrainingImages:
     """Find, pair, measure and split all pictures of a run.
 
     Headers are read, pixels are not. Raises DatasetError for missing or empty folders, pairs that
@@ -91,18 +91,18 @@ def gather(
     _require_some(pictures, left_out, data.gt)
     if not validation.gt:
         train, held = split(pictures, validation)
-        return Pictures(train, held, tuple(left_out))
+        return TrainingImages(train, held, tuple(left_out))
     lq = Path(validation.lq) if validation.lq else None
     files = _paired(Path(validation.gt), lq, "", "", folder=0)
     scored, more = _measured(files, scale, None)
     _require_some(scored, more, (Path(validation.gt),))
     chosen = spaced(scored, validation.pictures or len(scored))
-    return Pictures(tuple(pictures), tuple(chosen), tuple(left_out + more))
+    return TrainingImages(tuple(pictures), tuple(chosen), tuple(left_out + more))
 
 
 def split(
-    pictures: Sequence[Picture], validation: ValidationConfig
-) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+    pictures: Sequence[TrainingImage], validation: ValidationConfig
+) -> tuple[tuple[TrainingImage, ...], tuple[TrainingImage, ...]]:
     """Training and held-out pictures: a share of them, evenly spaced by name, always the same."""
     if not validation.split or not validation.every or len(pictures) < FEWEST_TO_SPLIT:
         return tuple(pictures), ()
@@ -112,16 +112,16 @@ def split(
     return tuple(p for p in pictures if p not in chosen), tuple(held)
 
 
-def spaced(pictures: Sequence[Picture], count: int) -> list[Picture]:
+def spaced(pictures: Sequence[TrainingImage], count: int) -> list[TrainingImage]:
     """At most `count` of them, evenly spaced over the whole list."""
     total = len(pictures)
     count = min(count, total)
     return [pictures[(2 * i + 1) * total // (2 * count)] for i in range(count)]
 
 
-def _training_files(data: DataConfig) -> list[Picture]:
+def _training_files(data: DataConfig) -> list[TrainingImage]:
     """Every file of every folder, not yet measured (sizes 0), a file named twice taken once."""
-    found: dict[str, Picture] = {}
+    found: dict[str, TrainingImage] = {}
     for number, folder in enumerate(data.gt):
         lq = data.lq[number] if data.lq else None
         for picture in _paired(folder, lq, data.lq_prefix, data.lq_suffix, folder=number):
@@ -129,12 +129,14 @@ def _training_files(data: DataConfig) -> list[Picture]:
     return list(found.values())
 
 
-def _paired(gt: Path, lq: Path | None, prefix: str, suffix: str, *, folder: int) -> list[Picture]:
+def _paired(
+    gt: Path, lq: Path | None, prefix: str, suffix: str, *, folder: int
+) -> list[TrainingImage]:
     files = find_files(gt)
     if lq is None:
-        return [Picture(file, 0, 0, None, folder) for file in files]
+        return [TrainingImage(file, 0, 0, None, folder) for file in files]
     partners = pair_by_name(files, find_files(lq), roots=(gt, lq), prefix=prefix, suffix=suffix)
-    return [Picture(file, 0, 0, partner, folder) for file, partner in partners]
+    return [TrainingImage(file, 0, 0, partner, folder) for file, partner in partners]
 
 
 def pair_by_name(
@@ -187,11 +189,11 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _measured(
-    pictures: Sequence[Picture], scale: int, report: Report | None
-) -> tuple[list[Picture], list[LeftOut]]:
+    pictures: Sequence[TrainingImage], scale: int, report: Report | None
+) -> tuple[list[TrainingImage], list[ExcludedImage]]:
     """Sizes from headers; unreadable files apart. DatasetError where pairs are not to scale."""
-    kept: list[Picture] = []
-    left_out: list[LeftOut] = []
+    kept: list[TrainingImage] = []
+    left_out: list[ExcludedImage] = []
     wrong: list[str] = []
     with ThreadPoolExecutor(4) as pool:
         for done, (picture, result) in enumerate(
@@ -199,13 +201,13 @@ def _measured(
         ):
             if report is not None:
                 report(done, len(pictures))
-            if isinstance(result, LeftOut):
+            if isinstance(result, ExcludedImage):
                 left_out.append(result)
                 continue
             (height, width), small = result
             if small is not None and (small[0] * scale, small[1] * scale) != (height, width):
                 wrong.append(f"{picture.gt.name} ({width}x{height} and {small[1]}x{small[0]})")
-            kept.append(Picture(picture.gt, height, width, picture.lq, picture.folder))
+            kept.append(TrainingImage(picture.gt, height, width, picture.lq, picture.folder))
     if wrong:
         raise DatasetError(
             f"paired pictures are not to scale: {listed(wrong)}. The ground truth must be exactly "
@@ -217,7 +219,7 @@ def _measured(
 Size = tuple[int, int]
 
 
-def _measure(picture: Picture) -> tuple[Size, Size | None] | LeftOut:
+def _measure(picture: TrainingImage) -> tuple[Size, Size | None] | ExcludedImage:
     path = picture.gt
     try:
         header = probe(path)
@@ -227,11 +229,11 @@ def _measure(picture: Picture) -> tuple[Size, Size | None] | LeftOut:
         small = probe(path)
         return (header.height, header.width), (small.height, small.width)
     except ImageError as error:
-        return LeftOut(path, str(error))
+        return ExcludedImage(path, str(error))
 
 
 def _require_some(
-    pictures: Sequence[Picture], left_out: Sequence[LeftOut], folders: Sequence[Path]
+    pictures: Sequence[TrainingImage], left_out: Sequence[ExcludedImage], folders: Sequence[Path]
 ) -> None:
     if not pictures:
         where = ", ".join(map(str, folders))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from realesr_cli.errors import ConfigError, ModelUnavailable, WeightsError
+from realesr_cli.errors import ConfigError, ModelUnavailableError, WeightsError
 from realesr_cli.nets.discriminators import load_discriminator
 from realesr_cli.nets.features import BACKBONES
 from realesr_cli.train.config import PerceptualConfig, TrainConfig
@@ -16,7 +16,7 @@ from realesr_cli.weights.cache import Report
 from realesr_cli.weights.fetch import ensure
 from realesr_cli.weights.load import OpenedModel, open_model
 from realesr_cli.weights.model_files import read_state
-from realesr_cli.weights.registry import Entry, cached, find, resolve
+from realesr_cli.weights.registry import RegistryEntry, cached, find, resolve
 
 
 def starting_generator(config: TrainConfig, report: Report | None = None) -> nn.Module:
@@ -98,7 +98,7 @@ def starting_perceptual(
         path = Path(config.weights) if config.weights else ensure(resolve("vgg19"), report=report)
         features.load(read_state(path)[0])
     except WeightsError as error:
-        raise ModelUnavailable(
+        raise ModelUnavailableError(
             f"the perceptual loss has no weights: {error}. {WAYS_OUT}"
         ) from error
     return PerceptualLoss(features, weights, relative=config.backbone != "vgg19")
@@ -111,7 +111,7 @@ WAYS_OUT = (
 )
 
 
-def to_fetch(config: TrainConfig, *, resumed: bool = False) -> tuple[Entry, ...]:
+def to_fetch(config: TrainConfig, *, resumed: bool = False) -> tuple[RegistryEntry, ...]:
     """The registered files a run needs at its start that are not on this machine yet."""
     names = [] if resumed else [config.generator.init]
     if any(stage.adversarial for stage in config.stages):
@@ -124,7 +124,7 @@ def to_fetch(config: TrainConfig, *, resumed: bool = False) -> tuple[Entry, ...]
     return tuple(entry for entry in found if entry is not None and cached(entry) is None)
 
 
-def _registered(init: str) -> Entry | None:
+def _registered(init: str) -> RegistryEntry | None:
     """The entry of a name; None for a path."""
     return None if Path(init).expanduser().exists() else find(init)
 

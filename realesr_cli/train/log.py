@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from realesr_cli.train.config import RuntimeConfig
 from realesr_cli.train.distributed import World
-from realesr_cli.weights.cache import write_whole
+from realesr_cli.weights.cache import atomic_write_bytes
 
 FILE = "metrics.jsonl"
 
 
-class Writer(Protocol):
+class TensorBoardWriter(Protocol):
     """The part of TensorBoard's writer that is used."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
@@ -36,7 +36,7 @@ class Log:
         if self.path.is_file():
             lines = self.path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _total(line) <= resumed_at]
-            write_whole(self.path, "".join(line + "\n" for line in kept).encode())
+            atomic_write_bytes(self.path, "".join(line + "\n" for line in kept).encode())
         self._file = self.path.open("a", encoding="utf-8")
         self._writer = _tensorboard(out, resumed_at) if tensorboard else None
 
@@ -79,11 +79,11 @@ def _total(line: str) -> int:
         return 2**62
 
 
-def _tensorboard(out: Path, resumed_at: int) -> Writer | None:
+def _tensorboard(out: Path, resumed_at: int) -> TensorBoardWriter | None:
     """A writer, or None where the optional package is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    writer: Writer = SummaryWriter(str(out / "tensorboard"), purge_step=resumed_at + 1)
+    writer: TensorBoardWriter = SummaryWriter(str(out / "tensorboard"), purge_step=resumed_at + 1)
     return writer

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from realesr_cli.engine.guard import is_out_of_memory
-from realesr_cli.errors import Cancelled, OutOfMemory
+from realesr_cli.errors import CancelledError, OutOfMemoryError
 from realesr_cli.train.checkpoint import restore
-from realesr_cli.train.checkpoint_manager import Keeper
+from realesr_cli.train.checkpoint_manager import CheckpointManager
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.cost import propose_fit
 from realesr_cli.train.data import CropBatch
@@ -22,7 +22,7 @@ from realesr_cli.train.log import Log, open_log
 from realesr_cli.train.machine import Machine, Stopwatch
 from realesr_cli.train.monitors import watch_discriminator
 from realesr_cli.train.prefetch import Prefetcher, step_keys
-from realesr_cli.train.session import Caller, Session, open_session, survey
+from realesr_cli.train.session import RunContext, Session, open_session, survey
 from realesr_cli.train.state import TrainState, new_stage, set_rates
 from realesr_cli.train.step import (
     Outcome,
@@ -53,7 +53,7 @@ def train(
     config: TrainConfig,
     out: Path,
     machine: Machine,
-    caller: Caller,
+    caller: RunContext,
     *,
     resume: bool = False,
 ) -> Result:
@@ -75,7 +75,7 @@ def train_session(session: Session) -> Result:
     try:
         return _train(session)
     except Exception as error:
-        if not is_out_of_memory(error) or isinstance(error, OutOfMemory):
+        if not is_out_of_memory(error) or isinstance(error, OutOfMemoryError):
             raise
         reason = str(error).splitlines()[0]
     finally:
@@ -84,7 +84,9 @@ def train_session(session: Session) -> Result:
     gc.collect()
     if machine.device.type == "cuda":
         torch.cuda.empty_cache()
-    raise OutOfMemory(f"out of memory while training ({reason}). {propose_fit(config, machine)}")
+    raise OutOfMemoryError(
+        f"out of memory while training ({reason}). {propose_fit(config, machine)}"
+    )
 
 
 def _train(session: Session) -> Result:
@@ -148,7 +150,7 @@ def _run_stage(session: Session, state: TrainState, setup: Setup) -> None:
         open_log(session.out, begun + progress.step, config.runtime, caller.world) as log,
         Prefetcher(session.crops.batch, keys, config.data.prefetch) as prefetcher,
     ):
-        keeper = Keeper(session, state, log)
+        keeper = CheckpointManager(session, state, log)
         keeper.before_first_step()
         while progress.step < iterations:
             watch = Stopwatch(session.machine)
@@ -162,7 +164,7 @@ def _run_stage(session: Session, state: TrainState, setup: Setup) -> None:
             stopping = caller.world.any(caller.stop(), session.machine.device)
             keeper.after_step(stopping=stopping)
             if stopping and progress.step < iterations:
-                raise Cancelled(f"stopped and saved; go on with --resume --out {session.out}")
+                raise CancelledError(f"stopped and saved; go on with --resume --out {session.out}")
 
 
 def _step(

@@ -23,7 +23,7 @@ def pixel_loss(fake: Tensor, real: Tensor) -> Tensor:
     return F.l1_loss(fake, real)
 
 
-def structure_loss(fake: Tensor, real: Tensor) -> Tensor:
+def ssim_loss(fake: Tensor, real: Tensor) -> Tensor:
     """One less the mean structural similarity of the luma (Zhao et al. 2017, section III-B).
 
     Two batches (B, 3, H, W), RGB in [0, 1], at least 11 pixels a side, to a scalar: 0 where they
@@ -78,7 +78,7 @@ class PerceptualLoss(nn.Module):
         return torch.stack(terms).sum()
 
 
-Judge = Callable[[Tensor], Tensor]
+Discriminator = Callable[[Tensor], Tensor]
 """A discriminator: pictures to logits."""
 
 
@@ -111,7 +111,7 @@ KINDS = ("vanilla", "lsgan", "hinge", "wgan", "wgan-softplus", *RELATIVISTIC)
 """Adversarial losses by name; the last two are relativistic average (Jolicoeur-Martineau 2018)."""
 
 
-def generator_gan_loss(kind: str, judge: Judge, fake: Tensor, real: Tensor) -> Tensor:
+def generator_gan_loss(kind: str, judge: Discriminator, fake: Tensor, real: Tensor) -> Tensor:
     """What the generator minimises, without its weight.
 
     `ragan` is ESRGAN's equation 2: both halves summed. `ragan-halved` is the mean of the halves,
@@ -130,7 +130,7 @@ def generator_gan_loss(kind: str, judge: Judge, fake: Tensor, real: Tensor) -> T
 
 
 def discriminator_gan_loss(
-    kind: str, judge: Judge, fake: Tensor, real: Tensor
+    kind: str, judge: Discriminator, fake: Tensor, real: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What the discriminator minimises, and the logits of the real and the generated pictures.
 

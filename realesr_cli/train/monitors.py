@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from realesr_cli.train.config import StageConfig, ValidationConfig
-from realesr_cli.train.state import Progress
+from realesr_cli.train.state import TrainProgress
 from realesr_cli.train.validation import Scores
 
 COLOUR_DRIFT = 2.0
@@ -22,7 +22,7 @@ MEMORY = 0.99
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ValidationVerdict:
     """What a validation means: things to say, whether it is the best so far, whether to stop."""
 
     messages: tuple[str, ...]
@@ -37,9 +37,9 @@ def best_by(stage: StageConfig, validation: ValidationConfig) -> str:
     return validation.best
 
 
-def judge(
-    progress: Progress, scores: Scores, stage: StageConfig, validation: ValidationConfig
-) -> Verdict:
+def update_best(
+    progress: TrainProgress, scores: Scores, stage: StageConfig, validation: ValidationConfig
+) -> ValidationVerdict:
     """Compare scores with the start of the stage and the best so far, and count what is worse.
 
     Changes `progress` (worse, best, best_step). The start itself is the first candidate, so that
@@ -65,10 +65,10 @@ def judge(
             f"colours drift: the mean of a channel is off by {scores.colour:.1f} of 255, "
             f"{drift:.1f} more than at the start"
         )
-    return Verdict(tuple(messages), best, stop)
+    return ValidationVerdict(tuple(messages), best, stop)
 
 
-def watch_discriminator(progress: Progress, losses: dict[str, float]) -> str:
+def watch_discriminator(progress: TrainProgress, losses: dict[str, float]) -> str:
     """Keep running means of the discriminator's outputs; a message when they show a collapse.
 
     Said once per stage and kind: the discriminator knows all fakes (the generator learns nothing

@@ -10,7 +10,7 @@ import torch
 
 from realesr_cli.nets.architecture import count_parameters
 from realesr_cli.train.config import StageConfig, TrainConfig
-from realesr_cli.train.files import Pictures
+from realesr_cli.train.files import TrainingImages
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.state import new_discriminator
 
@@ -22,7 +22,7 @@ SHEET_BYTES = 600_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """The size of a run; sizes in bytes."""
 
     network: str
@@ -40,7 +40,7 @@ class Plan:
     free: int
 
 
-def make_plan(config: TrainConfig, pictures: Pictures, out: Path) -> Plan:
+def make_plan(config: TrainConfig, pictures: TrainingImages, out: Path) -> TrainingPlan:
     """The plan of a run in a folder; nothing is computed and nothing written."""
     parameters = count_parameters(config.architecture)
     adversarial = [n for n, stage in enumerate(config.stages) if stage.adversarial]
@@ -51,7 +51,7 @@ def make_plan(config: TrainConfig, pictures: Pictures, out: Path) -> Plan:
         judge = sum(p.numel() for p in net.parameters())
     steps = sum(stage.iterations for stage in config.stages)
     checkpoint = checkpoint_bytes(config, parameters, judge)
-    return Plan(
+    return TrainingPlan(
         network=config.architecture.describe(),
         parameters=parameters,
         discriminator=config.discriminator.kind if adversarial else "",

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from realesr_cli.degrade.pairs import Pair, PairPlan, make_pairs
-from realesr_cli.errors import ConfigError, ResumeMismatch, TrainingError
+from realesr_cli.errors import ConfigError, ResumeMismatchError, TrainingError
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
 from realesr_cli.train.config import PerceptualConfig, TrainConfig
 from realesr_cli.train.data import CropBatch, Crops
 from realesr_cli.train.distributed import ALONE, World
 from realesr_cli.train.events import Listener, Note, nobody
-from realesr_cli.train.files import Pictures, gather, listed
+from realesr_cli.train.files import TrainingImages, gather, listed
 from realesr_cli.train.initialization import (
     starting_discriminator,
     starting_generator,
@@ -28,9 +28,9 @@ from realesr_cli.train.log import FILE as LOG_FILE
 from realesr_cli.train.losses import PerceptualLoss
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.recipes import config_toml, differences
-from realesr_cli.train.state import Progress, TrainState
+from realesr_cli.train.state import TrainProgress, TrainState
 from realesr_cli.train.validation import Scene, prepare_scenes
-from realesr_cli.weights.cache import write_whole
+from realesr_cli.weights.cache import atomic_write_bytes
 
 CONFIG_FILE = "config.toml"
 
@@ -43,7 +43,7 @@ HARMLESS = (
 
 
 @dataclass(frozen=True)
-class Caller:
+class RunContext:
     """Who runs a training: where events go, whether to stop, and which process this is."""
 
     listener: Listener = nobody
@@ -62,19 +62,19 @@ class Resumed:
     """A checkpoint to go on from."""
 
     path: Path
-    progress: Progress
+    progress: TrainProgress
     parts: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Survey:
+class PreparedRun:
     """A run as far as it is known without any network: its pictures, and where it goes on."""
 
     config: TrainConfig
     out: Path
     machine: Machine
-    caller: Caller
-    pictures: Pictures
+    caller: RunContext
+    pictures: TrainingImages
     resumed: Resumed | None
 
 
@@ -85,8 +85,8 @@ class Session:
     config: TrainConfig
     out: Path
     machine: Machine
-    caller: Caller
-    pictures: Pictures
+    caller: RunContext
+    pictures: TrainingImages
     crops: Crops
     scenes: tuple[Scene, ...]
     generator: nn.Module
@@ -107,7 +107,7 @@ class Session:
         """Make the folder and write down the configuration; the first file of a run."""
         if self.caller.world.first:
             self.out.mkdir(parents=True, exist_ok=True)
-            write_whole(self.out / CONFIG_FILE, config_toml(self.config).encode())
+            atomic_write_bytes(self.out / CONFIG_FILE, config_toml(self.config).encode())
 
     def pair(self, state: TrainState, batch: CropBatch) -> Pair:
         """Crops to a training batch on the device: degraded, cut, exchanged with the pool."""
@@ -126,8 +126,8 @@ class Session:
 
 
 def survey(
-    config: TrainConfig, out: Path, machine: Machine, caller: Caller, *, resume: bool
-) -> Survey:
+    config: TrainConfig, out: Path, machine: Machine, caller: RunContext, *, resume: bool
+) -> PreparedRun:
     """Look at the run's folder and pictures; nothing is fetched, computed or written.
 
     Raises DatasetError, ConfigError, CheckpointFormat, ResumeMismatch, and TrainingError for a
@@ -137,10 +137,10 @@ def survey(
     if not resume:
         _refuse_used(out)
     pictures = gather(config.data, config.validation, scale=config.scale, report=caller.looking)
-    return Survey(config, out, machine, caller, pictures, resumed)
+    return PreparedRun(config, out, machine, caller, pictures, resumed)
 
 
-def open_session(found: Survey) -> Session:
+def open_session(found: PreparedRun) -> Session:
     """Check what else could fail later, and load what the first step needs, fetched if need be.
 
     Raises ConfigError for networks that do not fit, ModelUnavailable for those that cannot be had,
@@ -169,7 +169,7 @@ def open_session(found: Survey) -> Session:
     return session
 
 
-def resumable(config: TrainConfig, out: Path, caller: Caller) -> Resumed:
+def resumable(config: TrainConfig, out: Path, caller: RunContext) -> Resumed:
     """The newest checkpoint of a run, if it was made with this configuration.
 
     Raises TrainingError where there is none, CheckpointFormat where it is damaged, and
@@ -182,7 +182,7 @@ def resumable(config: TrainConfig, out: Path, caller: Caller) -> Resumed:
     old, progress, parts = read_checkpoint(path)
     changed = [line for line in differences(old, config) if not _harmless(line, old, config)]
     if changed and not caller.accept_changes:
-        raise ResumeMismatch(
+        raise ResumeMismatchError(
             f"{out}: the run was made with other settings: {'; '.join(changed)}. Resume it with "
             "its own (--resume --out alone takes them), or say --accept-changes"
         )

@@ -13,7 +13,7 @@ from torch.amp import GradScaler
 from realesr_cli.degrade.pairs import Pool
 from realesr_cli.nets.compact import Compact
 from realesr_cli.nets.discriminators import UNetDiscriminator, VGGDiscriminator
-from realesr_cli.train.config import OptimiserConfig, StageConfig, TrainConfig
+from realesr_cli.train.config import OptimizerConfig, StageConfig, TrainConfig
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.schedule import learning_rate
 
@@ -25,7 +25,7 @@ PRELU_START = 0.25
 
 
 @dataclass
-class Progress:
+class TrainProgress:
     """How far a run is and how it has gone; plain numbers, saved with every checkpoint."""
 
     stage: int = 0
@@ -58,7 +58,7 @@ class TrainState:
     None in a stage without an adversarial loss, scalers also without fp16.
     """
 
-    progress: Progress
+    progress: TrainProgress
     generator: nn.Module
     ema: nn.Module
     optimiser: torch.optim.Optimizer
@@ -75,12 +75,12 @@ def new_generator(config: TrainConfig) -> nn.Module:
         torch.manual_seed(config.seed)
         net = config.architecture.build()
         if isinstance(net, Compact):
-            wake_compact(net)
+            init_compact(net)
         return net
 
 
 @torch.no_grad()
-def wake_compact(net: Compact) -> None:
+def init_compact(net: Compact) -> None:
     """Start a plain stack of convolutions so that the signal reaches its end.
 
     torch's usual start shrinks it by more than half in each of the 16 layers, and training then
@@ -120,10 +120,10 @@ def new_stage(
     settings = config.stages[stage]
     generator = machine.place(generator).train().requires_grad_(True)
     state = TrainState(
-        Progress(stage),
+        TrainProgress(stage),
         generator,
         ema=copy.deepcopy(generator).eval().requires_grad_(False),
-        optimiser=new_optimiser(generator, settings.optimiser, settings.optimiser.lr),
+        optimiser=new_optimizer(generator, settings.optimiser, settings.optimiser.lr),
         scaler=machine.scaler(),
         pool=Pool(config.degradation.pool) if config.degradation.pool else None,
     )
@@ -131,12 +131,12 @@ def new_stage(
         judge = machine.place(discriminator or new_discriminator(config, stage)).train()
         rate = settings.optimiser.discriminator_lr or settings.optimiser.lr
         state.discriminator = judge
-        state.d_optimiser = new_optimiser(judge, settings.optimiser, rate)
+        state.d_optimiser = new_optimizer(judge, settings.optimiser, rate)
         state.d_scaler = machine.scaler()
     return state
 
 
-def new_optimiser(net: nn.Module, config: OptimiserConfig, rate: float) -> torch.optim.Adam:
+def new_optimizer(net: nn.Module, config: OptimizerConfig, rate: float) -> torch.optim.Adam:
     """Adam over all parameters of a network."""
     return torch.optim.Adam(
         net.parameters(), lr=rate, betas=config.betas, weight_decay=config.weight_decay

@@ -19,7 +19,7 @@ from realesr_cli.train.losses import (
     discriminator_gan_loss,
     generator_gan_loss,
     pixel_loss,
-    structure_loss,
+    ssim_loss,
 )
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.state import TrainState, update_ema
@@ -91,7 +91,7 @@ def generator_terms(
         terms["pixel"] = stage.pixel.weight * pixel_loss(fake.float(), real)
     if stage.structure.weight:
         real = _target(pair, sharpened=stage.structure.sharpened)
-        terms["structure"] = stage.structure.weight * structure_loss(fake, real)
+        terms["structure"] = stage.structure.weight * ssim_loss(fake, real)
     if setup.perceptual is not None:
         real = _target(pair, sharpened=stage.perceptual.sharpened)
         with setup.machine.autocast():

@@ -17,10 +17,10 @@ from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.image.types import Image
 from realesr_cli.metrics.reference import psnr, ssim
-from realesr_cli.ops.quantize import to_codes
+from realesr_cli.ops.quantize import to_8bit_levels
 from realesr_cli.ops.resize import imresize
 from realesr_cli.train.config import TrainConfig
-from realesr_cli.train.files import Picture
+from realesr_cli.train.files import TrainingImage
 from realesr_cli.train.losses import PerceptualLoss
 from realesr_cli.train.region_cache import Pixels
 
@@ -59,7 +59,7 @@ class Scores:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-def prepare_scenes(pictures: Sequence[Picture], config: TrainConfig) -> tuple[Scene, ...]:
+def prepare_scenes(pictures: Sequence[TrainingImage], config: TrainConfig) -> tuple[Scene, ...]:
     """Decode, crop and degrade the validation pictures, always the same way for a seed.
 
     Raises the ImageError of a picture that cannot be decoded.
@@ -67,7 +67,7 @@ def prepare_scenes(pictures: Sequence[Picture], config: TrainConfig) -> tuple[Sc
     return tuple(_scene(picture, i, config) for i, picture in enumerate(pictures))
 
 
-def _scene(picture: Picture, number: int, config: TrainConfig) -> Scene:
+def _scene(picture: TrainingImage, number: int, config: TrainConfig) -> Scene:
     scale = config.scale
     gt = read_rgb8(picture.gt)
     small = config.validation.side // scale or max(gt.shape)
@@ -79,7 +79,7 @@ def _scene(picture: Picture, number: int, config: TrainConfig) -> Scene:
         return Scene(picture.gt.stem, gt, lq)
     rng = np.random.default_rng((config.seed, number, 0, 3))
     recipe = sample(config.degradation, rng, scale=scale, size=(height * scale, width * scale))
-    return Scene(picture.gt.stem, gt, to_codes(apply(recipe, to_tensor(gt))[0]))
+    return Scene(picture.gt.stem, gt, to_8bit_levels(apply(recipe, to_tensor(gt))[0]))
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -103,7 +103,7 @@ def upscale_scenes(net: nn.Module, scenes: Sequence[Scene], device: torch.device
 
 def bicubic_scenes(scenes: Sequence[Scene], scale: int) -> list[Pixels]:
     """The same by MATLAB's bicubic, to compare with."""
-    return [to_codes(imresize(to_tensor(scene.lq).double(), scale)[0]) for scene in scenes]
+    return [to_8bit_levels(imresize(to_tensor(scene.lq).double(), scale)[0]) for scene in scenes]
 
 
 def score(

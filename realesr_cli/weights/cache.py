@@ -27,7 +27,7 @@ _TELL_AFTER = 3.0
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A part file beside `path` to write to; it gets the name only when the block ends well.
 
     The contents are on the disk (fsync) before the rename; on any error the part file goes.
@@ -41,9 +41,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write a small file so that readers see the old contents or the new, never a part."""
-    with whole_file(path) as part:
+    with atomic_path(path) as part:
         part.write_bytes(data)
 
 
@@ -96,7 +96,7 @@ def remember_hash(path: Path, sha256: str) -> None:
     status = path.stat()
     stamp = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256}
     with contextlib.suppress(OSError):
-        write_whole(_stamp_path(path), json.dumps(stamp).encode())
+        atomic_write_bytes(_stamp_path(path), json.dumps(stamp).encode())
 
 
 def forget(path: Path) -> None:

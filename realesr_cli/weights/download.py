@@ -29,7 +29,7 @@ _BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
-class Network:
+class RetryPolicy:
     """How patient a download is; `sleep` is there for tests."""
 
     attempts: int = option(5, help="Tries per address without progress.", low=1)
@@ -43,7 +43,7 @@ class Network:
         check(self)
 
 
-class AddressFailed(Exception):
+class AddressError(Exception):
     """This address cannot give the file; another one may."""
 
 
@@ -62,7 +62,7 @@ class _Job:
     url: str
     part: Path
     size: int | None
-    network: Network
+    network: RetryPolicy
     report: Report | None
 
     @property
@@ -85,7 +85,7 @@ def discard(part: Path) -> None:
 
 
 def transfer(
-    url: str, part: Path, size: int | None, *, network: Network, report: Report | None = None
+    url: str, part: Path, size: int | None, *, network: RetryPolicy, report: Report | None = None
 ) -> None:
     """Bring the file at `url` into `part`, going on where it ends; returns once it is whole.
 
@@ -105,7 +105,7 @@ def transfer(
             except _TryAgain as error:
                 failed = 1 if job.have - before >= _PROGRESS else failed + 1
                 if failed >= network.attempts:
-                    raise AddressFailed(f"{error} ({failed} tries)") from error
+                    raise AddressError(f"{error} ({failed} tries)") from error
                 wait = network.backoff * 2 ** (failed - 1) if error.wait is None else error.wait
                 network.sleep(min(wait, network.longest_wait))
 
@@ -123,7 +123,7 @@ def _attempt(session: requests.Session, job: _Job) -> None:
             _receive(response, job, start)
     except requests.RequestException as error:
         if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
-            raise AddressFailed(f"not an address ({error})") from error
+            raise AddressError(f"not an address ({error})") from error
         raise _TryAgain(_short(error)) from error
 
 
@@ -151,9 +151,9 @@ def _start_of(response: requests.Response, job: _Job) -> int | None:
     if status in _RETRIED:
         raise _TryAgain(f"HTTP {status}", _retry_after(response))
     if status not in (200, 206):
-        raise AddressFailed(f"HTTP {status} {response.reason or ''}".strip())
+        raise AddressError(f"HTTP {status} {response.reason or ''}".strip())
     if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-        raise AddressFailed("a web page instead of the file")
+        raise AddressError("a web page instead of the file")
     length = _content_length(response)
     start = 0
     if status == 206:
@@ -165,7 +165,7 @@ def _start_of(response: requests.Response, job: _Job) -> int | None:
             job.restart()
             raise _TryAgain("the server sent another range than asked for", 0)
     if job.size is not None and length is not None and start + length != job.size:
-        raise AddressFailed(f"a file of {start + length} bytes where {job.size} belong")
+        raise AddressError(f"a file of {start + length} bytes where {job.size} belong")
     _require_space(job, start, length)
     return start
 
@@ -187,7 +187,7 @@ def _retry_after(response: requests.Response) -> float | None:
 def _require_space(job: _Job, start: int, length: int | None) -> None:
     total = job.size if job.size is not None else start + (length or 0)
     if total > MAX_UNKNOWN and job.size is None:
-        raise AddressFailed(f"a file of {total} bytes, more than any model")
+        raise AddressError(f"a file of {total} bytes, more than any model")
     needed = total - start
     free = shutil.disk_usage(job.part.parent).free + (job.have - start)
     if needed > free:
@@ -210,7 +210,7 @@ def _receive(response: requests.Response, job: _Job, start: int) -> None:
             for block in response.iter_content(_BLOCK):
                 if done + len(block) > limit:
                     file.truncate(0)
-                    raise AddressFailed(f"more than {limit} bytes")
+                    raise AddressError(f"more than {limit} bytes")
                 file.write(block)
                 done += len(block)
                 if job.report is not None:

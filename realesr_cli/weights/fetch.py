@@ -7,21 +7,21 @@ import warnings
 from pathlib import Path
 
 from realesr_cli.errors import (
-    ChecksumMismatch,
+    ChecksumMismatchError,
     DownloadError,
-    ModelUnavailable,
+    ModelUnavailableError,
     RealesrError,
     RealesrWarning,
 )
 from realesr_cli.weights import cache, registry
 from realesr_cli.weights.cache import Report
-from realesr_cli.weights.download import AddressFailed, Network, discard, transfer
-from realesr_cli.weights.registry import Entry
+from realesr_cli.weights.download import AddressError, RetryPolicy, discard, transfer
+from realesr_cli.weights.registry import RegistryEntry
 
-PATIENT = Network()
+DEFAULT_RETRY = RetryPolicy()
 """How downloads go unless a caller says otherwise."""
 
-HASTY = Network(attempts=2, connect_timeout=5.0, backoff=0.5)
+QUICK_RETRY = RetryPolicy(attempts=2, connect_timeout=5.0, backoff=0.5)
 """How they go where another model can stand in."""
 
 _NO = frozenset({"", "0", "no", "false", "off"})
@@ -35,12 +35,12 @@ def is_offline(offline: bool | None = None) -> bool:
 
 
 def ensure(
-    entry: Entry,
+    entry: RegistryEntry,
     *,
     offline: bool | None = None,
     report: Report | None = None,
     allow_unverified: bool = False,
-    network: Network = PATIENT,
+    network: RetryPolicy = DEFAULT_RETRY,
 ) -> Path:
     """The path of the entry's file, fetched first if it is not cached; its contents are checked.
 
@@ -58,18 +58,18 @@ def ensure(
     if path is not None and not reason:
         return path
     if path is not None and path == registry.bundled_path(entry):
-        raise ChecksumMismatch(f"{path}: {reason}; install realesr-cli again")
+        raise ChecksumMismatchError(f"{path}: {reason}; install realesr-cli again")
     if is_offline(offline):
         if path is not None:
-            raise ChecksumMismatch(f"{path}: {reason}; offline, so it cannot be fetched again")
+            raise ChecksumMismatchError(f"{path}: {reason}; offline, so it cannot be fetched again")
         raise _unavailable(entry, "is not cached and this is offline mode")
     if not entry.urls:
-        raise ModelUnavailable(
+        raise ModelUnavailableError(
             f"{entry.name} has no public address: get {entry.file} and run "
             "`realesr models import FILE`"
         )
     if entry.sha256 is None and not allow_unverified:
-        raise ChecksumMismatch(
+        raise ChecksumMismatchError(
             f"{entry.name}: its SHA-256 is not known, so the file cannot be checked; "
             "--allow-unverified fetches it all the same"
         )
@@ -78,7 +78,7 @@ def ensure(
     return _fetch_locked(entry, allow_unverified, network, report)
 
 
-def problem(entry: Entry, path: Path, allow_unverified: bool = False) -> str:
+def problem(entry: RegistryEntry, path: Path, allow_unverified: bool = False) -> str:
     """What is wrong with a cached file, in words; empty if nothing.
 
     The size is looked at every time, the hash computed once and again when size or time change.
@@ -103,7 +103,7 @@ def problem(entry: Entry, path: Path, allow_unverified: bool = False) -> str:
 
 
 def _fetch_locked(
-    entry: Entry, allow_unverified: bool, network: Network, report: Report | None
+    entry: RegistryEntry, allow_unverified: bool, network: RetryPolicy, report: Report | None
 ) -> Path:
     path = registry.cache_path(entry)
     try:
@@ -122,7 +122,7 @@ def _fetch_locked(
     return path
 
 
-def _fetch(entry: Entry, path: Path, network: Network, report: Report | None) -> None:
+def _fetch(entry: RegistryEntry, path: Path, network: RetryPolicy, report: Report | None) -> None:
     """Try the addresses in order until one gives the right file."""
     part = path.with_name(path.name + ".part")
     reasons: list[str] = []
@@ -130,10 +130,10 @@ def _fetch(entry: Entry, path: Path, network: Network, report: Report | None) ->
     for url in entry.urls:
         try:
             found = _from_address(entry, url, part, network, report)
-        except AddressFailed as error:
+        except AddressError as error:
             reasons.append(f"{url}: {error}")
             continue
-        except ChecksumMismatch as error:
+        except ChecksumMismatchError as error:
             wrong += 1
             reasons.append(f"{url}: {error}")
             continue
@@ -143,12 +143,12 @@ def _fetch(entry: Entry, path: Path, network: Network, report: Report | None) ->
         return
     listed = "; ".join(reasons)
     if wrong == len(entry.urls):
-        raise ChecksumMismatch(f"{entry.name}: no address gave the right file ({listed})")
+        raise ChecksumMismatchError(f"{entry.name}: no address gave the right file ({listed})")
     raise _unavailable(entry, f"could not be fetched ({listed})")
 
 
 def _from_address(
-    entry: Entry, url: str, part: Path, network: Network, report: Report | None
+    entry: RegistryEntry, url: str, part: Path, network: RetryPolicy, report: Report | None
 ) -> str:
     """Fill the part file from one address; returns the hash that was found to be right."""
     while True:
@@ -160,18 +160,18 @@ def _from_address(
         discard(part)
         # Bytes of an older download may have been of another file: once more, from the start.
         if not resumed:
-            raise ChecksumMismatch(
+            raise ChecksumMismatchError(
                 f"SHA-256 {found[:12]}... where {entry.sha256[:12]}... belongs; not kept"
             )
 
 
-def _unavailable(entry: Entry, what: str) -> ModelUnavailable:
-    error = ModelUnavailable(_ways_out(entry, what))
+def _unavailable(entry: RegistryEntry, what: str) -> ModelUnavailableError:
+    error = ModelUnavailableError(_ways_out(entry, what))
     error.what = f"{entry.name} {what}"
     return error
 
 
-def _ways_out(entry: Entry, what: str) -> str:
+def _ways_out(entry: RegistryEntry, what: str) -> str:
     carried = (
         f"{entry.name} {what}: on a connected machine run `realesr models pull {entry.name}` and "
         f"here `realesr models import {entry.file}`"

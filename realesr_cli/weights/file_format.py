@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
-from realesr_cli.errors import CheckpointFormat, UnknownModel
+from realesr_cli.errors import CheckpointFormatError, UnknownModelError
 
 Format = Literal["zip", "legacy", "safetensors"]
 
@@ -36,17 +36,19 @@ def checkpoint_format(path: Path) -> Format:
     it is anything else.
     """
     if path.is_dir():
-        raise CheckpointFormat(f"{path}: a folder, where a .pth or .safetensors file is needed")
+        raise CheckpointFormatError(
+            f"{path}: a folder, where a .pth or .safetensors file is needed"
+        )
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(1024)
     except FileNotFoundError:
-        raise UnknownModel(f"{path}: no such file") from None
+        raise UnknownModelError(f"{path}: no such file") from None
     except OSError as error:
-        raise CheckpointFormat(f"{path}: cannot be read ({error.strerror})") from error
+        raise CheckpointFormatError(f"{path}: cannot be read ({error.strerror})") from error
     if size == 0:
-        raise CheckpointFormat(f"{path}: empty (0 bytes); fetch it again")
+        raise CheckpointFormatError(f"{path}: empty (0 bytes); fetch it again")
     if head.startswith(b"PK"):
         _check_zip(path, size)
         return "zip"
@@ -54,7 +56,7 @@ def checkpoint_format(path: Path) -> Format:
         return "legacy"
     if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size - 8:
         return "safetensors"
-    raise CheckpointFormat(f"{path}: not a checkpoint but {_describe(path, head)}")
+    raise CheckpointFormatError(f"{path}: not a checkpoint but {_describe(path, head)}")
 
 
 def _check_zip(path: Path, size: int) -> None:
@@ -62,20 +64,24 @@ def _check_zip(path: Path, size: int) -> None:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
-        raise CheckpointFormat(f"{path}: cut short or damaged ({error}); fetch it again") from error
+        raise CheckpointFormatError(
+            f"{path}: cut short or damaged ({error}); fetch it again"
+        ) from error
     names = [info.filename for info in infos]
     if any(name.endswith("constants.pkl") for name in names):
-        raise CheckpointFormat(
+        raise CheckpointFormatError(
             f"{path}: a TorchScript archive, which holds code; the model's state dict is needed"
         )
     if not any(name.endswith("data.pkl") for name in names):
         inside = names[0] if names else "nothing"
-        raise CheckpointFormat(
+        raise CheckpointFormatError(
             f"{path}: a zip archive that is no checkpoint (it holds {inside}); unpack it first"
         )
     unpacked = sum(info.file_size for info in infos)
     if unpacked > _MAX_UNPACKED * size + (1 << 20):
-        raise CheckpointFormat(f"{path}: {size} bytes that claim to unpack to {unpacked}; refused")
+        raise CheckpointFormatError(
+            f"{path}: {size} bytes that claim to unpack to {unpacked}; refused"
+        )
 
 
 def _describe(path: Path, head: bytes) -> str:

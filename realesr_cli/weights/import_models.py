@@ -7,34 +7,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from realesr_cli.errors import (
-    CheckpointFormat,
+    CheckpointFormatError,
     ConfigError,
     RealesrError,
-    UnknownModel,
+    UnknownModelError,
     WeightsError,
     WeightsWriteError,
 )
 from realesr_cli.nets.architecture import architecture_to_plain
 from realesr_cli.weights import cache, model_files, registry
 from realesr_cli.weights.provenance import licence_of
-from realesr_cli.weights.registry import Entry
+from realesr_cli.weights.registry import RegistryEntry
 
 TOOL_FOLDERS = ("models/upscale_models", "models/ESRGAN", "models/RealESRGAN")
 """Where ComfyUI (the first) and A1111 keep upscaling models, below their own folder."""
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedModel:
     """A model now in the cache; `new` is False where it was there before."""
 
     source: Path
-    entry: Entry
+    entry: RegistryEntry
     path: Path
     new: bool
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedFile:
     """A file that was not taken, and why."""
 
     source: Path
@@ -50,7 +50,7 @@ def candidates(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UnknownModel(f"{path}: no such file or folder")
+        raise UnknownModelError(f"{path}: no such file or folder")
     folders = [path / name for name in TOOL_FOLDERS if (path / name).is_dir()] or [path]
     found = {
         file
@@ -60,38 +60,38 @@ def candidates(path: Path) -> list[Path]:
     }
     if not found:
         searched = ", ".join(str(folder) for folder in folders)
-        raise UnknownModel(f"no {', '.join(registry.SUFFIXES)} file in {searched}")
+        raise UnknownModelError(f"no {', '.join(registry.SUFFIXES)} file in {searched}")
     return sorted(found)
 
 
-def import_models(path: Path) -> tuple[list[Imported], list[Skipped]]:
+def import_models(path: Path) -> tuple[list[ImportedModel], list[SkippedFile]]:
     """Import every candidate of `path`; a file that cannot be taken does not stop the others."""
-    imported: list[Imported] = []
-    skipped: list[Skipped] = []
+    imported: list[ImportedModel] = []
+    skipped: list[SkippedFile] = []
     for source in candidates(path):
         try:
             imported.append(import_file(source))
         except (WeightsError, ConfigError) as error:
             if isinstance(error, WeightsWriteError):
                 raise
-            skipped.append(Skipped(source, str(error)))
+            skipped.append(SkippedFile(source, str(error)))
     return imported, skipped
 
 
-def import_file(source: Path, *, name: str | None = None) -> Imported:
+def import_file(source: Path, *, name: str | None = None) -> ImportedModel:
     """Copy one model file into the cache, whole or not at all, and make its name known.
 
     An official file is recognised by its SHA-256 whatever it is called. Any other must be a
     generator this package knows; it is called `name`, or as the file is. Raises what
-    `model_files.read_state` and `model_files.recognise` raise, ConfigError for a name that is taken, and
+    `model_files.read_state` and `model_files.detect_architecture` raise, ConfigError for a name that is taken, and
     WeightsWriteError where the cache cannot be written.
     """
     try:
         sha256 = cache.sha256_of(source)
     except FileNotFoundError:
-        raise UnknownModel(f"{source}: no such file") from None
+        raise UnknownModelError(f"{source}: no such file") from None
     except OSError as error:
-        raise CheckpointFormat(f"{source}: cannot be read ({error.strerror})") from error
+        raise CheckpointFormatError(f"{source}: cannot be read ({error.strerror})") from error
     entry = next((e for e in registry.entries() if e.sha256 == sha256), None)
     if entry is None:
         entry = _unhashed_official(source) if name is None else None
@@ -104,10 +104,10 @@ def import_file(source: Path, *, name: str | None = None) -> Imported:
         _copy(source, target, sha256)
     if new:
         registry.add_imported(entry)
-    return Imported(source, entry, target, not present)
+    return ImportedModel(source, entry, target, not present)
 
 
-def _unhashed_official(source: Path) -> Entry | None:
+def _unhashed_official(source: Path) -> RegistryEntry | None:
     """The official discriminator of that file name, whose hash nobody has published."""
     entry = registry.find(source.name)
     if entry is None or entry.sha256 is not None or entry.kind != "discriminator":
@@ -116,12 +116,12 @@ def _unhashed_official(source: Path) -> Entry | None:
     return entry if {"conv0.weight", "conv9.weight"} <= state.keys() else None
 
 
-def _own_entry(source: Path, sha256: str, name: str) -> Entry:
+def _own_entry(source: Path, sha256: str, name: str) -> RegistryEntry:
     """The entry of a model that is not official; reads the file to see what it is."""
     if not name.strip() or Path(name).name != name or name in (".", ".."):
         raise ConfigError(f"{name!r} cannot be the name of a model: no folders, not empty")
     state, metadata = model_files.read_state(source)
-    architecture = model_files.recognise(state, metadata, str(source))
+    architecture = model_files.detect_architecture(state, metadata, str(source))
     model_files.require_finite(state, str(source))
     taken = registry.find(name)
     if taken is not None:
@@ -130,7 +130,7 @@ def _own_entry(source: Path, sha256: str, name: str) -> Entry:
             f"{source}: called like {kind} model {taken.name}, but it is another file; give it "
             "another name with --name"
         )
-    return Entry(
+    return RegistryEntry(
         name=name,
         file=f"imported/{name}{source.suffix.lower()}",
         about=f"Imported: {architecture.describe()}.",
@@ -146,10 +146,10 @@ def _own_entry(source: Path, sha256: str, name: str) -> Entry:
 def _copy(source: Path, target: Path, sha256: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with cache.whole_file(target) as part:
+        with cache.atomic_path(target) as part:
             shutil.copyfile(source, part)
             if cache.sha256_of(part) != sha256:
-                raise CheckpointFormat(f"{source}: changed while it was copied; try again")
+                raise CheckpointFormatError(f"{source}: changed while it was copied; try again")
     except OSError as error:
         if isinstance(error, RealesrError):
             raise

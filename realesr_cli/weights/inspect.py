@@ -15,7 +15,7 @@ from realesr_cli.weights import cache, fetch, model_files, registry
 from realesr_cli.weights.locate import LocatedModel, Mixture, locate
 from realesr_cli.weights.mixing import alpha_label, require_alike
 from realesr_cli.weights.provenance import licence_of, merged_licence
-from realesr_cli.weights.registry import Entry
+from realesr_cli.weights.registry import RegistryEntry
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def inspect(model: str | Path) -> ModelInfo:
     """What is known of a registered model, a weight file, a training run's folder or a mixture.
 
     A registered model's file is checked if it is cached, never fetched. Raises UnknownModel, for
-    a path what `model_files.read_state` and `model_files.recognise` raise, and ConfigError for a mixture that
+    a path what `model_files.read_state` and `model_files.detect_architecture` raise, and ConfigError for a mixture that
     cannot be.
     """
     located = locate(model)
@@ -94,7 +94,7 @@ def _of_mixture(name: str, mixture: Mixture) -> ModelInfo:
     )
 
 
-def _of_entry(entry: Entry, path: Path | None) -> ModelInfo:
+def _of_entry(entry: RegistryEntry, path: Path | None) -> ModelInfo:
     is_generator = entry.kind == "generator" and entry.architecture is not None
     architecture = architecture_from_plain(entry.architecture or {}) if is_generator else None
     return ModelInfo(
@@ -119,7 +119,7 @@ def _of_entry(entry: Entry, path: Path | None) -> ModelInfo:
 
 def _of_file(name: str, path: Path) -> ModelInfo:
     state, metadata = model_files.read_state(path)
-    architecture = model_files.recognise(state, metadata, str(path))
+    architecture = model_files.detect_architecture(state, metadata, str(path))
     sha256 = cache.sha256_of(path)
     same = next((e for e in registry.entries() if e.sha256 == sha256), None)
     own = ("format", "architecture", "scale", "licence")

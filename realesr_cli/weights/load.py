@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import nn
 
-from realesr_cli.errors import ConfigError, DownloadError, ModelUnavailable, RealesrWarning
+from realesr_cli.errors import ConfigError, DownloadError, ModelUnavailableError, RealesrWarning
 from realesr_cli.nets.architecture import Architecture, canonical
 from realesr_cli.weights import model_files, registry
 from realesr_cli.weights.cache import Report
-from realesr_cli.weights.download import Network
-from realesr_cli.weights.fetch import HASTY, PATIENT, ensure
+from realesr_cli.weights.download import RetryPolicy
+from realesr_cli.weights.fetch import DEFAULT_RETRY, QUICK_RETRY, ensure
 from realesr_cli.weights.locate import (
     AUTO,
     LocatedModel,
@@ -27,8 +27,8 @@ from realesr_cli.weights.locate import (
     require_generator,
 )
 from realesr_cli.weights.mixing import require_alike
-from realesr_cli.weights.provenance import Source
-from realesr_cli.weights.registry import Entry
+from realesr_cli.weights.provenance import WeightsSource
+from realesr_cli.weights.registry import RegistryEntry
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class OpenedModel:
     net: nn.Module
     name: str
     path: Path | None
-    entry: Entry | None
-    sources: tuple[Source, ...] = ()
+    entry: RegistryEntry | None
+    sources: tuple[WeightsSource, ...] = ()
 
     @property
     def architecture(self) -> Architecture:
@@ -62,9 +62,9 @@ class ModelFile:
     state: model_files.State
     recorded: dict[str, Any]
 
-    def source(self, share: float = 1.0) -> Source:
+    def source(self, share: float = 1.0) -> WeightsSource:
         """This file as a part of a network."""
-        return Source(self.located.name, self.path, self.located.entry, share, self.recorded)
+        return WeightsSource(self.located.name, self.path, self.located.entry, share, self.recorded)
 
 
 def open_model(
@@ -106,7 +106,9 @@ def open_model(
     return OpenedModel(net, located.name, located.path, located.entry, pair_sources(pair, mixture))
 
 
-def pair_sources(pair: tuple[ModelFile, ModelFile], mixture: Mixture) -> tuple[Source, Source]:
+def pair_sources(
+    pair: tuple[ModelFile, ModelFile], mixture: Mixture
+) -> tuple[WeightsSource, WeightsSource]:
     """The two files of a mixture with their shares."""
     shares = mixture.shares
     return pair[0].source(shares[0]), pair[1].source(shares[1])
@@ -144,7 +146,7 @@ def read_model(located: LocatedModel) -> ModelFile:
     path = located.path
     assert path is not None
     state, metadata = model_files.read_state(path)
-    architecture = model_files.recognise(state, metadata, str(path))
+    architecture = model_files.detect_architecture(state, metadata, str(path))
     model_files.require_finite(state, str(path))
     return ModelFile(located, path, architecture, canonical(state, architecture), metadata)
 
@@ -157,9 +159,9 @@ def _at_hand_or_bundled(
     if spare is None:
         return _at_hand(located, offline, report)
     try:
-        return _at_hand(located, offline, report, HASTY)
-    except (ModelUnavailable, DownloadError) as error:
-        what = error.what if isinstance(error, ModelUnavailable) else str(error)
+        return _at_hand(located, offline, report, QUICK_RETRY)
+    except (ModelUnavailableError, DownloadError) as error:
+        what = error.what if isinstance(error, ModelUnavailableError) else str(error)
         warnings.warn(
             f"{what or error}; using {spare.name}, the small model that is installed "
             f"(`realesr models pull {located.name}` fetches the large one)",
@@ -173,7 +175,7 @@ def _at_hand(
     located: LocatedModel,
     offline: bool | None,
     report: Report | None,
-    network: Network = PATIENT,
+    network: RetryPolicy = DEFAULT_RETRY,
 ) -> LocatedModel:
     """A single model with its file, which is fetched if need be."""
     if located.entry is None:
@@ -186,7 +188,7 @@ def _at_hand(
 def _denoised(located: LocatedModel, denoise: float) -> Mixture:
     """theta = d general + (1 - d) weak-denoise, over all tensors."""
     partner = denoise_partner(located)
-    if isinstance(partner, Entry):
+    if isinstance(partner, RegistryEntry):
         other = located_entry(partner)
     else:
         other = LocatedModel(partner.stem, partner, None)

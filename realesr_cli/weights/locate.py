@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from realesr_cli.errors import CheckpointFormat, ConfigError, UnknownModel
+from realesr_cli.errors import CheckpointFormatError, ConfigError, UnknownModelError
 from realesr_cli.nets.architecture import Architecture, architecture_from_plain
 from realesr_cli.settings import did_you_mean
 from realesr_cli.weights import registry
 from realesr_cli.weights.mixing import alpha_label, check_alpha, read_mix, require_alike
-from realesr_cli.weights.registry import Entry
+from realesr_cli.weights.registry import RegistryEntry
 
 AUTO = "auto"
 """The model name that stands for the official network of the factor asked."""
@@ -32,7 +32,7 @@ class LocatedModel:
 
     name: str
     path: Path | None
-    entry: Entry | None
+    entry: RegistryEntry | None
     mixture: Mixture | None = None
 
     @property
@@ -87,7 +87,7 @@ def locate(model: str | Path = AUTO, *, scale: float | None = None) -> LocatedMo
         return locate_mixture(mix.first, mix.second, mix.alpha, scale=scale)
     if is_path:
         near = [p.name for p in path.parent.glob("*") if p.suffix in registry.SUFFIXES]
-        raise UnknownModel(f"{text}: no such file{did_you_mean(path.name, near)}")
+        raise UnknownModelError(f"{text}: no such file{did_you_mean(path.name, near)}")
     return located_entry(registry.resolve(text))
 
 
@@ -122,7 +122,7 @@ def locate_mixture(
     return LocatedModel(name, None, None, Mixture(one, other, alpha))
 
 
-def located_entry(entry: Entry) -> LocatedModel:
+def located_entry(entry: RegistryEntry) -> LocatedModel:
     """A registered model, with its file if that is at hand."""
     return LocatedModel(entry.name, registry.cached(entry), entry)
 
@@ -130,13 +130,13 @@ def located_entry(entry: Entry) -> LocatedModel:
 def _run_file(folder: Path) -> Path:
     path = folder / RUN_FILE
     if not path.is_file():
-        raise CheckpointFormat(
+        raise CheckpointFormatError(
             f"{folder}: a folder without {RUN_FILE}: no training run, or one that has not saved yet"
         )
     return path
 
 
-def require_generator(entry: Entry) -> None:
+def require_generator(entry: RegistryEntry) -> None:
     """Raise ConfigError where a registered model is none to upscale with."""
     if entry.kind != "generator":
         raise ConfigError(
@@ -144,7 +144,7 @@ def require_generator(entry: Entry) -> None:
         )
 
 
-def denoise_partner(located: LocatedModel) -> Path | Entry:
+def denoise_partner(located: LocatedModel) -> Path | RegistryEntry:
     """What `denoise` mixes a model with: a registered model, or a file beside its own.
 
     Nothing is fetched or read. Raises ConfigError where there is no partner.
@@ -174,7 +174,7 @@ def is_weak(located: LocatedModel) -> bool:
     return _WEAK in (located.name if located.path is None else located.path.name)
 
 
-def _partner_entry(located: LocatedModel) -> Entry | None:
+def _partner_entry(located: LocatedModel) -> RegistryEntry | None:
     entry = located.entry
     if entry is None or entry.imported:  # a copy such as realesr-general-x4v3.fp16.pth
         mark = _WEAK if is_weak(located) else _STRONG

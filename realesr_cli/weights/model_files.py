@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from realesr_cli.errors import (
-    CheckpointFormat,
+    CheckpointFormatError,
     ConfigError,
-    UnknownArchitecture,
+    UnknownArchitectureError,
     WeightsWriteError,
 )
 from realesr_cli.nets.architecture import (
@@ -29,7 +29,7 @@ from realesr_cli.nets.architecture import (
     expected_shapes,
     shapes_of,
 )
-from realesr_cli.weights.cache import whole_file, write_whole
+from realesr_cli.weights.cache import atomic_path, atomic_write_bytes
 from realesr_cli.weights.file_format import checkpoint_format
 from realesr_cli.weights.mixing import check_alpha
 
@@ -93,7 +93,7 @@ def _read_pickle(path: Path) -> object:
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))
         what = f" ({found[1]})" if found else ""
-        raise CheckpointFormat(
+        raise CheckpointFormatError(
             f"{path}: holds pickled Python code{what} besides tensors, or is damaged; refused, "
             "nothing was run"
         ) from error
@@ -101,7 +101,7 @@ def _read_pickle(path: Path) -> object:
         raise
     except Exception as error:  # torch raises whatever the damaged bytes lead it to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointFormat(
+        raise CheckpointFormatError(
             f"{path}: a damaged checkpoint ({reason}); fetch it again"
         ) from error
 
@@ -112,7 +112,7 @@ def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
             header = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointFormat(f"{path}: a damaged .safetensors file ({error})") from error
+        raise CheckpointFormatError(f"{path}: a damaged .safetensors file ({error})") from error
     return state, _description(header.get(METADATA_KEY, "{}"), path)
 
 
@@ -120,9 +120,11 @@ def _description(text: str, path: Path) -> dict[str, Any]:
     try:
         metadata = json.loads(text)
     except ValueError as error:
-        raise CheckpointFormat(f"{path}: a damaged description of the network ({error})") from error
+        raise CheckpointFormatError(
+            f"{path}: a damaged description of the network ({error})"
+        ) from error
     if not isinstance(metadata, dict) or metadata.get("format", 1) != METADATA_FORMAT:
-        raise CheckpointFormat(f"{path}: described in a newer form; update realesr-cli")
+        raise CheckpointFormatError(f"{path}: described in a newer form; update realesr-cli")
     return metadata
 
 
@@ -139,9 +141,9 @@ def _unwrap(data: object, path: Path) -> State:
             if state:
                 return state
             listed = ", ".join(map(str, list(data)[:5])) or "nothing"
-            raise CheckpointFormat(f"{path}: no tensors found (it holds {listed})")
+            raise CheckpointFormatError(f"{path}: no tensors found (it holds {listed})")
         data = inner
-    raise CheckpointFormat(f"{path}: holds a {type(data).__name__}, not a network's tensors")
+    raise CheckpointFormatError(f"{path}: holds a {type(data).__name__}, not a network's tensors")
 
 
 def _without_prefixes(state: State) -> State:
@@ -153,15 +155,19 @@ def _without_prefixes(state: State) -> State:
 def _plain_tensor(tensor: Tensor, name: str, path: Path) -> Tensor:
     """A tensor as it is worked with: dense, on the CPU, nothing but its own numbers."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
-        raise CheckpointFormat(f"{path}: tensor {name!r} is sparse, quantized or complex")
+        raise CheckpointFormatError(f"{path}: tensor {name!r} is sparse, quantized or complex")
     if tensor.numel() == 0:
-        raise CheckpointFormat(f"{path}: tensor {name!r} is empty")
+        raise CheckpointFormatError(f"{path}: tensor {name!r} is empty")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise CheckpointFormat(f"{path}: tensor {name!r} claims more numbers than the file holds")
+        raise CheckpointFormatError(
+            f"{path}: tensor {name!r} claims more numbers than the file holds"
+        )
     return tensor.detach().contiguous()
 
 
-def recognise(state: Mapping[str, Tensor], metadata: Mapping[str, Any], where: str) -> Architecture:
+def detect_architecture(
+    state: Mapping[str, Tensor], metadata: Mapping[str, Any], where: str
+) -> Architecture:
     """The architecture of a generator, by the file's own description or from its tensors.
 
     `where` names the file in errors. Raises UnknownArchitecture, saying what was found, for
@@ -173,12 +179,12 @@ def recognise(state: Mapping[str, Tensor], metadata: Mapping[str, Any], where: s
         if described is None:
             return detect(shapes)
         architecture = architecture_from_plain(described)
-    except (UnknownArchitecture, ConfigError) as error:
-        raise UnknownArchitecture(f"{where}: {error} (this package runs {_KNOWN})") from error
+    except (UnknownArchitectureError, ConfigError) as error:
+        raise UnknownArchitectureError(f"{where}: {error} (this package runs {_KNOWN})") from error
     expected = expected_shapes(architecture)
     difference = first_difference(shapes_of(canonical(state, architecture)), expected)
     if difference:
-        raise UnknownArchitecture(
+        raise UnknownArchitectureError(
             f"{where}: described as {architecture.describe()}, but {difference}"
         )
     return architecture
@@ -210,11 +216,11 @@ def load_model(path: str | Path) -> nn.Module:
     """The generator in a file, recognised from its tensors, ready for inference.
 
     Maps (B, 3, H, W) RGB in [0, 1] to (B, 3, H * scale, W * scale), not clamped, and carries
-    `.architecture` and `.scale`. Raises what `read_state` and `recognise` raise, and
+    `.architecture` and `.scale`. Raises what `read_state` and `detect_architecture` raise, and
     CheckpointFormat where a weight is not finite.
     """
     state, metadata = read_state(path)
-    architecture = recognise(state, metadata, str(path))
+    architecture = detect_architecture(state, metadata, str(path))
     require_finite(state, str(path))
     return build_network(state, architecture)
 
@@ -223,7 +229,7 @@ def require_finite(state: Mapping[str, Tensor], where: str) -> None:
     """Raise CheckpointFormat naming the first tensor that holds NaN or infinity."""
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise CheckpointFormat(
+            raise CheckpointFormatError(
                 f"{where}: tensor {name!r} holds NaN or infinity; such a network only gives "
                 "black pictures (a training run that diverged?)"
             )
@@ -253,7 +259,7 @@ def save_safetensors(
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     header = {"format": "pt", METADATA_KEY: description_text(metadata)}
     try:
-        with whole_file(Path(path)) as part:
+        with atomic_path(Path(path)) as part:
             safetensors.torch.save_file(tensors, part, metadata=header)
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsWriteError(f"{path}: cannot be written ({error})") from error
@@ -277,7 +283,7 @@ def save_pth(
         plain[METADATA_KEY] = description_text(metadata)
     try:
         # Through a file object: given a path, torch writes the part file's name into the bytes.
-        with whole_file(Path(path)) as part, part.open("wb") as file:
+        with atomic_path(Path(path)) as part, part.open("wb") as file:
             torch.save(plain, file)
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
         raise WeightsWriteError(f"{path}: cannot be written ({error})") from error
@@ -296,7 +302,7 @@ def make_folder(target: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a small text file, whole or not at all; WeightsWriteError where that cannot be."""
     try:
-        write_whole(path, text.encode())
+        atomic_write_bytes(path, text.encode())
     except OSError as error:
         raise WeightsWriteError(f"{path}: cannot be written ({error.strerror})") from error
 

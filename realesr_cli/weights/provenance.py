@@ -11,19 +11,19 @@ from realesr_cli._version import __version__
 from realesr_cli.nets.architecture import Architecture
 from realesr_cli.weights import cache, registry
 from realesr_cli.weights.model_files import model_metadata
-from realesr_cli.weights.registry import UNKNOWN, Entry
+from realesr_cli.weights.registry import UNKNOWN, RegistryEntry
 
 _OURS = ("format", "architecture", "scale", "licence", "sources", "alpha", "tool")
 """Keys of a description that are written anew for every file."""
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsSource:
     """A file whose weights went into a network, with its share and what it records of itself."""
 
     name: str
     path: Path
-    entry: Entry | None = None
+    entry: RegistryEntry | None = None
     share: float = 1.0
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
@@ -41,7 +41,7 @@ class Source:
         return {**plain, "sources": earlier} if earlier else plain
 
 
-def licence_of(entry: Entry | None, recorded: Mapping[str, Any]) -> str:
+def licence_of(entry: RegistryEntry | None, recorded: Mapping[str, Any]) -> str:
     """The licence the registry states, else the one the file states, else `unknown`."""
     if entry is not None and entry.licence != UNKNOWN:
         return entry.licence
@@ -56,7 +56,9 @@ def merged_licence(licences: Sequence[str]) -> str:
     return " AND ".join(f"({text})" if " " in text else text for text in different)
 
 
-def describe_network(architecture: Architecture, sources: Sequence[Source]) -> dict[str, Any]:
+def describe_network(
+    architecture: Architecture, sources: Sequence[WeightsSource]
+) -> dict[str, Any]:
     """The description for a file made of these sources: whose weights, and what is known of them.
 
     What the only source records of itself (its training, its scores) is kept; of a mixture no

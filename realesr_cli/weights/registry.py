@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import platformdirs
 
-from realesr_cli.errors import ConfigError, UnknownModel
+from realesr_cli.errors import ConfigError, UnknownModelError
 from realesr_cli.settings import did_you_mean, from_plain, to_plain
 from realesr_cli.weights import cache
 
@@ -32,7 +32,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegistryEntry:
     """One model: what it is for, and where its file comes from.
 
     `bytes` and `sha256` are None where they are not known; `urls` is empty where the file can only
@@ -81,35 +81,35 @@ def index_path() -> Path:
 
 
 @functools.cache
-def official() -> tuple[Entry, ...]:
+def official() -> tuple[RegistryEntry, ...]:
     """The models of weights.json, in its order."""
     return _read_list(list_path())
 
 
-def imported() -> tuple[Entry, ...]:
+def imported() -> tuple[RegistryEntry, ...]:
     """The models that the user imported; ConfigError where their list is damaged."""
     path = index_path()
     return _read_list(path) if path.is_file() else ()
 
 
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[RegistryEntry, ...]:
     """Every known model: official ones first."""
     return official() + imported()
 
 
-def _read_list(path: Path) -> tuple[Entry, ...]:
+def _read_list(path: Path) -> tuple[RegistryEntry, ...]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             raise ConfigError(f"{path}: format {data['format']} is not known; update realesr-cli")
-        return tuple(from_plain(Entry, item, f"{path}: ") for item in data["models"])
+        return tuple(from_plain(RegistryEntry, item, f"{path}: ") for item in data["models"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: damaged list of models ({error}); move it away") from error
 
 
-def add_imported(entry: Entry) -> None:
+def add_imported(entry: RegistryEntry) -> None:
     """Put a model on the user's list, replacing one of the same name."""
     _change_imported(entry.name, dataclasses.replace(entry, imported=True))
 
@@ -119,13 +119,13 @@ def remove_imported(name: str) -> None:
     _change_imported(name, None)
 
 
-def _change_imported(name: str, entry: Entry | None) -> None:
+def _change_imported(name: str, entry: RegistryEntry | None) -> None:
     home().mkdir(parents=True, exist_ok=True)
     with cache.locked(home() / "imported.lock"):
         kept = [e for e in imported() if _key(e.name) != _key(name)]
         models = [*kept, entry] if entry else kept
         data = {"format": FORMAT, "models": [to_plain(e) for e in models]}
-        cache.write_whole(index_path(), json.dumps(data, indent=1).encode())
+        cache.atomic_write_bytes(index_path(), json.dumps(data, indent=1).encode())
 
 
 def _key(name: str) -> str:
@@ -135,12 +135,12 @@ def _key(name: str) -> str:
     return lowered
 
 
-def names_of(entry: Entry) -> tuple[str, ...]:
+def names_of(entry: RegistryEntry) -> tuple[str, ...]:
     """Everything an entry answers to: its name, its aliases and its file's stem."""
     return tuple(dict.fromkeys((entry.name, *entry.aliases, Path(entry.file).stem)))
 
 
-def find(name: str) -> Entry | None:
+def find(name: str) -> RegistryEntry | None:
     """The entry that answers to a name (upper and lower case, `_` and `-` alike), or None."""
     wanted = _key(name)
     for entry in entries():
@@ -149,19 +149,19 @@ def find(name: str) -> Entry | None:
     return None
 
 
-def resolve(name: str) -> Entry:
+def resolve(name: str) -> RegistryEntry:
     """The entry that answers to a name; UnknownModel, with the nearest known name, if none does."""
     entry = find(name)
     if entry is None:
         known = [n for e in entries() for n in names_of(e)]
-        raise UnknownModel(
+        raise UnknownModelError(
             f"unknown model {name!r}{did_you_mean(name, known)} (`realesr models list` shows all; "
             "a path to a .pth or .safetensors file or to a training run works too)"
         )
     return entry
 
 
-def automatic(scale: float | None = None) -> Entry:
+def automatic(scale: float | None = None) -> RegistryEntry:
     """The official network for a factor: RealESRGAN_x2plus up to 2, RealESRGAN_x4plus above.
 
     Without a factor it is the x4 network.
@@ -169,7 +169,7 @@ def automatic(scale: float | None = None) -> Entry:
     return resolve("RealESRGAN_x2plus" if scale is not None and scale <= 2 else "RealESRGAN_x4plus")
 
 
-def bundled(among: Sequence[Entry] | None = None) -> Entry | None:
+def bundled(among: Sequence[RegistryEntry] | None = None) -> RegistryEntry | None:
     """The model inside the package, to fall back on without a network; None where there is none."""
     for entry in official() if among is None else among:
         path = bundled_path(entry)
@@ -178,17 +178,17 @@ def bundled(among: Sequence[Entry] | None = None) -> Entry | None:
     return None
 
 
-def bundled_path(entry: Entry) -> Path | None:
+def bundled_path(entry: RegistryEntry) -> Path | None:
     """Where the package keeps the file of a bundled model."""
     return _PACKAGE / entry.bundled if entry.bundled else None
 
 
-def cache_path(entry: Entry) -> Path:
+def cache_path(entry: RegistryEntry) -> Path:
     """Where the entry's file is kept once it is there."""
     return weights_dir() / entry.file
 
 
-def cached(entry: Entry) -> Path | None:
+def cached(entry: RegistryEntry) -> Path | None:
     """The entry's file if it is at hand, bundled or cached; its contents are not looked at."""
     for path in (bundled_path(entry), cache_path(entry)):
         if path is not None and path.is_file():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from realesr_cli.engine.policy import choose, facts
+from realesr_cli.engine.policy import choose, machine_info
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import RealesrWarning
@@ -41,7 +41,7 @@ def psnr(a, b):
 
 
 def test_auto_takes_the_gpu_in_fp16():
-    policy = choose(facts(), EngineSettings(), standard_architecture(4))
+    policy = choose(machine_info(), EngineSettings(), standard_architecture(4))
     assert policy.device == "cuda:0"
     assert policy.precision == "fp16"
     assert policy.tile >= 256

@@ -16,7 +16,7 @@ from realesr_cli.errors import (
     ImageWriteError,
     RealesrError,
     RealesrWarning,
-    UnreadableImage,
+    UnreadableImageError,
 )
 
 
@@ -199,7 +199,7 @@ def test_config_that_is_no_table(photo: Path, tmp_path: Path) -> None:
 
 def test_photo_that_cannot_be_read(tmp_path: Path) -> None:
     result = run(tmp_path / "nothing.png", "-o", tmp_path / "a.png")
-    assert isinstance(result.exception, UnreadableImage)
+    assert isinstance(result.exception, UnreadableImageError)
 
 
 def test_photo_too_small_for_a_grid(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from comparison_samples import SCALE, comparison, facts, photo
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
-from realesr_cli.evaluate.comparison import Comparison, Version
+from realesr_cli.evaluate.comparison import Comparison, PhotoVersion
 from realesr_cli.evaluate.page import write_page
 from realesr_cli.image.types import Image
 
@@ -441,7 +441,7 @@ def test_several_photos(context: BrowserContext, tmp_path: Path) -> None:
 def test_checkerboard_behind_transparency(context: BrowserContext, tmp_path: Path) -> None:
     clear = Image(np.zeros((192, 256, 3), np.uint8), np.zeros((192, 256), np.uint8))
     one = photo()
-    versions = (*one.versions[:2], Version("net", "model", clear))
+    versions = (*one.versions[:2], PhotoVersion("net", "model", clear))
     tab = opened(
         context, tmp_path / "report.html", comparison(dataclasses.replace(one, versions=versions))
     )

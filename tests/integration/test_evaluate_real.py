@@ -9,7 +9,7 @@ import pytest
 
 from realesr_cli.evaluate.evaluation import evaluate
 from realesr_cli.evaluate.images import to_tensor
-from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.evaluate.settings import ImageSetSettings, ScoreSettings
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.metrics.niqe import niqe
 from realesr_cli.metrics.reference import psnr, ssim, whole_luma
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.slow
 def test_bicubic_on_set5_is_the_known_number(shared: Path) -> None:
     """28.42 dB, as tables print it: luma rounded to 8 bits, which MATLAB's rgb2ycbcr does."""
     folder = shared / "data" / "bench" / "Set5"
-    settings = JudgeSettings(metrics=("psnr-y8", "ssim-y8", "psnr-y"))
+    settings = ScoreSettings(metrics=("psnr-y8", "ssim-y8", "psnr-y"))
     for which in (
-        SetSettings(gt=folder, lq=folder),
-        SetSettings(gt=folder, degrade="bicubic", scale=4),
+        ImageSetSettings(gt=folder, lq=folder),
+        ImageSetSettings(gt=folder, degrade="bicubic", scale=4),
     ):
         found = evaluate(which, settings=settings)
         assert len(found.pictures) == 5
@@ -51,7 +51,7 @@ def test_niqe_of_the_test_picture(shared: Path) -> None:
 
 def test_gray_and_odd_sizes_of_set14(shared: Path) -> None:
     folder = shared / "data" / "bench" / "Set14"
-    found = evaluate(SetSettings(gt=folder, lq=folder), settings=JudgeSettings(channel="y8"))
+    found = evaluate(ImageSetSettings(gt=folder, lq=folder), settings=ScoreSettings(channel="y8"))
     assert (len(found.pictures), found.failures) == (14, ())
     assert found.mean("bicubic", "psnr-y8") == pytest.approx(26.09, abs=0.01)
 
@@ -59,7 +59,7 @@ def test_gray_and_odd_sizes_of_set14(shared: Path) -> None:
 def test_published_weights_on_kodak24(shared: Path) -> None:
     data = shared / "data"
     folder = data / "bench" / "Kodak24"
-    which = SetSettings(gt=folder / "gt", lq=folder / "lq_second_order_x4")
+    which = ImageSetSettings(gt=folder / "gt", lq=folder / "lq_second_order_x4")
     weights = data / "weights"
     models = [weights / "realesr-general-x4v3.fp16.pth", weights / "realesr-animevideov3.pth"]
     found = evaluate(which, models)

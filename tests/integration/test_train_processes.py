@@ -25,12 +25,12 @@ from tiny_training import Memory, tiny_config
 from realesr_cli.train.distributed import joined_world
 from realesr_cli.train.loop import train
 from realesr_cli.train.machine import choose_machine
-from realesr_cli.train.session import Caller
+from realesr_cli.train.session import RunContext
 
 config = tiny_config(Path(sys.argv[2]), *sys.argv[4:])
 with joined_world("cpu") as (world, device):
     memory = Memory()
-    caller = Caller(memory, memory.stop, world)
+    caller = RunContext(memory, memory.stop, world)
     train(config, Path(sys.argv[3]), choose_machine(config.runtime, device=device), caller)
 """
 

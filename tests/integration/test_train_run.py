@@ -12,14 +12,14 @@ from PIL import Image
 from tiny_training import CPU, Memory, make_pictures, run, tiny_config
 
 from realesr_cli.errors import (
-    Cancelled,
-    CheckpointFormat,
+    CancelledError,
+    CheckpointFormatError,
     ConfigError,
     DatasetError,
-    Diverged,
-    ModelUnavailable,
-    OutOfMemory,
-    ResumeMismatch,
+    DivergedError,
+    ModelUnavailableError,
+    OutOfMemoryError,
+    ResumeMismatchError,
     TrainingError,
     WeightsWriteError,
 )
@@ -28,7 +28,7 @@ from realesr_cli.train import checkpoint_manager, loop
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
 from realesr_cli.train.events import StageBegun
 from realesr_cli.train.loop import train_session
-from realesr_cli.train.session import Caller, open_session, survey
+from realesr_cli.train.session import RunContext, open_session, survey
 from realesr_cli.train.step import Outcome
 from realesr_cli.weights.load import open_model
 from realesr_cli.weights.model_files import read_state, save_safetensors
@@ -167,7 +167,7 @@ def test_stopping_and_resuming_ends_in_the_same_bits(
             if path.name.startswith("2-"):
                 path.unlink()
     else:
-        with pytest.raises(Cancelled, match="--resume"):
+        with pytest.raises(CancelledError, match="--resume"):
             run(config, tmp_path / "parts", first)
     run(config, tmp_path / "parts", second, resume=True)
     assert [s.total for s in second.steps] == list(range(stop_after + 1, 9))
@@ -252,7 +252,7 @@ def test_finetuning_that_harms_stops_with_its_start_kept(
         data, *sets, "validation.every=1", "iterations=60", "ema.decay=0", recipe="finetune"
     )
     memory = Memory()
-    with pytest.raises(Diverged, match="5 validations in a row"):
+    with pytest.raises(DivergedError, match="5 validations in a row"):
         run(config, tmp_path / "run", memory)
     _, told = read_state(tmp_path / "run" / "generator.safetensors")
     best = max(memory.scores, key=lambda s: s.scores.psnr)
@@ -306,7 +306,7 @@ def test_a_run_that_only_gets_worse_stops_and_keeps_its_start(data: Path, tmp_pa
         recipe="realesrnet-x4",
     )  # fmt: skip
     memory = Memory()
-    with pytest.raises(Diverged, match=r"3 validations in a row.*of step 0, are kept"):
+    with pytest.raises(DivergedError, match=r"3 validations in a row.*of step 0, are kept"):
         run(sabotaged, tmp_path / "bad", memory)
     assert len(memory.steps) < 10
     assert any("below the start" in note for note in memory.notes)
@@ -328,7 +328,7 @@ def test_ten_steps_without_a_finite_loss_end_the_run(
 
     monkeypatch.setattr(loop, "update_generator", sometimes)
     config = tiny_config(data, "iterations=40", "checkpoints.every=3", recipe="realesrnet-x4")
-    with pytest.raises(Diverged, match=r"10 steps in a row.*1-psnr-000000003\.pt"):
+    with pytest.raises(DivergedError, match=r"10 steps in a row.*1-psnr-000000003\.pt"):
         run(config, tmp_path / "run", memory)
     assert [s.skipped for s in memory.steps] == [False] * 4 + [True] * 10
     assert [p.name for p in checkpoints(tmp_path / "run")] == ["1-psnr-000000003.pt"]
@@ -378,26 +378,28 @@ def test_running_out_of_memory_names_what_fits(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(loop, "update_generator", out_of_memory)
-    with pytest.raises(OutOfMemory, match=r"Tried to allocate.*--batch-size 1 --set data\.accum"):
+    with pytest.raises(
+        OutOfMemoryError, match=r"Tried to allocate.*--batch-size 1 --set data\.accum"
+    ):
         run(tiny_config(data), tmp_path / "run")
 
 
 def test_settings_changed_on_resume_are_listed(data: Path, tmp_path: Path) -> None:
     run(tiny_config(data), tmp_path / "run")
     other = tiny_config(data, "seed=3", "data.batch=4", "validation.every=2")
-    with pytest.raises(ResumeMismatch, match=r"data\.batch: 2 -> 4; seed: 0 -> 3\."):
+    with pytest.raises(ResumeMismatchError, match=r"data\.batch: 2 -> 4; seed: 0 -> 3\."):
         run(other, tmp_path / "run", resume=True)
     unlike = tiny_config(data, "validation.split=0.5", "validation.every=0")
-    with pytest.raises(ResumeMismatch, match=r"validation\.every: 4 -> 0; validation\.split"):
+    with pytest.raises(ResumeMismatchError, match=r"validation\.every: 4 -> 0; validation\.split"):
         run(unlike, tmp_path / "run", resume=True)
 
 
 def test_changed_settings_may_be_accepted(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         run(tiny_config(data), tmp_path / "run", Memory(stop_after=2))
     memory = Memory()
     changed = tiny_config(data, "optimiser.lr=1e-5")
-    caller = Caller(memory, accept_changes=True)
+    caller = RunContext(memory, accept_changes=True)
     train_session(open_session(survey(changed, tmp_path / "run", CPU, caller, resume=True)))
     assert memory.steps[0].losses["lr"] == 1e-5
     assert any("stages.gan.optimiser.lr: 0.0001 -> 1e-05" in note for note in memory.notes)
@@ -408,7 +410,7 @@ def test_a_damaged_checkpoint_is_not_resumed_from(data: Path, tmp_path: Path) ->
     run(config, tmp_path / "run")
     last = checkpoints(tmp_path / "run")[-1]
     last.write_bytes(last.read_bytes()[:-500])
-    with pytest.raises(CheckpointFormat, match=r"Delete it to resume from an older one"):
+    with pytest.raises(CheckpointFormatError, match=r"Delete it to resume from an older one"):
         run(config, tmp_path / "run", resume=True)
     last.unlink()
     run(config, tmp_path / "run", resume=True)
@@ -434,7 +436,7 @@ def test_nothing_is_written_by_a_run_that_cannot_start(
 ) -> None:
     monkeypatch.setenv("REALESR_OFFLINE", "1")
     out = tmp_path / "run"
-    with pytest.raises(ModelUnavailable, match=r"perceptual\.weight=0"):
+    with pytest.raises(ModelUnavailableError, match=r"perceptual\.weight=0"):
         run(tiny_config(data, "perceptual.weight=1", "stages.gan.perceptual.weight=1"), out)
     with pytest.raises(DatasetError, match="is the training folder"):
         run(tiny_config(data, f"validation.gt='{data}'"), out)

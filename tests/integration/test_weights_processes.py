@@ -19,9 +19,9 @@ DATA = os.urandom(1 << 20)
 ENTRY = """
 import sys
 from realesr_cli.weights.fetch import ensure
-from realesr_cli.weights.registry import Entry
+from realesr_cli.weights.registry import RegistryEntry
 url, size, sha256 = sys.argv[1:]
-entry = Entry(name="tiny", file="tiny.pth", urls=(url,), bytes=int(size), sha256=sha256)
+entry = RegistryEntry(name="tiny", file="tiny.pth", urls=(url,), bytes=int(size), sha256=sha256)
 """
 
 ENSURE = ENTRY + "print(ensure(entry), flush=True)"

@@ -15,7 +15,7 @@ from realesr_cli.train.events import Event, Note, StepDone, Validated
 from realesr_cli.train.loop import Result, train
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.recipes import load_config
-from realesr_cli.train.session import Caller
+from realesr_cli.train.session import RunContext
 
 CPU = Machine(torch.device("cpu"))
 
@@ -91,4 +91,4 @@ def run(
         if after_step is not None and isinstance(event, StepDone):
             after_step()
 
-    return train(config, out, CPU, Caller(listen, memory.stop), resume=resume)
+    return train(config, out, CPU, RunContext(listen, memory.stop), resume=resume)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pillow
 
-from realesr_cli.errors import UnreadableImage, UnsupportedImage
+from realesr_cli.errors import UnreadableImageError, UnsupportedImageError
 from realesr_cli.image import ifd
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import read_image
@@ -156,7 +156,7 @@ def test_a_dark_deep_picture_stays_deep():
 
 
 def test_floats_beyond_one_are_refused():
-    with pytest.raises(UnsupportedImage, match="tone-map"):
+    with pytest.raises(UnsupportedImageError, match="tone-map"):
         read_image(_tiff(np.full((4, 4, 3), 7.5, np.float32)))
 
 
@@ -174,7 +174,7 @@ def test_the_page_taken_is_the_first():
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
 def test_a_deep_tiff_cut_off_is_an_error(channels: int, options: dict[str, Any]):
     data = _tiff(samples.noise(30, 40, channels, np.uint16), **options)
-    with pytest.raises(UnreadableImage, match="cut off"):
+    with pytest.raises(UnreadableImageError, match="cut off"):
         read_image(data[: len(data) // 2])
 
 
@@ -184,12 +184,12 @@ def test_a_deflated_strip_that_is_damaged_or_short_is_an_error():
     start = page.dataoffsets[0]
     broken = data.copy()
     broken[start : start + 2] = b"\xff\xff"
-    with pytest.raises(UnreadableImage, match="pixels are damaged"):
+    with pytest.raises(UnreadableImageError, match="pixels are damaged"):
         read_image(bytes(broken))
     short = data.copy()
     where = page.tags[279].valueoffset
     short[where : where + 2] = (100).to_bytes(2, "little")
-    with pytest.raises(UnreadableImage, match="pixels are missing"):
+    with pytest.raises(UnreadableImageError, match="pixels are missing"):
         read_image(bytes(short))
 
 
@@ -202,11 +202,11 @@ def _patched(data: bytes, tag: int, value: int) -> bytes:
 
 def test_deep_kinds_nobody_here_decodes_are_refused_with_the_way_out():
     data = _tiff(samples.noise(9, 11, 2, np.uint16))
-    with pytest.raises(UnsupportedImage, match=r"compressed with LZW: save it uncompressed"):
+    with pytest.raises(UnsupportedImageError, match=r"compressed with LZW: save it uncompressed"):
         read_image(_patched(data, 259, 5))
-    with pytest.raises(UnsupportedImage, match="number 777"):
+    with pytest.raises(UnsupportedImageError, match="number 777"):
         read_image(_patched(data, 259, 777))
-    with pytest.raises(UnsupportedImage, match="with 40 channels"):
+    with pytest.raises(UnsupportedImageError, match="with 40 channels"):
         read_image(_patched(data, 277, 40))
 
 
@@ -216,20 +216,20 @@ def test_damaged_lzw_is_an_error():
     page = tifffile.TiffFile(io.BytesIO(bytes(data))).pages[0]
     start, size = page.dataoffsets[0], page.databytecounts[0]
     data[start + size // 2 : start + size] = bytes(size - size // 2)
-    with pytest.raises((UnreadableImage, UnsupportedImage)):
+    with pytest.raises((UnreadableImageError, UnsupportedImageError)):
         read_image(bytes(data))
 
 
 def test_raw_files_of_cameras_are_not_taken_for_their_preview():
     extra = [(50706, 1, 4, (1, 4, 0, 0), True)]
     data = _tiff(samples.noise(5, 6, 3), extratags=extra)
-    with pytest.raises(UnsupportedImage, match="raw file"):
+    with pytest.raises(UnsupportedImageError, match="raw file"):
         read_image(data)
 
 
 @pytest.mark.parametrize("damage", [b"II*\0\xff\xff\xff\x7f", b"II*\0\x08\0\0\0\xff\xff"])
 def test_damaged_directories_are_errors(damage: bytes):
-    with pytest.raises(UnreadableImage, match="damaged"):
+    with pytest.raises(UnreadableImageError, match="damaged"):
         read_image(damage + bytes(40))
 
 

@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 from PIL import Image as pillow
 
-from realesr_cli.batch.jobs import Plan, Rules, make_plan, sized
+from realesr_cli.batch.jobs import BatchOptions, BatchPlan, make_plan, sized
 from realesr_cli.batch.output_paths import destination
-from realesr_cli.batch.sources import Source, find_sources
+from realesr_cli.batch.sources import InputSource, find_sources
 from realesr_cli.engine.settings import UpscaleSettings
-from realesr_cli.errors import ConfigError, ImageTooLarge, UnreadableImage, UnsupportedImage
+from realesr_cli.errors import (
+    ConfigError,
+    ImageTooLargeError,
+    UnreadableImageError,
+    UnsupportedImageError,
+)
 from realesr_cli.image.formats import WriteSettings
 
 
@@ -34,7 +39,7 @@ def _plan(
     recursive: bool = False,
     format: str | None = None,
     **rules: object,
-) -> Plan:
+) -> BatchPlan:
     sources = find_sources(arguments, recursive=recursive)
     wanted = destination(
         output,
@@ -42,10 +47,10 @@ def _plan(
         from_folder=any(Path(a).is_dir() for a in arguments),
         format=format,
     )
-    return make_plan(sources, wanted, Rules("model", 4, **rules))  # type: ignore[arg-type]
+    return make_plan(sources, wanted, BatchOptions("model", 4, **rules))  # type: ignore[arg-type]
 
 
-def _targets(plan: Plan) -> list[str]:
+def _targets(plan: BatchPlan) -> list[str]:
     return [job.target.as_posix() for job in plan.jobs if job.target is not None]
 
 
@@ -85,7 +90,11 @@ def test_a_picture_that_cannot_be_read_keeps_its_reason(here: Path):
     Path("empty.png").write_bytes(b"")
     _picture("b.png")
     plan = _plan("a.png", "empty.png", "b.png")
-    assert [type(job.error) for job in plan.jobs] == [UnreadableImage, UnreadableImage, type(None)]
+    assert [type(job.error) for job in plan.jobs] == [
+        UnreadableImageError,
+        UnreadableImageError,
+        type(None),
+    ]
     assert "holds text" in str(plan.jobs[0].error)
     assert [job.source.stem for job in plan.to_do] == ["b"]
 
@@ -93,7 +102,7 @@ def test_a_picture_that_cannot_be_read_keeps_its_reason(here: Path):
 def test_a_bomb_is_refused_by_its_header(here: Path):
     _picture("a.png", 100, 100)
     (job,) = _plan("a.png", max_pixels=9_999).jobs
-    assert isinstance(job.error, ImageTooLarge)
+    assert isinstance(job.error, ImageTooLargeError)
 
 
 def test_a_result_too_large_for_its_format_is_refused_before_any_work(here: Path):
@@ -101,7 +110,7 @@ def test_a_result_too_large_for_its_format_is_refused_before_any_work(here: Path
     _picture("b.webp", 4096, 1)
     plan = _plan("a.jpg", "b.webp", settings=UpscaleSettings(scale=16))
     for job, limit in zip(plan.jobs, ("65,535", "16,383"), strict=True):
-        assert isinstance(job.error, ImageTooLarge)
+        assert isinstance(job.error, ImageTooLargeError)
         assert limit in str(job.error)
 
 
@@ -114,7 +123,7 @@ def test_a_format_that_contradicts_the_settings_is_refused_before_any_work(here:
 def test_an_extension_that_cannot_be_written_is_refused(here: Path):
     _picture("a.gif")
     (job,) = _plan("a.gif", output="{parent}-{name}").jobs
-    assert isinstance(job.error, UnsupportedImage)
+    assert isinstance(job.error, UnsupportedImageError)
     assert "--format" in str(job.error)
 
 
@@ -143,12 +152,12 @@ def test_clashes_through_a_linked_folder_are_seen(here: Path):
     (here / "real").mkdir()
     os.symlink(here / "real", here / "link")
     sources = [
-        Source(Path("a.png"), below=Path("real")),
-        Source(Path("b.png"), below=Path("link")),
+        InputSource(Path("a.png"), below=Path("real")),
+        InputSource(Path("b.png"), below=Path("link")),
     ]
     wanted = destination("./{width}.png", 2)
     with pytest.raises(ConfigError, match="same output"):
-        make_plan(sources, wanted, Rules("model", 4))
+        make_plan(sources, wanted, BatchOptions("model", 4))
 
 
 @pytest.mark.parametrize("link", [None, os.symlink, os.link])
@@ -208,11 +217,11 @@ def test_a_finished_result_is_found_and_a_damaged_one_made_again(here: Path):
     heard: list[tuple[int, int]] = []
     sources = find_sources([f"{n}.png" for n in "abcde"])
     plan = make_plan(
-        sources, destination(None, 5), Rules("m", 4), report=lambda *now: heard.append(now)
+        sources, destination(None, 5), BatchOptions("m", 4), report=lambda *now: heard.append(now)
     )
     assert [job.finished for job in plan.jobs] == [True, False, False, False, True]
     assert heard[-1] == (5, 5)
-    again = make_plan(sources, destination(None, 5), Rules("m", 4, overwrite=True))
+    again = make_plan(sources, destination(None, 5), BatchOptions("m", 4, overwrite=True))
     assert not any(job.finished for job in again.jobs)
 
 
@@ -281,5 +290,5 @@ def test_the_tree_is_mirrored(here: Path):
 def test_standard_input_to_standard_output(here: Path):
     _picture("a.png")
     sources = find_sources(["-"], stdin=Path("a.png").read_bytes())
-    (job,) = make_plan(sources, destination("-", 1), Rules("model", 4)).jobs
+    (job,) = make_plan(sources, destination("-", 1), BatchOptions("model", 4)).jobs
     assert (job.target, job.format, job.out_width) == (None, "png", 24)

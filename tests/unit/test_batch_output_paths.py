@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from realesr_cli.batch.output_paths import Facts, destination, fixed_folder, scale_label, target
-from realesr_cli.batch.sources import Source
+from realesr_cli.batch.output_paths import (
+    NameFields,
+    destination,
+    fixed_folder,
+    scale_label,
+    target,
+)
+from realesr_cli.batch.sources import InputSource
 from realesr_cli.errors import ConfigError
 
 
@@ -23,7 +29,7 @@ class Picture:
 
 def _target(
     output: str | None,
-    source: Source,
+    source: InputSource,
     *,
     picture: Picture | None = None,
     scale: float = 4,
@@ -33,12 +39,12 @@ def _target(
     suffix: str | None = None,
 ) -> str | None:
     wanted = destination(output, sources, from_folder=from_folder, format=format, suffix=suffix)
-    facts = Facts("model", scale, 40, 30, picture or Picture(), source)
+    facts = NameFields("model", scale, 40, 30, picture or Picture(), source)
     found = target(wanted, facts)
     return None if found is None else found.as_posix()
 
 
-A = Source(Path("d/a.png"))
+A = InputSource(Path("d/a.png"))
 
 
 def test_by_default_a_result_lies_beside_its_input():
@@ -64,18 +70,18 @@ def test_by_default_a_result_lies_beside_its_input():
 def test_the_extension_is_kept_where_it_can_hold_the_result(
     name: str, picture: Picture, expected: str
 ):
-    assert _target(None, Source(Path(name)), picture=picture) == expected
+    assert _target(None, InputSource(Path(name)), picture=picture) == expected
 
 
 def test_a_format_asked_for_decides_the_extension():
     assert _target(None, A, format="webp") == "d/a_x4.webp"
-    jpeg = Source(Path("a.jpeg"))
+    jpeg = InputSource(Path("a.jpeg"))
     assert _target(None, jpeg, picture=Picture("JPEG"), format="jpg") == "a_x4.jpeg"
 
 
 @pytest.mark.parametrize(("output", "sources"), [("out/", 1), ("out", 2), ("v1.5", 2)])
 def test_a_folder_mirrors_what_is_below_the_input(output: str, sources: int):
-    source = Source(Path("in/s/t/a.png"), below=Path("s/t"))
+    source = InputSource(Path("in/s/t/a.png"), below=Path("s/t"))
     folder = output.rstrip("/")
     assert _target(output, source, sources=sources) == f"{folder}/s/t/a_x4.png"
 
@@ -101,7 +107,7 @@ def test_a_file_is_taken_as_it_is():
     ],
 )
 def test_templates_are_filled_in_and_mirror_the_tree(template: str, expected: str):
-    source = Source(Path("in/s/a.png"), below=Path("s"))
+    source = InputSource(Path("in/s/a.png"), below=Path("s"))
     assert _target(template, source, sources=2) == expected
 
 
@@ -124,7 +130,7 @@ def test_standard_output_is_no_file_and_png_unless_told():
 
 
 def test_standard_input_among_others_gets_a_name():
-    stdin = Source(None, data=b"")
+    stdin = InputSource(None, data=b"")
     assert _target("o/", stdin) == "o/stdin_x4.png"
 
 

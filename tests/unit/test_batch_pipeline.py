@@ -12,15 +12,20 @@ import pytest
 
 from realesr_cli.batch import pipeline
 from realesr_cli.batch.jobs import Job
-from realesr_cli.batch.pipeline import BatchSettings, Hooks
+from realesr_cli.batch.pipeline import BatchCallbacks, BatchSettings
 from realesr_cli.batch.records import Record, exit_code, planned, summary
-from realesr_cli.batch.sources import Source
+from realesr_cli.batch.sources import InputSource
 from realesr_cli.engine.settings import UpscaleSettings
-from realesr_cli.errors import Cancelled, ImageWriteError, OutOfMemory, UnreadableImage
-from realesr_cli.image.probe import Header
+from realesr_cli.errors import (
+    CancelledError,
+    ImageWriteError,
+    OutOfMemoryError,
+    UnreadableImageError,
+)
+from realesr_cli.image.probe import ImageInfo
 from realesr_cli.image.types import Image
 
-HEADER = Header(height=2, width=3, channels=3, bits=8, has_alpha=False, format="PNG")
+HEADER = ImageInfo(height=2, width=3, channels=3, bits=8, has_alpha=False, format="PNG")
 
 
 class Desk:
@@ -56,7 +61,7 @@ class Desk:
         assert cancel is not None
         report(1, 1)
         if cancel():
-            raise Cancelled("cancelled")
+            raise CancelledError("cancelled")
         self._fail(f"upscale {name}")
         self.upscaled.append(name)
         result = image.with_pixels(np.zeros((8, 12, 3), np.uint8), None)
@@ -83,7 +88,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 def _jobs(folder: Path, names: str, **others: object) -> list[Job]:
     return [
-        Job(Source(Path(f"{n}.png")), folder / f"{n}.png", "png", HEADER, 8, 12, **others)  # type: ignore[arg-type]
+        Job(InputSource(Path(f"{n}.png")), folder / f"{n}.png", "png", HEADER, 8, 12, **others)  # type: ignore[arg-type]
         for n in names
     ]
 
@@ -95,7 +100,7 @@ def _statuses(records: list[Record]) -> str:
 def test_every_job_gets_a_record_in_order(desk: Desk, tmp_path: Path):
     heard: list[Record] = []
     started: list[str] = []
-    hooks = Hooks(lambda job: started.append(job.source.stem), finished=heard.append)
+    hooks = BatchCallbacks(lambda job: started.append(job.source.stem), finished=heard.append)
     records = pipeline.run(_jobs(tmp_path, "abcdef"), desk.upscale, hooks=hooks)
     assert [r.job.source.stem for r in records] == list("abcdef")
     assert heard == records
@@ -105,8 +110,8 @@ def test_every_job_gets_a_record_in_order(desk: Desk, tmp_path: Path):
 
 def test_a_picture_that_fails_at_any_stage_harms_no_other(desk: Desk, tmp_path: Path):
     desk.faults = {
-        "read a": UnreadableImage("a is no picture"),
-        "upscale c": OutOfMemory("too large"),
+        "read a": UnreadableImageError("a is no picture"),
+        "upscale c": OutOfMemoryError("too large"),
         "write e": ImageWriteError("denied"),
     }
     records = pipeline.run(_jobs(tmp_path, "abcdef"), desk.upscale)
@@ -120,7 +125,7 @@ def test_a_picture_that_fails_at_any_stage_harms_no_other(desk: Desk, tmp_path: 
 
 
 def test_memory_that_runs_out_everywhere_has_its_own_exit_code(desk: Desk, tmp_path: Path):
-    desk.faults = {"upscale a": MemoryError(), "upscale b": OutOfMemory("too large")}
+    desk.faults = {"upscale a": MemoryError(), "upscale b": OutOfMemoryError("too large")}
     records = pipeline.run(_jobs(tmp_path, "ab"), desk.upscale)
     assert exit_code(records) == 4
     assert "not enough memory" in str(records[0].error)
@@ -179,7 +184,7 @@ def test_cancelling_stops_the_current_picture_and_starts_no_other(desk: Desk, tm
     asked = threading.Event()
     desk.on_upscale = lambda name: asked.set() if name == "c" else None
     records = pipeline.run(
-        _jobs(tmp_path, "abcdef"), desk.upscale, hooks=Hooks(cancel=asked.is_set)
+        _jobs(tmp_path, "abcdef"), desk.upscale, hooks=BatchCallbacks(cancel=asked.is_set)
     )
     assert desk.upscaled == ["a", "b"]
     assert {r.status for r in records[2:]} == {"stopped"}
@@ -206,7 +211,7 @@ def test_a_listener_that_breaks_ends_the_run_with_its_error(desk: Desk, tmp_path
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        pipeline.run(_jobs(tmp_path, "abcdef"), desk.upscale, hooks=Hooks(finished=broken))
+        pipeline.run(_jobs(tmp_path, "abcdef"), desk.upscale, hooks=BatchCallbacks(finished=broken))
 
 
 def test_reading_and_writing_go_on_beside_upscaling(desk: Desk, tmp_path: Path):
@@ -245,7 +250,9 @@ def test_finished_pictures_wait_in_bounded_memory(desk: Desk, tmp_path: Path):
 
 
 def test_finished_and_refused_jobs_need_no_network(desk: Desk, tmp_path: Path):
-    jobs = _jobs(tmp_path, "a", finished=True) + _jobs(tmp_path, "b", error=UnreadableImage("no"))
+    jobs = _jobs(tmp_path, "a", finished=True) + _jobs(
+        tmp_path, "b", error=UnreadableImageError("no")
+    )
     records = pipeline.run(jobs, None)
     assert _statuses(records) == "sk fa"
     assert desk.read == []
@@ -272,6 +279,6 @@ def test_folders_of_results_are_made(desk: Desk, tmp_path: Path):
 
 def test_a_job_without_a_file_returns_its_bytes(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pipeline, "encode_image", lambda image, format, settings: format.encode())
-    job = Job(Source(Path("a.png")), None, "webp", HEADER, 8, 12)
+    job = Job(InputSource(Path("a.png")), None, "webp", HEADER, 8, 12)
     (record,) = pipeline.run([job], desk.upscale)
     assert (record.status, record.data) == ("done", b"webp")

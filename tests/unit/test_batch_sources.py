@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from realesr_cli.batch.sources import Source, find_sources
+from realesr_cli.batch.sources import InputSource, find_sources
 from realesr_cli.errors import ConfigError
 
 
@@ -126,5 +126,5 @@ def test_a_broken_link_is_a_source_whose_reading_will_fail(tree: Path):
 
 
 def test_a_source_knows_its_stem_and_extension():
-    source = Source(Path("a/b.c.PNG"))
+    source = InputSource(Path("a/b.c.PNG"))
     assert (source.stem, source.extension) == ("b.c", ".PNG")

@@ -17,9 +17,9 @@ from realesr_cli.cli.card import card_command
 from realesr_cli.cli.export import export_command
 from realesr_cli.errors import (
     ConfigError,
-    MissingDependency,
-    ModelUnavailable,
-    UnknownModel,
+    MissingDependencyError,
+    ModelUnavailableError,
+    UnknownModelError,
     WeightsWriteError,
 )
 from realesr_cli.nets.compact import CompactArchitecture
@@ -157,17 +157,17 @@ def test_options_that_cannot_be(args: list[str], said: str) -> None:
 
 
 def test_models_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UnknownModel, match="did you mean 'x4plus'"):
+    with pytest.raises(UnknownModelError, match="did you mean 'x4plus'"):
         export("x4plsu", "--to", "onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingDependency, match="onnxruntime"):
+    with pytest.raises(MissingDependencyError, match="onnxruntime"):
         export("x4plus", "--to", "onnx")  # told before 67 MB are fetched
 
 
 def test_auto_is_never_the_model_that_stands_in_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    spare = registry.Entry(name="spare", file="spare.pth", bundled="spare.pth")
+    spare = registry.RegistryEntry(name="spare", file="spare.pth", bundled="spare.pth")
     monkeypatch.setattr(registry, "bundled", lambda: spare)
-    with pytest.raises(ModelUnavailable, match="RealESRGAN_x4plus"):
+    with pytest.raises(ModelUnavailableError, match="RealESRGAN_x4plus"):
         export("auto", "--to", "pth", "--offline")
 
 

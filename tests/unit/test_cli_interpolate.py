@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from realesr_cli.cli.models import models_group
-from realesr_cli.errors import ConfigError, ModelUnavailable
+from realesr_cli.errors import ConfigError, ModelUnavailableError
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.weights import model_files
 from realesr_cli.weights.load import load_model
@@ -90,7 +90,7 @@ def test_calls_that_cannot_be_meant(args: list[str], said: str) -> None:
 def test_networks_that_do_not_fit() -> None:
     with pytest.raises(ConfigError, match="scale is 2 against 4"):
         models("interpolate", "a.pth", "other.pth", "--alpha", "0.5", "-o", "c.pth")
-    with pytest.raises(ModelUnavailable, match="offline"):
+    with pytest.raises(ModelUnavailableError, match="offline"):
         models("interpolate", "x4plus", "esrgan", "--alpha", "1", "-o", "c.pth", "--offline")
     assert not Path("c.pth").exists()
     assert interpolate("-o", "c.pth").exit_code == 2

@@ -52,9 +52,9 @@ def boom(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | int | None]:
     [
         (errors.RealesrError("why"), 1),
         (errors.ConfigError("why"), 2),
-        (errors.UnknownModel("why"), 3),
-        (errors.OutOfMemory("why"), 4),
-        (errors.Cancelled("why"), 130),
+        (errors.UnknownModelError("why"), 3),
+        (errors.OutOfMemoryError("why"), 4),
+        (errors.CancelledError("why"), 130),
     ],
 )
 def test_our_errors_are_one_line_and_their_code(

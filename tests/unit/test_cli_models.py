@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 from weights_server import FileServer, status, whole
 
 from realesr_cli.cli.models import models_group, size_text
-from realesr_cli.errors import ConfigError, ModelUnavailable, UnknownModel
+from realesr_cli.errors import ConfigError, ModelUnavailableError, UnknownModelError
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.weights import fetch, model_files, registry
-from realesr_cli.weights.download import Network
+from realesr_cli.weights.download import RetryPolicy
 
 TINY = CompactArchitecture(scale=2, convs=1, features=4)
 
@@ -45,7 +45,7 @@ def save(path: Path, seed: int = 0) -> Path:
 @pytest.fixture
 def served(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[tuple[FileServer, registry.Entry]]:
+) -> Iterator[tuple[FileServer, registry.RegistryEntry]]:
     """A server, and the registry with animevideo as a small file on it."""
     data = save(tmp_path / "served.pth").read_bytes()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -54,7 +54,7 @@ def served(
         "__kwdefaults__",
         {
             **fetch.ensure.__kwdefaults__,
-            "network": Network(attempts=1, sleep=lambda seconds: None),
+            "network": RetryPolicy(attempts=1, sleep=lambda seconds: None),
         },
     )
     with FileServer() as server:
@@ -128,11 +128,11 @@ def test_info_of_a_trained_file_fits_on_lines(tmp_path: Path) -> None:
 
 
 def test_info_of_nothing() -> None:
-    with pytest.raises(UnknownModel, match="did you mean 'general'"):
+    with pytest.raises(UnknownModelError, match="did you mean 'general'"):
         models("info", "generall")
 
 
-def test_pull_verify_path_and_rm(served: tuple[FileServer, registry.Entry]) -> None:
+def test_pull_verify_path_and_rm(served: tuple[FileServer, registry.RegistryEntry]) -> None:
     server, entry = served
     result = models("pull", "animevideo")
     assert result.exit_code == 0
@@ -160,7 +160,7 @@ def test_pull_verify_path_and_rm(served: tuple[FileServer, registry.Entry]) -> N
     assert len(server.requests) == 2
 
 
-def test_pull_goes_on_after_a_failure(served: tuple[FileServer, registry.Entry]) -> None:
+def test_pull_goes_on_after_a_failure(served: tuple[FileServer, registry.RegistryEntry]) -> None:
     server, _ = served
     server.serve("/realesr-animevideov3.pth", status(404))
     result = models("pull", "RRDB_PSNR_x4", "animevideo")
@@ -173,7 +173,7 @@ def test_pull_goes_on_after_a_failure(served: tuple[FileServer, registry.Entry])
 
 
 def test_pull_of_an_unverified_file_says_so(
-    served: tuple[FileServer, registry.Entry], monkeypatch: pytest.MonkeyPatch
+    served: tuple[FileServer, registry.RegistryEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, entry = served
     open_entry = replace(entry, sha256=None, bytes=None)
@@ -187,7 +187,9 @@ def test_pull_of_an_unverified_file_says_so(
     assert as_json("verify")["ok"] is True
 
 
-def test_verify_finds_damage_and_strangers(served: tuple[FileServer, registry.Entry]) -> None:
+def test_verify_finds_damage_and_strangers(
+    served: tuple[FileServer, registry.RegistryEntry],
+) -> None:
     _, entry = served
     models("pull", "animevideo")
     path = registry.cache_path(entry)
@@ -207,7 +209,7 @@ def test_verify_finds_damage_and_strangers(served: tuple[FileServer, registry.En
 
 
 def test_verify_without_a_known_hash(
-    served: tuple[FileServer, registry.Entry], monkeypatch: pytest.MonkeyPatch
+    served: tuple[FileServer, registry.RegistryEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, entry = served
     monkeypatch.setattr(registry, "official", lambda: (replace(entry, sha256=None, bytes=None),))
@@ -255,18 +257,18 @@ def test_import_folder_reports_what_was_skipped(tmp_path: Path) -> None:
 
 def test_import_that_takes_nothing(tmp_path: Path) -> None:
     (tmp_path / "bad.pth").write_text("hello", encoding="utf-8")
-    with pytest.raises(UnknownModel, match="none of its 1 weight files"):
+    with pytest.raises(UnknownModelError, match="none of its 1 weight files"):
         models("import", str(tmp_path))
     with pytest.raises(ConfigError, match="--name"):
         models("import", str(tmp_path), "--name", "x")
-    with pytest.raises(UnknownModel, match="no such file"):
+    with pytest.raises(UnknownModelError, match="no such file"):
         models("import", str(tmp_path / "none.pth"))
 
 
 def test_path_of_the_cache_and_of_what_is_not_there() -> None:
     assert models("path").stdout.strip() == str(registry.weights_dir())
     assert as_json("path")["home"] == str(registry.home())
-    with pytest.raises(ModelUnavailable, match="models pull RealESRGAN_x4plus"):
+    with pytest.raises(ModelUnavailableError, match="models pull RealESRGAN_x4plus"):
         models("path", "x4plus")
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from realesr_cli.cli.terminal import Progress
+from realesr_cli.cli.terminal import ProgressBar
 
 
 class Terminal(io.StringIO):
@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 
 
 def test_no_bar_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress("x") as progress:
+    with ProgressBar("x") as progress:
         progress(1, 2)
         progress.relabel("y")
         progress.write("a line")
@@ -27,10 +27,10 @@ def test_bar_on_a_terminal_and_none_when_quiet(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with Progress("x", enabled=False) as progress:
+    with ProgressBar("x", enabled=False) as progress:
         progress(1, 2)
     assert terminal.getvalue() == ""
-    with Progress("model", bytes=True) as progress:
+    with ProgressBar("model", bytes=True) as progress:
         progress(512, 0)
         progress(1024, 2048)
         progress.relabel("other")
@@ -47,4 +47,4 @@ def test_bar_on_a_terminal_and_none_when_quiet(monkeypatch: pytest.MonkeyPatch) 
 def test_dumb_terminal_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(sys, "stderr", Terminal())
-    assert not Progress("x").enabled
+    assert not ProgressBar("x").enabled

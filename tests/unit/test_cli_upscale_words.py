@@ -11,12 +11,12 @@ import pytest
 
 from realesr_cli.batch.jobs import Job
 from realesr_cli.batch.records import Record, planned, summary
-from realesr_cli.batch.sources import Source
+from realesr_cli.batch.sources import InputSource
 from realesr_cli.cli import dry_run
 from realesr_cli.cli.console import (
     Console,
+    RunDescription,
     Style,
-    Used,
     record_line,
     record_plain,
     seconds,
@@ -26,11 +26,11 @@ from realesr_cli.cli.console import (
 )
 from realesr_cli.cli.upscale import FitType, _stdin
 from realesr_cli.engine.estimate import Estimate
-from realesr_cli.errors import ConfigError, UnreadableImage
-from realesr_cli.image.probe import Header
+from realesr_cli.errors import ConfigError, UnreadableImageError
+from realesr_cli.image.probe import ImageInfo
 
-HEADER = Header(height=3, width=2, channels=3, bits=8, has_alpha=False, format="PNG")
-JOB = Job(Source(Path("a.png")), Path("b.png"), "png", HEADER, 12, 8)
+HEADER = ImageInfo(height=3, width=2, channels=3, bits=8, has_alpha=False, format="PNG")
+JOB = Job(InputSource(Path("a.png")), Path("b.png"), "png", HEADER, 12, 8)
 PLAN = Estimate(
     3,
     2,
@@ -61,7 +61,7 @@ def test_amounts_of_memory():
 
 def test_sizes_are_width_by_height():
     assert sizes(JOB) == "2x3 -> 8x12"
-    assert sizes(Job(Source(None))) == ""
+    assert sizes(Job(InputSource(None))) == ""
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,9 @@ def test_counts_that_are_zero_are_left_out():
 
 
 def test_a_picture_that_could_not_be_read_has_no_sizes():
-    plain = record_plain(planned(Job(Source(None), error=UnreadableImage("x"))), Used("m"))
+    plain = record_plain(
+        planned(Job(InputSource(None), error=UnreadableImageError("x"))), RunDescription("m")
+    )
     assert (plain["width"], plain["out_width"], plain["output"]) == (None, None, None)
     assert (plain["input"], plain["status"]) == ("-", "failed")
 
@@ -135,8 +137,8 @@ def test_a_terminal_is_no_standard_input(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_bar_names_the_picture_in_work_and_its_place(monkeypatch: pytest.MonkeyPatch):
-    other = Job(Source(Path("c.png")), Path("d.png"), "png", HEADER, 12, 8)
-    console = Console(Style(), Used("m"), [JOB, other])
+    other = Job(InputSource(Path("c.png")), Path("d.png"), "png", HEADER, 12, 8)
+    console = Console(Style(), RunDescription("m"), [JOB, other])
     labels: list[str] = []
     monkeypatch.setattr(console._bar, "relabel", labels.append)
     console.started(other)

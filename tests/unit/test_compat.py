@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from realesr_cli.compat import RealESRGANer
-from realesr_cli.errors import ConfigError, DeviceError, UnknownModel, UnsupportedImage
+from realesr_cli.errors import ConfigError, DeviceError, UnknownModelError, UnsupportedImageError
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.weights.model_files import load_model, save_pth
 
@@ -179,7 +179,7 @@ def test_a_scale_the_weights_do_not_have_is_refused(weights: Path):
 
 def test_an_address_stands_for_the_registered_file(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("REALESR_OFFLINE", "1")
-    with pytest.raises(UnknownModel, match=r"nothing-known\.pth"):
+    with pytest.raises(UnknownModelError, match=r"nothing-known\.pth"):
         RealESRGANer(4, "https://example.org/a/nothing-known.pth?x=1")
     with pytest.raises(OSError, match="RealESRGAN_x4plus"):
         RealESRGANer(4, "https://example.org/v0.1.0/RealESRGAN_x4plus.pth")
@@ -195,5 +195,5 @@ def test_a_gpu_is_asked_for_by_its_number(weights: Path):
     [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)],
 )
 def test_arrays_of_other_kinds_are_refused(upsampler: RealESRGANer, array: np.ndarray):
-    with pytest.raises(UnsupportedImage, match="give"):
+    with pytest.raises(UnsupportedImageError, match="give"):
         upsampler.enhance(array)

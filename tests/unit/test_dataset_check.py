@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realesr_cli.dataset.check import ADVICE, Checked, Folders, check_dataset
+from realesr_cli.dataset.check import ADVICE, DatasetReport, Folders, check_dataset
 from realesr_cli.dataset.settings import CheckSettings
 from realesr_cli.errors import ConfigError, DatasetError
 
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def checked(folder: Path, *, lq: bool = False, val: bool = False) -> Checked:
+def checked(folder: Path, *, lq: bool = False, val: bool = False) -> DatasetReport:
     folders = Folders(
         (folder / "gt",),
         (folder / "lq",) if lq else (),
@@ -49,7 +49,7 @@ def checked(folder: Path, *, lq: bool = False, val: bool = False) -> Checked:
     return check_dataset(folders, SETTINGS)
 
 
-def only(outcome: Checked, kind: str) -> tuple[str, str, str | None]:
+def only(outcome: DatasetReport, kind: str) -> tuple[str, str, str | None]:
     """Name, text and other name of the one fault there is."""
     assert outcome.counts() == {kind: 1}, outcome.faults
     (fault,) = outcome.faults

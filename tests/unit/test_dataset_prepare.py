@@ -14,7 +14,7 @@ from realesr_cli.dataset.prepare import (
     SETTINGS_FILE,
     fine_detail,
     prepare,
-    resized,
+    resize_pixels,
 )
 from realesr_cli.dataset.settings import PrepareSettings
 from realesr_cli.errors import ConfigError, DatasetError, ImageWriteError
@@ -90,15 +90,15 @@ def test_smaller_versions_are_pillows_lanczos(tmp_path: Path) -> None:
     coarse = Image.fromarray(save(tmp_path / "a.png", 6, 9))
     original = np.array(coarse.resize((90, 60), Image.Resampling.BICUBIC))
     theirs = np.array(Image.fromarray(original).resize((45, 30), Image.Resampling.LANCZOS))
-    difference = np.abs(resized(original, (30, 45)).astype(int) - theirs)
+    difference = np.abs(resize_pixels(original, (30, 45)).astype(int) - theirs)
     assert difference.max() <= 1
 
 
 def test_depth_is_kept() -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (20, 20, 1), dtype=np.uint16)
-    assert resized(deep, (10, 10)).dtype == np.uint16
+    assert resize_pixels(deep, (10, 10)).dtype == np.uint16
     floats = np.random.default_rng(0).random((20, 20, 3), dtype=np.float32)
-    made = resized(floats, (10, 10))
+    made = resize_pixels(floats, (10, 10))
     assert made.dtype == np.float32
     assert made.min() >= 0
     assert made.max() <= 1

@@ -10,12 +10,12 @@ from click.testing import CliRunner
 
 from realesr_cli.cli.doctor import doctor_command, sections
 from realesr_cli.diagnostics import environment
-from realesr_cli.diagnostics.environment import Cache, Library, findings
-from realesr_cli.diagnostics.gpu import Verdict
+from realesr_cli.diagnostics.environment import Cache, LibraryInfo, findings
+from realesr_cli.diagnostics.gpu import GpuDiagnosis
 from realesr_cli.engine import policy
-from realesr_cli.errors import MissingDependency
+from realesr_cli.errors import MissingDependencyError
 
-NO_GPU = Verdict(False, "no GPU was found in this machine; the CPU is used")
+NO_GPU = GpuDiagnosis(False, "no GPU was found in this machine; the CPU is used")
 CACHE = Cache("folder", True, ("x4plus",), 5)
 
 
@@ -26,7 +26,7 @@ def _run(*arguments: str) -> tuple[int, str]:
 
 
 def test_a_sound_installation_has_nothing_to_mend():
-    assert findings(NO_GPU, (Library("opencv-python", "", "5.0"),), CACHE) == ()
+    assert findings(NO_GPU, (LibraryInfo("opencv-python", "", "5.0"),), CACHE) == ()
 
 
 @pytest.mark.parametrize(
@@ -44,23 +44,23 @@ def test_a_cache_that_is_of_no_use_is_a_problem(cache: Cache, offline: bool, wor
 
 
 def test_a_library_that_does_not_load_names_the_system_package(monkeypatch: pytest.MonkeyPatch):
-    broken = Library("opencv-python", "16-bit", "5.0", "libGL.so.1: cannot open")
+    broken = LibraryInfo("opencv-python", "16-bit", "5.0", "libGL.so.1: cannot open")
     monkeypatch.setattr(environment.platform, "system", lambda: "Linux")
     assert "libgl1" in str(findings(NO_GPU, (broken,), CACHE)[0].fix)
     monkeypatch.setattr(environment.platform, "system", lambda: "Windows")
     assert "pip install --force" in str(findings(NO_GPU, (broken,), CACHE)[0].fix)
-    absent = Library("opencv-python", "16-bit", None, "No module named cv2")
+    absent = LibraryInfo("opencv-python", "16-bit", None, "No module named cv2")
     assert findings(NO_GPU, (absent,), CACHE)[0].fix == "pip install opencv-python"
 
 
 def test_an_unused_gpu_is_a_note_with_its_fix():
-    (found,) = findings(Verdict(False, "built without CUDA", "pip install it"), (), CACHE)
+    (found,) = findings(GpuDiagnosis(False, "built without CUDA", "pip install it"), (), CACHE)
     assert (found.level, found.what, found.fix) == ("note", "built without CUDA", "pip install it")
 
 
 def test_the_choice_follows_the_facts_given():
-    card = policy.Gpu("cuda:0", "A card", 8 << 30, 10 << 30, (8, 6))
-    chosen = environment.choice(policy.Facts(cores=3, gpus=(card,)), "x4plus").policy
+    card = policy.GpuInfo("cuda:0", "A card", 8 << 30, 10 << 30, (8, 6))
+    chosen = environment.choice(policy.MachineInfo(cores=3, gpus=(card,)), "x4plus").policy
     assert (chosen.device, chosen.precision) == ("cuda:0", "fp16")
     assert any("A card" in reason for reason in chosen.reasons)
 
@@ -77,7 +77,7 @@ def test_the_report_as_json_is_complete_and_plain():
 
 def test_a_problem_changes_the_exit_code_and_is_told(monkeypatch: pytest.MonkeyPatch):
     def broken(purpose: str) -> None:
-        raise MissingDependency("libGL.so.1 is missing")
+        raise MissingDependencyError("libGL.so.1 is missing")
 
     monkeypatch.setattr(environment, "load_opencv", broken)
     code, output = _run()

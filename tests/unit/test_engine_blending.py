@@ -9,8 +9,8 @@ import torch
 from realesr_cli import upscale
 from realesr_cli.engine import api
 from realesr_cli.engine import upscaler as module
-from realesr_cli.engine.blending import blended, require_same_scale
-from realesr_cli.engine.estimate import Shape
+from realesr_cli.engine.blending import blend_forwards, require_same_scale
+from realesr_cli.engine.estimate import ImageShape
 from realesr_cli.engine.guard import Forwards
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.engine.upscaler import Upscaler
@@ -91,13 +91,13 @@ def test_the_middle_is_the_mean_with_these_weights(three, image, share, look):
 def test_mixing_is_in_float_before_rounding():
     """Of 100 and 101 the half is 100.5, which no integers have."""
     levels = [torch.full((1, 3, 2, 2), value / 255) for value in (100, 101)]
-    mixed = blended(lambda x: levels[0].clone(), lambda x: levels[1].clone(), 0.5)
+    mixed = blend_forwards(lambda x: levels[0].clone(), lambda x: levels[1].clone(), 0.5)
     assert (mixed(torch.zeros(1, 3, 1, 1)) * 255).flatten().tolist() == pytest.approx([100.5] * 12)
 
 
 def test_each_picture_is_clamped_as_it_would_be_alone():
     wild = torch.tensor([-3.0, 0.5, 7.0]).view(1, 3, 1, 1)
-    mixed = blended(lambda x: wild.clone(), lambda x: torch.full_like(wild, 0.5), 0.5)
+    mixed = blend_forwards(lambda x: wild.clone(), lambda x: torch.full_like(wild, 0.5), 0.5)
     assert mixed(torch.zeros(1, 3, 1, 1)).flatten().tolist() == [0.25, 0.5, 0.75]
 
 
@@ -116,7 +116,7 @@ def test_tiles_suit_both_networks(second):
 def test_the_cost_is_that_of_both(three):
     _, _, both = three
     both(picture())
-    shape = Shape(100, 100)
+    shape = ImageShape(100, 100)
     times = [both.estimate(shape, UpscaleSettings(blend=b)).seconds for b in (0, None)]
     assert times[1] == pytest.approx(2 * times[0])
     bytes_ = [both.estimate(shape, UpscaleSettings(blend=b)).peak_bytes for b in (1, None)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from realesr_cli.engine.guard import Forwards, Guard, is_out_of_memory
-from realesr_cli.errors import CheckpointFormat, OutOfMemory, RealesrWarning
+from realesr_cli.errors import CheckpointFormatError, OutOfMemoryError, RealesrWarning
 
 OOM = (
     MemoryError(),
@@ -109,7 +109,7 @@ def test_when_nothing_helps_it_says_so():
     def never(x):
         raise MemoryError
 
-    with pytest.warns(RealesrWarning), pytest.raises(OutOfMemory, match="smaller model"):
+    with pytest.warns(RealesrWarning), pytest.raises(OutOfMemoryError, match="smaller model"):
         Guard(Forwards(never, scale=2), context=3)(torch.rand(1, 3, 90, 90))
 
 
@@ -147,9 +147,9 @@ def test_numbers_that_are_none_even_in_fp32_are_an_error():
         return blurred(x) * float("nan")
 
     x = torch.rand(1, 3, 9, 9)
-    with pytest.raises(CheckpointFormat, match="damaged"):
+    with pytest.raises(CheckpointFormatError, match="damaged"):
         Guard(Forwards(broken, scale=2), context=3)(x)
-    with pytest.warns(RealesrWarning), pytest.raises(CheckpointFormat, match="damaged"):
+    with pytest.warns(RealesrWarning), pytest.raises(CheckpointFormatError, match="damaged"):
         Guard(Forwards(broken, exact=broken, scale=2), context=3)(x)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from realesr_cli.engine.overlap import CANDIDATES, measured_context, reference_pattern
+from realesr_cli.engine.overlap import CANDIDATES, measure_context, reference_pattern
 from realesr_cli.nets.rrdbnet import standard_architecture
 
 
@@ -21,15 +21,15 @@ def box(radius: int, gain: float):
 
 def test_a_strong_reach_is_found():
     for radius, expected in ((5, 8), (10, 12), (20, 24), (40, 48)):
-        assert measured_context(box(radius, 0.4), scale=1) == expected
+        assert measure_context(box(radius, 0.4), scale=1) == expected
 
 
 def test_an_effect_below_half_a_level_is_none():
-    assert measured_context(box(40, 0.001), scale=1) == CANDIDATES[0]
+    assert measure_context(box(40, 0.001), scale=1) == CANDIDATES[0]
 
 
 def test_a_reach_beyond_all_candidates_gives_the_largest():
-    assert measured_context(box(90, 1.0), scale=1) == CANDIDATES[-1]
+    assert measure_context(box(90, 1.0), scale=1) == CANDIDATES[-1]
 
 
 def test_unshuffle_keeps_its_phase():
@@ -39,7 +39,7 @@ def test_unshuffle_keeps_its_phase():
         seen.append(x.shape[3])
         return x.clone()
 
-    measured_context(forward, scale=1, multiple=4)
+    measure_context(forward, scale=1, multiple=4)
     assert seen[0] % 4 == 0
     assert all((seen[0] - n) % 4 == 0 for n in seen)
 
@@ -48,7 +48,7 @@ def test_a_deep_network_needs_far_less_than_its_radius():
     torch.manual_seed(0)
     net = standard_architecture(4, blocks=4, features=16, growth=8).build().eval()
     with torch.inference_mode():
-        context = measured_context(net, net.scale)
+        context = measure_context(net, net.scale)
     assert context <= 24 < net.architecture.receptive_radius
 
 

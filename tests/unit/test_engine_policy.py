@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from realesr_cli.engine.policy import GIB, Facts, Gpu, bytes_per_pixel, choose, facts
+from realesr_cli.engine.policy import (
+    GIB,
+    GpuInfo,
+    MachineInfo,
+    bytes_per_pixel,
+    choose,
+    machine_info,
+)
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings, output_size
 from realesr_cli.errors import ConfigError, DeviceError
 from realesr_cli.nets.compact import CompactArchitecture
@@ -15,20 +22,22 @@ RRDB = standard_architecture(4)
 COMPACT = CompactArchitecture(4, 32)
 
 
-def cuda(free_gib: float, capability=(8, 6), index=0) -> Gpu:
-    return Gpu(f"cuda:{index}", "Test GPU", int(free_gib * GIB), int(free_gib * GIB), capability)
+def cuda(free_gib: float, capability=(8, 6), index=0) -> GpuInfo:
+    return GpuInfo(
+        f"cuda:{index}", "Test GPU", int(free_gib * GIB), int(free_gib * GIB), capability
+    )
 
 
-AMX = Facts(2, 2, 8 * GIB, frozenset({"avx512f", "avx512_bf16", "amx_bf16"}), onednn=True)
-ZEN = Facts(8, 8, 16 * GIB, frozenset({"avx512f", "avx512_bf16"}), onednn=True)
-LAPTOP = Facts(4, 4, 8 * GIB, frozenset({"avx2"}), onednn=True)
-ARM = Facts(8, 8, 16 * GIB, frozenset({"bf16"}), onednn=False)
-SMALL_GPU = Facts(4, 4, 8 * GIB, frozenset({"avx2"}), True, (cuda(1.5),))
-BIG_GPU = Facts(
+AMX = MachineInfo(2, 2, 8 * GIB, frozenset({"avx512f", "avx512_bf16", "amx_bf16"}), onednn=True)
+ZEN = MachineInfo(8, 8, 16 * GIB, frozenset({"avx512f", "avx512_bf16"}), onednn=True)
+LAPTOP = MachineInfo(4, 4, 8 * GIB, frozenset({"avx2"}), onednn=True)
+ARM = MachineInfo(8, 8, 16 * GIB, frozenset({"bf16"}), onednn=False)
+SMALL_GPU = MachineInfo(4, 4, 8 * GIB, frozenset({"avx2"}), True, (cuda(1.5),))
+BIG_GPU = MachineInfo(
     16, 16, 64 * GIB, frozenset({"avx512_bf16"}), True, (cuda(140, (9, 0)), cuda(9, index=1))
 )
-OLD_GPU = Facts(4, 4, 8 * GIB, frozenset({"avx2"}), True, (cuda(6, (5, 2)),))
-APPLE = Facts(8, 8, 16 * GIB, gpus=(Gpu("mps", "Apple GPU", 10 * GIB, 10 * GIB),))
+OLD_GPU = MachineInfo(4, 4, 8 * GIB, frozenset({"avx2"}), True, (cuda(6, (5, 2)),))
+APPLE = MachineInfo(8, 8, 16 * GIB, gpus=(GpuInfo("mps", "Apple GPU", 10 * GIB, 10 * GIB),))
 
 TABLE = [
     (AMX, "cpu", "bf16", "fused"),
@@ -54,7 +63,7 @@ def test_auto(found, device, precision, backend, architecture):
 
 @pytest.mark.parametrize("free", [1, 2, 4, 8, 24, 140])
 def test_a_tile_fits_in_the_free_memory(free):
-    found = Facts(4, 4, 8 * GIB, gpus=(cuda(free),))
+    found = MachineInfo(4, 4, 8 * GIB, gpus=(cuda(free),))
     for architecture in (RRDB, COMPACT, standard_architecture(2)):
         policy = choose(found, EngineSettings(), architecture)
         side = policy.tile + 2 * min(48, architecture.receptive_radius)
@@ -64,7 +73,8 @@ def test_a_tile_fits_in_the_free_memory(free):
 
 def test_more_memory_never_means_smaller_tiles():
     tiles = [
-        choose(Facts(gpus=(cuda(free),)), EngineSettings(), RRDB).tile for free in (1, 2, 4, 8, 80)
+        choose(MachineInfo(gpus=(cuda(free),)), EngineSettings(), RRDB).tile
+        for free in (1, 2, 4, 8, 80)
     ]
     assert tiles == sorted(tiles)
     assert tiles[0] < tiles[-1]
@@ -101,7 +111,7 @@ def test_what_cannot_be_had_is_an_error(engine, words):
 
 
 def test_this_machine_has_facts():
-    found = facts()
+    found = machine_info()
     assert found.cores >= 1
     assert found.memory_available > GIB // 4
     assert choose(found, EngineSettings("cpu"), COMPACT).device == "cpu"
@@ -118,7 +128,7 @@ def test_a_card_that_gives_no_context_is_left_out(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", memory)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"card {index}")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 6))
-    found = [gpu for gpu in facts().gpus if gpu.device.startswith("cuda")]
+    found = [gpu for gpu in machine_info().gpus if gpu.device.startswith("cuda")]
     assert [(gpu.device, gpu.free) for gpu in found] == [("cuda:1", 5 * GIB)]
 
 

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realesr_cli.engine.estimate import Shape
-from realesr_cli.engine.row_correction import Correction, rows_held
+from realesr_cli.engine.estimate import ImageShape
+from realesr_cli.engine.row_correction import RowCorrection, rows_held
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
-from realesr_cli.engine.tiled import Grid, Hooks, Look, upscale_tiled
+from realesr_cli.engine.tiled import Grid, PostProcess, TileCallbacks, upscale_tiled
 from realesr_cli.engine.tiling import Axis
 from realesr_cli.engine.upscaler import Upscaler
-from realesr_cli.errors import ConfigError, UnsupportedImage
+from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.image.types import Image
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.ops.back_projection import KERNELS, axis_steps, back_project
@@ -62,11 +62,11 @@ def test_any_cutting_gives_the_correction_of_the_whole_picture(
 
     def run(core, look):
         cut = grid(source, 4, core=core, overlap=12, blend=2, out=out)
-        return upscale_tiled(nearest(4), source, cut, look, Hooks())
+        return upscale_tiled(nearest(4), source, cut, look, TileCallbacks())
 
-    look = Look(back_project=iterations, kernel=kernel)
+    look = PostProcess(back_project=iterations, kernel=kernel)
     found = run(core, look)
-    enlarged = floats(run(core, Look()))
+    enlarged = floats(run(core, PostProcess()))
     expected = back_project(enlarged, floats(source), iterations=iterations, kernel=kernel)
     np.testing.assert_allclose(floats(found), expected.clamp(0, 1), atol=2e-6)
 
@@ -80,11 +80,11 @@ def test_tiles_do_not_show(kernel, dtype, channels, size):
     architecture = CompactArchitecture(4, 3, 8)
     net = architecture.build().eval()
     source = picture(*size, channels, dtype)
-    look = Look(back_project=20, kernel=kernel)
+    look = PostProcess(back_project=20, kernel=kernel)
 
     def run(core):
         cut = grid(source, 4, core=core, overlap=architecture.receptive_radius)
-        return upscale_tiled(net, source, cut, look, Hooks()).astype(int)
+        return upscale_tiled(net, source, cut, look, TileCallbacks()).astype(int)
 
     assert np.abs(run(17) - run(0)).max() <= 1
 
@@ -111,7 +111,9 @@ def test_the_kernel_asked_for_is_used():
     source = picture(20, 24)
     cut = grid(source, 4)
     runs = [
-        upscale_tiled(nearest(4), source, cut, Look(back_project=2, kernel=k), Hooks())
+        upscale_tiled(
+            nearest(4), source, cut, PostProcess(back_project=2, kernel=k), TileCallbacks()
+        )
         for k in KERNELS
     ]
     assert (runs[0] != runs[1]).any()
@@ -119,8 +121,8 @@ def test_the_kernel_asked_for_is_used():
 
 def test_a_profile_is_corrected_in_the_curve_the_network_works_in():
     source = picture(12, 14, dtype=np.float32)
-    look = Look(back_project=20, decode=lambda x: x**0.5, encode=lambda x: x**2)
-    found = floats(upscale_tiled(nearest(4), source, grid(source, 4), look, Hooks())).sqrt()
+    look = PostProcess(back_project=20, decode=lambda x: x**0.5, encode=lambda x: x**2)
+    found = floats(upscale_tiled(nearest(4), source, grid(source, 4), look, TileCallbacks())).sqrt()
     error = resize(found, (12, 14), "matlab") - floats(source).sqrt()
     assert error.abs().max() < 1e-3
 
@@ -156,7 +158,7 @@ def test_only_rows_not_yet_settled_are_held(iterations, ratio, kernel):
     torch.manual_seed(0)
     original, enlarged = torch.rand(1, size, 3), torch.rand(1, out, 5)
     given, most = [], 0
-    take = Correction(axes, iterations, lambda a, b: original[:, a:b], given.append)
+    take = RowCorrection(axes, iterations, lambda a, b: original[:, a:b], given.append)
     for start in range(0, out, 64):
         take(enlarged[:, start : start + 64])
         done = sum(rows.shape[1] for rows in given)
@@ -169,7 +171,7 @@ def test_only_rows_not_yet_settled_are_held(iterations, ratio, kernel):
 
 def test_rows_held_are_part_of_the_estimate():
     upscaler = Upscaler(CompactArchitecture(4, 2, 8).build(), EngineSettings("cpu", "fp32", 64))
-    shape = Shape(2000, 1000)
+    shape = ImageShape(2000, 1000)
     plain = upscaler.estimate(shape)
     found = upscaler.estimate(shape, UpscaleSettings(back_project=20))
     assert found.peak_bytes - plain.peak_bytes == rows_held(20, 4) * 4000 * 3 * 4
@@ -189,7 +191,7 @@ def test_what_cannot_be_corrected_is_refused():
     with pytest.raises(ConfigError, match="without back_project"):
         UpscaleSettings(back_project_kernel="reverse")
     upscaler = Upscaler(CompactArchitecture(2, 2, 8).build(), EngineSettings("cpu", "fp32"))
-    with pytest.raises(UnsupportedImage, match="40x30 would become 20x15"):
+    with pytest.raises(UnsupportedImageError, match="40x30 would become 20x15"):
         upscaler(Image(picture(30, 40)), UpscaleSettings(width=20, back_project=3))
-    with pytest.raises(UnsupportedImage, match="larger both ways"):
+    with pytest.raises(UnsupportedImageError, match="larger both ways"):
         upscaler(Image(picture(30, 40)), UpscaleSettings(width=80, height=30, back_project=3))

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realesr_cli.engine.backends.base import with_tta
-from realesr_cli.engine.tiled import Grid, Hooks, Look, upscale_tiled
+from realesr_cli.engine.tiled import Grid, PostProcess, TileCallbacks, upscale_tiled
 from realesr_cli.engine.tiling import Axis
-from realesr_cli.errors import Cancelled
+from realesr_cli.errors import CancelledError
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
 
@@ -55,7 +55,7 @@ def test_no_pixel_is_lost_or_repeated(
         source, scale, core=core, overlap=overlap, blend=min(blend, overlap),
         multiple=multiple, batch=batch,
     )  # fmt: skip
-    result = upscale_tiled(nearest(scale), source, cut, Look(), Hooks())
+    result = upscale_tiled(nearest(scale), source, cut, PostProcess(), TileCallbacks())
     expected = source.repeat(scale, 0).repeat(scale, 1)
     assert result.dtype == dtype
     if channels == 3 and dtype != np.float32:
@@ -92,7 +92,7 @@ def test_tiled_equals_untiled_from_the_receptive_radius_on(architecture, size):
 
     def run(core, overlap):
         cut = grid(source, net.scale, core=core, overlap=overlap, multiple=multiple)
-        return upscale_tiled(net, source, cut, Look(), Hooks()).astype(int)
+        return upscale_tiled(net, source, cut, PostProcess(), TileCallbacks()).astype(int)
 
     whole = run(0, 0)
     assert np.abs(run(24, radius) - whole).max() <= 1
@@ -105,7 +105,9 @@ def test_blending_hides_what_too_little_overlap_leaves():
     source = picture(96, 96)
 
     def run(**cut):
-        return upscale_tiled(net, source, grid(source, 4, **cut), Look(), Hooks()).astype(int)
+        return upscale_tiled(
+            net, source, grid(source, 4, **cut), PostProcess(), TileCallbacks()
+        ).astype(int)
 
     whole = run()
     hard = np.abs(run(core=24, overlap=4) - whole)
@@ -118,8 +120,10 @@ def test_blending_hides_what_too_little_overlap_leaves():
 def test_any_output_size_is_the_same_tiled(out):
     source = picture(40, 52)
     cut = grid(source, 4, core=13, overlap=12, out=out)
-    tiled = upscale_tiled(nearest(4), source, cut, Look(), Hooks())
-    whole = upscale_tiled(nearest(4), source, grid(source, 4, out=out), Look(), Hooks())
+    tiled = upscale_tiled(nearest(4), source, cut, PostProcess(), TileCallbacks())
+    whole = upscale_tiled(
+        nearest(4), source, grid(source, 4, out=out), PostProcess(), TileCallbacks()
+    )
     assert tiled.shape == (*out, 3)
     assert np.abs(tiled.astype(int) - whole).max() <= 1
 
@@ -128,7 +132,7 @@ def test_reduction_is_antialiased_before_rounding():
     """A fine checkerboard reduced to half is flat gray, not a moiré."""
     source = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
     cut = grid(source, 4, out=(16, 16))
-    result = upscale_tiled(nearest(4), source, cut, Look(), Hooks())
+    result = upscale_tiled(nearest(4), source, cut, PostProcess(), TileCallbacks())
     inner = result[2:-2, 2:-2].astype(float)
     assert inner.std() < 2
     assert abs(inner.mean() - 127.5) < 1
@@ -138,8 +142,10 @@ def test_strength_mixes_with_the_resampled_input():
     source = picture(20, 24)
 
     def run(strength, forward):
-        look = Look(strength=strength)
-        return upscale_tiled(forward, source, grid(source, 4, overlap=5), look, Hooks()).astype(int)
+        look = PostProcess(strength=strength)
+        return upscale_tiled(
+            forward, source, grid(source, 4, overlap=5), look, TileCallbacks()
+        ).astype(int)
 
     def black(x):
         return torch.zeros(1, 3, x.shape[2] * 4, x.shape[3] * 4)
@@ -158,17 +164,19 @@ def test_color_fix_takes_large_scale_colour_from_the_input():
 
     def means(look):
         cut = grid(source, 4, core=24, overlap=20)
-        return upscale_tiled(tinted, source, cut, look, Hooks()).mean((0, 1))
+        return upscale_tiled(tinted, source, cut, look, TileCallbacks()).mean((0, 1))
 
-    off = np.abs(means(Look()) - source.mean((0, 1)))
-    fixed = np.abs(means(Look(color_fix=True)) - source.mean((0, 1)))
+    off = np.abs(means(PostProcess()) - source.mean((0, 1)))
+    fixed = np.abs(means(PostProcess(color_fix=True)) - source.mean((0, 1)))
     assert off.max() > 5
     assert fixed.max() < 0.6
 
 
 def test_gray_stays_gray_and_sixteen_bits_stay_sixteen():
     source = np.arange(4096, dtype=np.uint16).reshape(64, 64, 1) * 16
-    result = upscale_tiled(nearest(2), source, grid(source, 2, core=20, overlap=3), Look(), Hooks())
+    result = upscale_tiled(
+        nearest(2), source, grid(source, 2, core=20, overlap=3), PostProcess(), TileCallbacks()
+    )
     assert result.shape == (128, 128, 1)
     assert result.dtype == np.uint16
     assert len(np.unique(result)) == 4096
@@ -176,14 +184,14 @@ def test_gray_stays_gray_and_sixteen_bits_stay_sixteen():
 
 def test_curves_are_applied_before_and_after():
     source = picture(8, 8)
-    look = Look(decode=lambda x: x**0.5, encode=lambda x: x**2)
+    look = PostProcess(decode=lambda x: x**0.5, encode=lambda x: x**2)
     seen = []
 
     def forward(x):
         seen.append(x.clone())
         return nearest(2)(x)
 
-    result = upscale_tiled(forward, source, grid(source, 2), look, Hooks())
+    result = upscale_tiled(forward, source, grid(source, 2), look, TileCallbacks())
     np.testing.assert_array_equal(result[::2, ::2], source)
     expected = (source.astype(np.float32) / 255) ** 0.5
     np.testing.assert_allclose(seen[0][0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
@@ -192,9 +200,9 @@ def test_curves_are_applied_before_and_after():
 def test_report_counts_tiles_and_cancel_stops():
     source = picture(40, 40)
     done = []
-    hooks = Hooks(report=lambda: done.append(1), cancel=lambda: len(done) >= 3)
-    with pytest.raises(Cancelled):
-        upscale_tiled(nearest(2), source, grid(source, 2, core=10), Look(), hooks)
+    hooks = TileCallbacks(report=lambda: done.append(1), cancel=lambda: len(done) >= 3)
+    with pytest.raises(CancelledError):
+        upscale_tiled(nearest(2), source, grid(source, 2, core=10), PostProcess(), hooks)
     assert len(done) == 3
     cut = grid(source, 2, core=10)
     assert cut.tiles == 16
@@ -208,7 +216,9 @@ def test_batches_hold_equal_windows():
         shapes.append(tuple(x.shape))
         return nearest(2)(x)
 
-    upscale_tiled(forward, source, grid(source, 2, core=8, overlap=4, batch=3), Look(), Hooks())
+    upscale_tiled(
+        forward, source, grid(source, 2, core=8, overlap=4, batch=3), PostProcess(), TileCallbacks()
+    )
     assert max(s[0] for s in shapes) == 3
     assert sum(s[0] for s in shapes) == 64
 
@@ -229,6 +239,6 @@ def test_any_rounding_is_to_the_nearest():
     for level, expected in ((100.49, 100), (100.51, 101), (-3.0, 0), (300.0, 255)):
         constant = torch.full((1, 3, 8, 8), level / 255)
         result = upscale_tiled(
-            lambda _, y=constant: y.clone(), source, grid(source, 2), Look(), Hooks()
+            lambda _, y=constant: y.clone(), source, grid(source, 2), PostProcess(), TileCallbacks()
         )
         assert (result == expected).all()

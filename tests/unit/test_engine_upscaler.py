@@ -15,10 +15,10 @@ from PIL import Image as Pillow
 from realesr_cli import upscale
 from realesr_cli.engine import api, policy
 from realesr_cli.engine import upscaler as module
-from realesr_cli.engine.estimate import Shape
+from realesr_cli.engine.estimate import ImageShape
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.engine.upscaler import Upscaler
-from realesr_cli.errors import Cancelled, ConfigError, RealesrWarning, UnsupportedImage
+from realesr_cli.errors import CancelledError, ConfigError, RealesrWarning, UnsupportedImageError
 from realesr_cli.image.read import from_array, from_pil, read_image
 from realesr_cli.image.types import Image
 from realesr_cli.nets.compact import CompactArchitecture
@@ -79,7 +79,7 @@ def test_constant_alpha_needs_no_network(upscaler):
     result = upscaler(image, report=lambda *state: done.append(state))
     assert (result.alpha == 77).all()
     assert result.alpha.shape == (80, 104)
-    assert done[-1][0] == done[-1][1] == upscaler.estimate(Shape(40, 52)).tiles
+    assert done[-1][0] == done[-1][1] == upscaler.estimate(ImageShape(40, 52)).tiles
 
 
 @pytest.mark.parametrize("way", ["model", "resize"])
@@ -98,7 +98,7 @@ def test_alpha_is_enlarged_and_colour_bled_beneath(upscaler, way):
     assert result.alpha[20, 10] < 30
     assert result.alpha[20, 90] > 225
     assert done[-1][0] == done[-1][1]
-    plan = upscaler.estimate(Shape(40, 52, alpha=True), UpscaleSettings(alpha=way))
+    plan = upscaler.estimate(ImageShape(40, 52, alpha=True), UpscaleSettings(alpha=way))
     assert plan.passes == (2 if way == "model" else 1)
     assert plan.tiles == done[-1][1]
 
@@ -160,7 +160,7 @@ def test_eight_threads_give_what_one_gives(upscaler):
 
 def test_cancel_between_tiles(upscaler):
     seen = []
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         upscaler(Image(picture()), report=lambda *s: seen.append(s), cancel=lambda: len(seen) >= 2)
     assert len(seen) == 2
 
@@ -169,7 +169,7 @@ def test_the_plan_is_what_happens(upscaler):
     seen = []
     settings = UpscaleSettings(scale=3)
     result = upscaler(Image(picture()), settings, report=lambda *s: seen.append(s))
-    plan = upscaler.estimate(Shape(40, 52), settings)
+    plan = upscaler.estimate(ImageShape(40, 52), settings)
     assert (plan.out_height, plan.out_width) == (result.height, result.width)
     assert seen == [(i + 1, plan.tiles) for i in range(plan.tiles)]
     assert plan.output_bytes == result.pixels.nbytes
@@ -179,8 +179,8 @@ def test_the_plan_is_what_happens(upscaler):
 
 def test_auto_does_not_cut_what_fits():
     upscaler = Upscaler(network(), EngineSettings("cpu", "fp32"))
-    assert upscaler.estimate(Shape(448, 640)).tiles == 1
-    assert upscaler.estimate(Shape(2000, 3000)).tiles > 1
+    assert upscaler.estimate(ImageShape(448, 640)).tiles == 1
+    assert upscaler.estimate(ImageShape(2000, 3000)).tiles > 1
 
 
 def test_the_process_keeps_its_threads_unless_asked():
@@ -197,8 +197,8 @@ def test_the_process_keeps_its_threads_unless_asked():
 
 @pytest.mark.parametrize(("asked", "got"), [("fp16", "auto"), ("fp32", "fp32")])
 def test_a_gpu_without_room_for_the_network_gives_way_to_the_cpu(monkeypatch, asked, got):
-    card = policy.Gpu("cuda:0", "A card", 1 << 20, 8 << 30, (8, 0))
-    monkeypatch.setattr(policy, "facts", lambda: policy.Facts(gpus=(card,)))
+    card = policy.GpuInfo("cuda:0", "A card", 1 << 20, 8 << 30, (8, 0))
+    monkeypatch.setattr(policy, "machine_info", lambda: policy.MachineInfo(gpus=(card,)))
     usual = module.make_forwards
 
     def full(net, chosen):
@@ -209,7 +209,9 @@ def test_a_gpu_without_room_for_the_network_gives_way_to_the_cpu(monkeypatch, as
     monkeypatch.setattr(module, "make_forwards", full)
     with pytest.warns(RealesrWarning, match="cuda:0 has no memory left"):
         made = Upscaler(network(), EngineSettings(precision=asked))
-    plain = policy.choose(policy.Facts(), EngineSettings("cpu", got), CompactArchitecture(2, 2, 8))
+    plain = policy.choose(
+        policy.MachineInfo(), EngineSettings("cpu", got), CompactArchitecture(2, 2, 8)
+    )
     assert (made.policy.device, made.policy.precision) == ("cpu", plain.precision)
     assert made(Image(picture())).width == 104
 
@@ -288,14 +290,14 @@ def test_bytes_come_in_a_format_that_can_be_written(upscaler, given, comes):
 
 @pytest.mark.parametrize("x", [3, None, object(), [1, 2]])
 def test_other_kinds_are_refused(upscaler, x):
-    with pytest.raises(UnsupportedImage, match="cannot upscale"):
+    with pytest.raises(UnsupportedImageError, match="cannot upscale"):
         upscale(x, model=upscaler)
 
 
 def test_wrong_shapes_are_refused(upscaler):
-    with pytest.raises(UnsupportedImage):
+    with pytest.raises(UnsupportedImageError):
         upscale(np.zeros((4, 4, 7), np.uint8), model=upscaler)
-    with pytest.raises(UnsupportedImage, match="shape"):
+    with pytest.raises(UnsupportedImageError, match="shape"):
         upscale(torch.zeros(2, 2, 3, 4, 4), model=upscaler)
     with pytest.raises(ConfigError, match="empty batch"):
         upscale(torch.zeros(0, 3, 4, 4), model=upscaler)

@@ -14,14 +14,14 @@ from upscale_cli import save_tiny
 
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.engine.upscaler import Upscaler
-from realesr_cli.errors import ConfigError, DatasetError, ImageWriteError, UnsupportedImage
+from realesr_cli.errors import ConfigError, DatasetError, ImageWriteError, UnsupportedImageError
 from realesr_cli.evaluate import scores
-from realesr_cli.evaluate.evaluated_models import Contender, contenders
+from realesr_cli.evaluate.evaluated_models import EvaluatedModel, open_models
 from realesr_cli.evaluate.evaluation import Evaluation, evaluate
 from realesr_cli.evaluate.images import bicubic, degradation, shrinker, to_tensor
-from realesr_cli.evaluate.output_writer import Keeper
-from realesr_cli.evaluate.scores import METRICS, Judge, chosen
-from realesr_cli.evaluate.settings import JudgeSettings, SetSettings
+from realesr_cli.evaluate.output_writer import OutputWriter
+from realesr_cli.evaluate.scores import METRICS, Scorer, select_metrics
+from realesr_cli.evaluate.settings import ImageSetSettings, ScoreSettings
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.image.types import Image
@@ -31,7 +31,7 @@ from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.weights.load import OpenedModel, open_model
 
 ENGINE = EngineSettings(device="cpu", precision="fp32", threads=1)
-PLAIN = JudgeSettings(metrics=("psnr", "ssim"))
+PLAIN = ScoreSettings(metrics=("psnr", "ssim"))
 
 
 def textured(path: Path, height: int = 48, width: int = 64, mode: str = "RGB") -> Path:
@@ -81,7 +81,7 @@ def values(evaluation: Evaluation, method: str, picture: str) -> tuple[float | N
 
 
 def test_bicubic_is_the_first_row_and_scored_as_by_hand(gt: Path, lq: Path, tiny: Path) -> None:
-    found = evaluate(SetSettings(gt=gt, lq=lq), [tiny], settings=PLAIN, engine=ENGINE)
+    found = evaluate(ImageSetSettings(gt=gt, lq=lq), [tiny], settings=PLAIN, engine=ENGINE)
     assert found.methods == ("bicubic", "tiny")
     assert found.pictures == ("a", "b")
     assert found.failures == ()
@@ -96,7 +96,10 @@ def test_bicubic_is_the_first_row_and_scored_as_by_hand(gt: Path, lq: Path, tiny
 def test_a_models_picture_is_what_the_upscaler_makes(gt: Path, lq: Path) -> None:
     upscaler = network(4)
     found = evaluate(
-        SetSettings(gt=gt, lq=lq), [Contender("mine", upscaler)], settings=PLAIN, engine=ENGINE
+        ImageSetSettings(gt=gt, lq=lq),
+        [EvaluatedModel("mine", upscaler)],
+        settings=PLAIN,
+        engine=ENGINE,
     )
     made = to_tensor(upscaler(Image(read_rgb8(lq / "ax4.png"))).pixels)
     truth = to_tensor(read_rgb8(gt / "a.png"))
@@ -104,8 +107,8 @@ def test_a_models_picture_is_what_the_upscaler_makes(gt: Path, lq: Path) -> None
 
 
 def test_pictures_made_small_here_score_as_those_given(gt: Path, lq: Path) -> None:
-    given = evaluate(SetSettings(gt=gt, lq=lq), settings=PLAIN)
-    made = evaluate(SetSettings(gt=gt, degrade="bicubic", scale=4), settings=PLAIN)
+    given = evaluate(ImageSetSettings(gt=gt, lq=lq), settings=PLAIN)
+    made = evaluate(ImageSetSettings(gt=gt, degrade="bicubic", scale=4), settings=PLAIN)
     assert [row.values for row in given.rows] == [row.values for row in made.rows]
 
 
@@ -116,7 +119,7 @@ def test_the_degradation_of_a_picture_depends_on_its_name_and_the_seed(gt: Path)
     assert (shrink(pixels, "a") == shrinker("realesrgan", 4, 1)(pixels, "a")).all()
     assert (shrink(pixels, "a") != shrink(pixels, "b")).any()
     assert (shrink(pixels, "a") != shrinker("realesrgan", 4, 2)(pixels, "a")).any()
-    with pytest.raises(UnsupportedImage, match="tiny: too small"):
+    with pytest.raises(UnsupportedImageError, match="tiny: too small"):
         shrink(pixels[:2], "tiny")
 
 
@@ -139,7 +142,7 @@ def test_gray_and_deep_pictures_are_scored_as_8_bit_rgb(tmp_path: Path) -> None:
     textured(tmp_path / "gt" / "gray.png", mode="L")
     deep = np.random.default_rng(0).integers(0, 65536, (48, 64), np.uint16)
     pillow.fromarray(deep).save(tmp_path / "gt" / "deep.png")
-    which = SetSettings(gt=tmp_path / "gt", degrade="bicubic")
+    which = ImageSetSettings(gt=tmp_path / "gt", degrade="bicubic")
     found = evaluate(which, [network(4)], settings=PLAIN)
     assert found.failures == ()
     assert all(math.isfinite(value or 0) for row in found.rows for value in row.values)
@@ -148,25 +151,25 @@ def test_gray_and_deep_pictures_are_scored_as_8_bit_rgb(tmp_path: Path) -> None:
 
 
 def test_models_of_different_scale_are_refused_by_name(gt: Path) -> None:
-    pair = [Contender("two", network(2)), Contender("four", network(4))]
-    which = SetSettings(gt=gt, degrade="bicubic")
+    pair = [EvaluatedModel("two", network(2)), EvaluatedModel("four", network(4))]
+    which = ImageSetSettings(gt=gt, degrade="bicubic")
     with pytest.raises(ConfigError, match="two x2, four x4"):
         evaluate(which, pair)
     with pytest.raises(ConfigError, match="--scale 4, but the models are: two x2"):
-        evaluate(SetSettings(gt=gt, degrade="bicubic", scale=4), pair[:1])
+        evaluate(ImageSetSettings(gt=gt, degrade="bicubic", scale=4), pair[:1])
 
 
 def test_each_row_has_a_name_of_its_own(tiny: Path, tmp_path: Path, gt: Path) -> None:
     other = tmp_path / "other" / "tiny.pth"
     other.parent.mkdir()
     other.write_bytes(tiny.read_bytes())
-    names = [c.name for c in contenders([tiny, other], ENGINE)]
+    names = [c.name for c in open_models([tiny, other], ENGINE)]
     assert names == [str(tiny), str(other)]
-    assert [c.name for c in contenders([network(4), network(4)])] == ["compact 1", "compact 2"]
+    assert [c.name for c in open_models([network(4), network(4)])] == ["compact 1", "compact 2"]
     with pytest.raises(ConfigError, match="two rows would be called"):
-        contenders([tiny, tiny], ENGINE)
+        open_models([tiny, tiny], ENGINE)
     with pytest.raises(ConfigError, match="two rows would be called bicubic"):
-        evaluate(SetSettings(gt=gt, degrade="bicubic", scale=4), outputs={"bicubic": gt})
+        evaluate(ImageSetSettings(gt=gt, degrade="bicubic", scale=4), outputs={"bicubic": gt})
 
 
 def test_the_scale_decides_what_auto_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +180,7 @@ def test_the_scale_decides_what_auto_is(tiny: Path, monkeypatch: pytest.MonkeyPa
         return open_model(tiny)
 
     monkeypatch.setattr("realesr_cli.evaluate.evaluated_models.open_model", opened)
-    contenders(["auto"], ENGINE, scale=2, offline=True)
+    open_models(["auto"], ENGINE, scale=2, offline=True)
     assert (asked["model"], asked["scale"], asked["offline"]) == ("auto", 2, True)
 
 
@@ -185,7 +188,9 @@ def test_one_picture_that_cannot_be_read_leaves_the_others(gt: Path, tiny: Path)
     (gt / "c.png").write_bytes(b"not a picture")
     (gt / "d.png").write_bytes(with_damage((gt / "a.png").read_bytes()))
     assert probe(gt / "d.png").height == 48  # the header is fine
-    found = evaluate(SetSettings(gt=gt, degrade="bicubic"), [tiny], settings=PLAIN, engine=ENGINE)
+    found = evaluate(
+        ImageSetSettings(gt=gt, degrade="bicubic"), [tiny], settings=PLAIN, engine=ENGINE
+    )
     assert found.pictures == ("a", "b")
     assert [failure.name for failure in found.failures] == ["c", "d"]
     assert all(f"{f.name}.png" in f.error for f in found.failures)
@@ -193,24 +198,26 @@ def test_one_picture_that_cannot_be_read_leaves_the_others(gt: Path, tiny: Path)
 
 
 def test_finished_pictures_are_a_row(gt: Path, tmp_path: Path) -> None:
-    found = evaluate(SetSettings(gt=gt, scale=4), outputs={"same": gt}, settings=PLAIN)
+    found = evaluate(ImageSetSettings(gt=gt, scale=4), outputs={"same": gt}, settings=PLAIN)
     assert found.methods == ("same",)
     assert values(found, "same", "a") == (math.inf, 1.0)
     with pytest.raises(ConfigError, match="--scale or --crop"):
-        evaluate(SetSettings(gt=gt), outputs={"same": gt}, settings=PLAIN)
-    crop = JudgeSettings(metrics=("psnr",), crop=0)
-    assert evaluate(SetSettings(gt=gt), outputs={"same": gt}, settings=crop).settings["crop"] == 0
+        evaluate(ImageSetSettings(gt=gt), outputs={"same": gt}, settings=PLAIN)
+    crop = ScoreSettings(metrics=("psnr",), crop=0)
+    assert (
+        evaluate(ImageSetSettings(gt=gt), outputs={"same": gt}, settings=crop).settings["crop"] == 0
+    )
 
 
 def test_a_ground_truth_is_cut_and_so_are_results_as_large_as_it(tmp_path: Path) -> None:
     textured(tmp_path / "gt" / "a.png", 51, 67)
-    which = SetSettings(gt=tmp_path / "gt", degrade="bicubic", scale=4)
+    which = ImageSetSettings(gt=tmp_path / "gt", degrade="bicubic", scale=4)
     found = evaluate(which, outputs={"same": tmp_path / "gt"}, settings=PLAIN)
     assert values(found, "same", "a")[0] == math.inf
     lq = tmp_path / "lq" / "a.png"
     lq.parent.mkdir()
     pillow.fromarray(bicubic(read_rgb8(tmp_path / "gt" / "a.png")[:48, :64], 0.25)).save(lq)
-    given = evaluate(SetSettings(gt=tmp_path / "gt", lq=lq.parent), settings=PLAIN)
+    given = evaluate(ImageSetSettings(gt=tmp_path / "gt", lq=lq.parent), settings=PLAIN)
     assert values(given, "bicubic", "a") == values(found, "bicubic", "a")
     assert values(given, "bicubic", "a")[0] > 10
 
@@ -218,31 +225,31 @@ def test_a_ground_truth_is_cut_and_so_are_results_as_large_as_it(tmp_path: Path)
 def test_without_ground_truth_only_naturalness_is_scored(tmp_path: Path, lq: Path) -> None:
     textured(tmp_path / "made" / "a.png", 192, 200)
     textured(tmp_path / "made" / "b.png", 40, 40)
-    found = evaluate(SetSettings(), outputs={"made": tmp_path / "made"})
+    found = evaluate(ImageSetSettings(), outputs={"made": tmp_path / "made"})
     assert [metric.key for metric in found.metrics] == ["niqe"]
     assert values(found, "made", "a")[0] == found.mean("made", "niqe")
     assert values(found, "made", "b") == (None,)
     assert "no NIQE of b: NIQE needs two blocks" in found.notes[0]
-    found = evaluate(SetSettings(lq=lq), [network(4)])
+    found = evaluate(ImageSetSettings(lq=lq), [network(4)])
     assert found.methods == ("bicubic", "compact")
     assert found.settings["crop"] == 4
 
 
 def test_requests_that_cannot_be_answered_are_refused(gt: Path, lq: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to enlarge"):
-        evaluate(SetSettings(gt=gt), [network(4)])
+        evaluate(ImageSetSettings(gt=gt), [network(4)])
     with pytest.raises(ConfigError, match="nothing to judge"):
-        evaluate(SetSettings(gt=gt))
-    for which in (SetSettings(lq=lq), SetSettings(gt=gt, degrade="bicubic")):
+        evaluate(ImageSetSettings(gt=gt))
+    for which in (ImageSetSettings(lq=lq), ImageSetSettings(gt=gt, degrade="bicubic")):
         with pytest.raises(ConfigError, match="give --scale"):
             evaluate(which)
     with pytest.raises(DatasetError, match="do not match"):
-        evaluate(SetSettings(gt=gt, lq=lq, scale=2), settings=PLAIN)
+        evaluate(ImageSetSettings(gt=gt, lq=lq, scale=2), settings=PLAIN)
 
 
 def test_progress_ends_complete(gt: Path) -> None:
     told: list[tuple[int, int]] = []
-    which = SetSettings(gt=gt, degrade="bicubic")
+    which = ImageSetSettings(gt=gt, degrade="bicubic")
     evaluate(which, [network(4)], settings=PLAIN, report=lambda *step: told.append(step))
     assert told[0] == (0, 4)
     assert told[-1] == (4, 4)
@@ -251,28 +258,30 @@ def test_progress_ends_complete(gt: Path) -> None:
 
 def test_what_is_made_can_be_kept(gt: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    which = SetSettings(gt=gt, degrade="bicubic")
-    settings = JudgeSettings(metrics=("psnr",), save=kept)
-    made = evaluate(which, [Contender("my/net", network(4))], settings=settings)
+    which = ImageSetSettings(gt=gt, degrade="bicubic")
+    settings = ScoreSettings(metrics=("psnr",), save=kept)
+    made = evaluate(which, [EvaluatedModel("my/net", network(4))], settings=settings)
     assert sorted(p.name for p in kept.iterdir()) == ["bicubic", "my_net"]
-    again = evaluate(SetSettings(gt=gt, scale=4), outputs={"kept": kept / "my_net"}, settings=PLAIN)
+    again = evaluate(
+        ImageSetSettings(gt=gt, scale=4), outputs={"kept": kept / "my_net"}, settings=PLAIN
+    )
     assert values(again, "kept", "b")[0] == values(made, "my/net", "b")[0]
     with pytest.raises(ConfigError, match=r"a\.png is there already"):
         evaluate(which, [network(4)], settings=settings)
-    over = JudgeSettings(metrics=("psnr",), save=kept, overwrite=True)
+    over = ScoreSettings(metrics=("psnr",), save=kept, overwrite=True)
     assert evaluate(which, [network(4)], settings=over).failures == ()
 
 
 def test_keeping_never_replaces_what_is_judged(tmp_path: Path) -> None:
     inputs = tmp_path / "bicubic"
     with pytest.raises(ConfigError, match="save elsewhere"):
-        Keeper(tmp_path, ("bicubic",)).prepare(["a"], [inputs], overwrite=True)
+        OutputWriter(tmp_path, ("bicubic",)).prepare(["a"], [inputs], overwrite=True)
     with pytest.raises(ConfigError, match="share a folder"):
-        Keeper(tmp_path, ("a/b", "a_b")).prepare(["a"], [])
+        OutputWriter(tmp_path, ("a/b", "a_b")).prepare(["a"], [])
     (tmp_path / "file").write_text("x")
     with pytest.raises(ImageWriteError, match="cannot be created"):
-        Keeper(tmp_path / "file", ("a",)).prepare(["a"], [])
-    Keeper(tmp_path, ("..",)).prepare(["a"], [])
+        OutputWriter(tmp_path / "file", ("a",)).prepare(["a"], [])
+    OutputWriter(tmp_path, ("..",)).prepare(["a"], [])
     assert (tmp_path / "_").is_dir()
 
 
@@ -286,25 +295,25 @@ def test_keeping_never_replaces_what_is_judged(tmp_path: Path) -> None:
     ],
 )
 def test_plain_names_mean_what_the_channel_says(channel: scores.Channel, keys: list[str]) -> None:
-    assert [m.key for m in chosen(("psnr", "ssim", keys[0]), channel, with_gt=True)] == keys
+    assert [m.key for m in select_metrics(("psnr", "ssim", keys[0]), channel, with_gt=True)] == keys
 
 
 def test_columns_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'niqe'"):
-        chosen(("nique",), "mixed", with_gt=True)
+        select_metrics(("nique",), "mixed", with_gt=True)
     with pytest.raises(ConfigError, match="name at least one"):
-        chosen((), "mixed", with_gt=True)
+        select_metrics((), "mixed", with_gt=True)
     with pytest.raises(ConfigError, match="compare with ground truths"):
-        chosen(("psnr", "lpips"), "mixed", with_gt=False)
+        select_metrics(("psnr", "lpips"), "mixed", with_gt=False)
     with pytest.raises(ConfigError, match="--ma"):
-        JudgeSettings(metrics=("pi",))
+        ScoreSettings(metrics=("pi",))
 
 
 def test_every_column_computes_what_it_is_called() -> None:
     a = torch.rand(3, 40, 40, dtype=torch.float64)
     b = (a + 0.05).clamp(0, 1)
     keys = ("psnr-rgb", "psnr-y", "psnr-y8", "ssim-rgb", "ssim-y", "ssim-y8", "rmse", "lpips")
-    judge = Judge(tuple(METRICS[k] for k in keys), 2, lambda x, y, *, crop: 0.25 * crop)
+    judge = Scorer(tuple(METRICS[k] for k in keys), 2, lambda x, y, *, crop: 0.25 * crop)
     found, reasons = judge.scores(a, b, "a", "m")
     got = dict(zip(keys, found, strict=True))
     assert reasons == {}
@@ -323,7 +332,7 @@ def test_the_perceptual_index_takes_the_scores_given(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(scores, "niqe", lambda picture, crop: 3.0 + crop)
     ma = MaScores(Path("ma.csv"), {"m": {"a": 8.0}})
     for keys in (("pi",), ("niqe", "pi"), ("pi", "niqe")):
-        judge = Judge(tuple(METRICS[k] for k in keys), 4, ma=ma)
+        judge = Scorer(tuple(METRICS[k] for k in keys), 4, ma=ma)
         found, _ = judge.scores(torch.zeros(3, 8, 8), None, "a", "m")
         assert dict(zip(keys, found, strict=True))["pi"] == pytest.approx(4.5)
     found, reasons = judge.scores(torch.zeros(3, 8, 8), None, "a", "other")
@@ -336,7 +345,7 @@ def test_scores_of_ma_make_a_column(tmp_path: Path) -> None:
     file = tmp_path / "ma.json"
     file.write_text(json.dumps({"a.png": 8}))
     found = evaluate(
-        SetSettings(), outputs={"made": tmp_path / "made"}, settings=JudgeSettings(ma=file)
+        ImageSetSettings(), outputs={"made": tmp_path / "made"}, settings=ScoreSettings(ma=file)
     )
     natural, index = values(found, "made", "a")
     assert index == pytest.approx((2 + natural) / 2)

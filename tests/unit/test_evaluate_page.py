@@ -20,7 +20,7 @@ from PIL import ImageCms
 from realesr_cli.errors import ConfigError, ImageWriteError, RealesrWarning
 from realesr_cli.evaluate import page
 from realesr_cli.evaluate.compare_settings import PageSettings
-from realesr_cli.evaluate.comparison import Comparison, Version, WeightsFile
+from realesr_cli.evaluate.comparison import Comparison, PhotoVersion, WeightsFile
 from realesr_cli.evaluate.page import data_uri, page_parts, write_page
 from realesr_cli.evaluate.sets import Failure
 from realesr_cli.image.types import Image
@@ -107,7 +107,7 @@ def test_sizes_and_places_for_the_viewer() -> None:
 def test_alpha_is_marked() -> None:
     picture = Image(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
     one = dataclasses.replace(
-        photo(), versions=(Version("input", "input", picture), *photo().versions[1:])
+        photo(), versions=(PhotoVersion("input", "input", picture), *photo().versions[1:])
     )
     figures = Outline(rendered(comparison(one))).all("figure")
     assert ["data-alpha" in f for f in figures] == [True, False, False]

@@ -10,7 +10,7 @@ from upscale_cli import picture
 
 from realesr_cli.errors import ConfigError, DatasetError
 from realesr_cli.evaluate.sets import find, measure
-from realesr_cli.evaluate.settings import SetSettings
+from realesr_cli.evaluate.settings import ImageSetSettings
 
 
 def folder(path: Path, names: Mapping[str, tuple[int, int]]) -> Path:
@@ -32,7 +32,7 @@ def lq(tmp_path: Path) -> Path:
 
 def test_folders_are_matched_by_name(gt: Path, lq: Path, tmp_path: Path) -> None:
     other = folder(tmp_path / "other", {"baby_out": (48, 32), "bird_out": (32, 32)})
-    items, notes = find(SetSettings(gt=gt, lq=lq), {"other": other})
+    items, notes = find(ImageSetSettings(gt=gt, lq=lq), {"other": other})
     assert [item.name for item in items] == ["baby", "bird"]
     assert items[0].gt == gt / "baby.png"
     assert items[0].lq == lq / "babyx4.png"
@@ -46,7 +46,10 @@ def test_folders_are_matched_by_name(gt: Path, lq: Path, tmp_path: Path) -> None
 
 def test_one_folder_of_both_is_split_by_its_marks(tmp_path: Path) -> None:
     both = folder(tmp_path / "set", {"1_HR": (16, 16), "1_LR": (4, 4)})
-    for settings in (SetSettings(gt=both, lq=both), SetSettings(gt=both, degrade="bicubic")):
+    for settings in (
+        ImageSetSettings(gt=both, lq=both),
+        ImageSetSettings(gt=both, degrade="bicubic"),
+    ):
         items, notes = find(settings, {})
         assert [item.name for item in items] == ["1_HR"]
         assert items[0].lq == (both / "1_LR.png" if settings.lq else None)
@@ -56,25 +59,25 @@ def test_one_folder_of_both_is_split_by_its_marks(tmp_path: Path) -> None:
 def test_one_folder_of_both_is_split_as_told(tmp_path: Path) -> None:
     both = folder(tmp_path / "set", {"a-big": (16, 16), "a-small": (4, 4)})
     with pytest.raises(DatasetError, match="--gt-suffix"):
-        find(SetSettings(gt=both, lq=both), {})
-    items, _ = find(SetSettings(gt=both, lq=both, gt_suffix="-big", lq_suffix="-small"), {})
+        find(ImageSetSettings(gt=both, lq=both), {})
+    items, _ = find(ImageSetSettings(gt=both, lq=both, gt_suffix="-big", lq_suffix="-small"), {})
     assert (items[0].gt, items[0].lq) == (both / "a-big.png", both / "a-small.png")
 
 
 def test_a_given_suffix_passes_other_files_over(gt: Path, tmp_path: Path) -> None:
     lq = folder(tmp_path / "lq2", dict.fromkeys(("babyx2", "birdx2", "babyx4", "birdx4"), (8, 8)))
     with pytest.raises(DatasetError, match="do not match by name"):
-        find(SetSettings(gt=gt, lq=lq), {})
-    items, _ = find(SetSettings(gt=gt, lq=lq, lq_suffix="x2"), {})
+        find(ImageSetSettings(gt=gt, lq=lq), {})
+    items, _ = find(ImageSetSettings(gt=gt, lq=lq, lq_suffix="x2"), {})
     assert [item.lq for item in items] == [lq / "babyx2.png", lq / "birdx2.png"]
     with pytest.raises(DatasetError, match="no picture is called NAMEx3"):
-        find(SetSettings(gt=gt, lq=lq, lq_suffix="x3"), {})
+        find(ImageSetSettings(gt=gt, lq=lq, lq_suffix="x3"), {})
 
 
 def test_files_without_a_counterpart_are_named(gt: Path, lq: Path) -> None:
     (lq / "birdx4.png").rename(lq / "dogx4.png")
     with pytest.raises(DatasetError, match=r"bird of .*gt without .* in .*lq; dogx4 of"):
-        find(SetSettings(gt=gt, lq=lq), {})
+        find(ImageSetSettings(gt=gt, lq=lq), {})
 
 
 def test_results_without_a_counterpart_are_named(gt: Path, tmp_path: Path) -> None:
@@ -82,40 +85,40 @@ def test_results_without_a_counterpart_are_named(gt: Path, tmp_path: Path) -> No
     with pytest.raises(
         DatasetError, match=r"bird of .*gt without a counterpart in .*other.*: rename"
     ):
-        find(SetSettings(gt=gt), {"other": other})
+        find(ImageSetSettings(gt=gt), {"other": other})
 
 
 def test_without_ground_truths_small_pictures_or_results_say_which(
     lq: Path, tmp_path: Path
 ) -> None:
-    items, _ = find(SetSettings(lq=lq), {})
+    items, _ = find(ImageSetSettings(lq=lq), {})
     assert [(item.name, item.gt) for item in items] == [("babyx4", None), ("birdx4", None)]
     one = folder(tmp_path / "one", {"a": (8, 8)})
     two = folder(tmp_path / "two", {"a_b": (8, 8)})
-    items, _ = find(SetSettings(), {"one": one, "two": two})
+    items, _ = find(ImageSetSettings(), {"one": one, "two": two})
     assert items[0].outputs == (one / "a.png", two / "a_b.png")
     with pytest.raises(ConfigError, match="nothing to judge"):
-        find(SetSettings(), {})
+        find(ImageSetSettings(), {})
 
 
 def test_empty_and_missing_folders_are_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DatasetError, match="holds no file"):
-        find(SetSettings(gt=empty), {})
+        find(ImageSetSettings(gt=empty), {})
     (empty / "notes.txt").write_text("x")
     with pytest.raises(DatasetError, match="holds no picture file"):
-        find(SetSettings(gt=empty), {})
+        find(ImageSetSettings(gt=empty), {})
     with pytest.raises(DatasetError, match="does not exist"):
-        find(SetSettings(gt=tmp_path / "none"), {})
+        find(ImageSetSettings(gt=tmp_path / "none"), {})
     with pytest.raises(DatasetError, match="is a file, not a folder"):
-        find(SetSettings(gt=empty / "notes.txt"), {})
+        find(ImageSetSettings(gt=empty / "notes.txt"), {})
 
 
 def test_one_name_with_two_extensions_is_not_certain(gt: Path) -> None:
     picture(gt / "baby.jpg")
     with pytest.raises(DatasetError, match="extension only"):
-        find(SetSettings(gt=gt), {})
+        find(ImageSetSettings(gt=gt), {})
 
 
 @pytest.mark.parametrize(
@@ -132,12 +135,12 @@ def test_ground_truths_are_cut_as_benchmarks_are(
     gt = folder(tmp_path / "gt", {"a": size[::-1]})
     lq = folder(tmp_path / "lq", {"a": small[::-1]})
     out = folder(tmp_path / "out", {"a": cut[::-1]})
-    items, _ = find(SetSettings(gt=gt, lq=lq), {"out": out})
+    items, _ = find(ImageSetSettings(gt=gt, lq=lq), {"out": out})
     assert measure(items, 4).pictures[0].gt == cut
 
 
 def test_sizes_that_do_not_match_are_refused(gt: Path, lq: Path, tmp_path: Path) -> None:
-    items, _ = find(SetSettings(gt=gt, lq=lq), {})
+    items, _ = find(ImageSetSettings(gt=gt, lq=lq), {})
     with pytest.raises(DatasetError, match=r"at scale 2: baby \(48x32 and 12x8\), bird"):
         measure(items, 2)
     picture(lq / "babyx4.png", 13, 8)
@@ -147,14 +150,14 @@ def test_sizes_that_do_not_match_are_refused(gt: Path, lq: Path, tmp_path: Path)
     with pytest.raises(DatasetError, match="sizes do not match"):
         measure(items, None)
     other = folder(tmp_path / "other", {"baby": (48, 32), "bird": (31, 32)})
-    items, _ = find(SetSettings(gt=gt), {"other": other})
+    items, _ = find(ImageSetSettings(gt=gt), {"other": other})
     with pytest.raises(DatasetError, match=r"bird\.png \(31x32, not 32x32\)"):
         measure(items, 4)
 
 
 def test_unreadable_pictures_are_left_out_and_named(gt: Path, lq: Path) -> None:
     (lq / "birdx4.png").write_bytes(b"not a picture")
-    items, _ = find(SetSettings(gt=gt, lq=lq), {})
+    items, _ = find(ImageSetSettings(gt=gt, lq=lq), {})
     found = measure(items, None)
     assert [p.item.name for p in found.pictures] == ["baby"]
     assert found.failures[0].name == "bird"
@@ -163,6 +166,6 @@ def test_unreadable_pictures_are_left_out_and_named(gt: Path, lq: Path) -> None:
 
 def test_settings_that_contradict_each_other_are_refused(gt: Path, lq: Path) -> None:
     with pytest.raises(ConfigError, match="given or made"):
-        SetSettings(gt=gt, lq=lq, degrade="bicubic")
+        ImageSetSettings(gt=gt, lq=lq, degrade="bicubic")
     with pytest.raises(ConfigError, match="give --gt"):
-        SetSettings(degrade="bicubic")
+        ImageSetSettings(degrade="bicubic")

@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 from PIL import ImageCms, ImageFont
 
-from realesr_cli.errors import ConfigError, MissingDependency, UnsupportedImage
+from realesr_cli.errors import ConfigError, MissingDependencyError, UnsupportedImageError
 from realesr_cli.evaluate import sheet
-from realesr_cli.evaluate.compare_settings import Crop, SheetSettings
-from realesr_cli.evaluate.comparison import Photo, Version
+from realesr_cli.evaluate.compare_settings import CropRegion, SheetSettings
+from realesr_cli.evaluate.comparison import Photo, PhotoVersion
 from realesr_cli.evaluate.sheet import GAP, MARGIN, detailed, draw_sheet, write_sheet
 from realesr_cli.image.types import Image
 
-CROP = Crop(10, 6, 40, 30)
+CROP = CropRegion(10, 6, 40, 30)
 
 
-def of_crop(picture: NDArray[np.uint8], crop: Crop, factor: int) -> NDArray[np.uint8]:
+def of_crop(picture: NDArray[np.uint8], crop: CropRegion, factor: int) -> NDArray[np.uint8]:
     rows = slice(crop.y * factor, (crop.y + crop.height) * factor)
     return picture[rows, crop.x * factor : (crop.x + crop.width) * factor]
 
 
-def cells(drawn: NDArray[np.uint8], columns: int, crop: Crop) -> list[NDArray[np.uint8]]:
+def cells(drawn: NDArray[np.uint8], columns: int, crop: CropRegion) -> list[NDArray[np.uint8]]:
     """The cells of the only row of a sheet, found by where they must end."""
     width, height = crop.width * SCALE, crop.height * SCALE
     bottom = drawn.shape[0] - MARGIN - sheet.SMALL - 3 * sheet.PADDING
@@ -48,7 +48,7 @@ def test_crops_are_pixels_of_the_versions() -> None:
 
 def test_size_follows_from_the_crops() -> None:
     one = draw_sheet(comparison(), SheetSettings(chosen=(CROP,)))
-    two = draw_sheet(comparison(), SheetSettings(chosen=(CROP, Crop(0, 0, 40, 20))))
+    two = draw_sheet(comparison(), SheetSettings(chosen=(CROP, CropRegion(0, 0, 40, 20))))
     assert one.shape[1] == 2 * MARGIN + 3 * CROP.width * SCALE + 2 * GAP
     assert two.shape[1] == one.shape[1]
     assert two.shape[0] - one.shape[0] == 20 * SCALE + sheet.SMALL + 3 * sheet.PADDING
@@ -57,7 +57,7 @@ def test_size_follows_from_the_crops() -> None:
 
 
 def test_labels_are_drawn_and_fit() -> None:
-    narrow = SheetSettings(chosen=(Crop(0, 0, 4, 4),))
+    narrow = SheetSettings(chosen=(CropRegion(0, 0, 4, 4),))
     one = photo("a very long name of a photo " * 20)
     versions = tuple(dataclasses.replace(v, name=v.name + " and more" * 20) for v in one.versions)
     drawn = draw_sheet(comparison(dataclasses.replace(one, versions=versions)), narrow)
@@ -106,14 +106,14 @@ def test_parts_overlap_by_a_quarter_at_most() -> None:
 
 def test_picture_smaller_than_a_part() -> None:
     image = Image(np.zeros((5, 300, 1), np.uint8))
-    assert detailed(image, (64, 64), 9)[0] == Crop(0, 0, 64, 5)
-    assert detailed(Image(np.zeros((5, 6, 1), np.uint8)), (64, 64), 9) == [Crop(0, 0, 6, 5)]
+    assert detailed(image, (64, 64), 9)[0] == CropRegion(0, 0, 64, 5)
+    assert detailed(Image(np.zeros((5, 6, 1), np.uint8)), (64, 64), 9) == [CropRegion(0, 0, 6, 5)]
 
 
 def test_transparency_shows_a_checkerboard() -> None:
     clear = Image(np.zeros((192, 256, 3), np.uint8), np.zeros((192, 256), np.uint8))
     one = photo()
-    versions = (*one.versions[:2], Version("net", "model", clear))
+    versions = (*one.versions[:2], PhotoVersion("net", "model", clear))
     drawn = draw_sheet(
         comparison(dataclasses.replace(one, versions=versions)), SheetSettings(chosen=(CROP,))
     )
@@ -125,7 +125,7 @@ def test_colours_are_srgb() -> None:
     wide = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     gray_in_linear = Image(np.full((192, 256, 3), 55, np.uint8), icc=linear(wide))
     one = photo()
-    versions = (*one.versions[:2], Version("net", "model", gray_in_linear))
+    versions = (*one.versions[:2], PhotoVersion("net", "model", gray_in_linear))
     drawn = draw_sheet(
         comparison(dataclasses.replace(one, versions=versions)), SheetSettings(chosen=(CROP,))
     )
@@ -160,22 +160,22 @@ def test_written_in_the_format_of_the_name(tmp_path: Path) -> None:
     write_sheet(comparison(), tmp_path / "sheet.png")
     with pillow.open(tmp_path / "sheet.png") as image:
         assert np.array_equal(np.array(image), draw_sheet(comparison()))
-    with pytest.raises(UnsupportedImage):
+    with pytest.raises(UnsupportedImageError):
         write_sheet(comparison(), tmp_path / "sheet.xyz")
 
 
 def test_crop_outside_the_photo() -> None:
     with pytest.raises(ConfigError, match=r"crop 30,20,40,30 .* photo.png of 64x48"):
-        draw_sheet(comparison(), SheetSettings(chosen=(Crop(30, 20, 40, 30),)))
+        draw_sheet(comparison(), SheetSettings(chosen=(CropRegion(30, 20, 40, 30),)))
 
 
 def test_crop_is_read() -> None:
-    assert Crop.parse("1, 2,30,40") == Crop(1, 2, 30, 40)
+    assert CropRegion.parse("1, 2,30,40") == CropRegion(1, 2, 30, 40)
     for text in ("", "1,2,3", "1,2,3,x", "-1,2,3,4", "1,2,3,4,5"):
         with pytest.raises(ConfigError, match="expected X,Y,WIDTH,HEIGHT"):
-            Crop.parse(text)
+            CropRegion.parse(text)
     with pytest.raises(ConfigError, match="at least one pixel"):
-        Crop.parse("1,2,0,4")
+        CropRegion.parse("1,2,0,4")
 
 
 def test_without_freetype(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,5 +183,5 @@ def test_without_freetype(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError("The _imagingft C module is not installed")
 
     monkeypatch.setattr(ImageFont, "load_default", absent)
-    with pytest.raises(MissingDependency, match="FreeType"):
+    with pytest.raises(MissingDependencyError, match="FreeType"):
         draw_sheet(comparison())

@@ -15,10 +15,10 @@ from PIL import Image as pillow
 
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.engine.upscaler import Upscaler
-from realesr_cli.errors import Cancelled, ConfigError, DatasetError, UnreadableImage
+from realesr_cli.errors import CancelledError, ConfigError, DatasetError, UnreadableImageError
 from realesr_cli.evaluate.compare_settings import CompareSettings
-from realesr_cli.evaluate.comparison import Comparison, Version, best_of, printable, score_text
-from realesr_cli.evaluate.side_by_side import Hooks, bicubic, compare
+from realesr_cli.evaluate.comparison import Comparison, PhotoVersion, best_of, printable, score_text
+from realesr_cli.evaluate.side_by_side import CompareCallbacks, bicubic, compare
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
 from realesr_cli.metrics.niqe import niqe
@@ -228,20 +228,20 @@ def test_unreadable_photo_among_many(net: Path, small: Path, tmp_path: Path) -> 
 def test_only_unreadable_photos(net: Path, tmp_path: Path) -> None:
     bad, missing = tmp_path / "bad.png", tmp_path / "missing.png"
     bad.write_bytes(b"no picture")
-    with pytest.raises(UnreadableImage, match=r"bad\.png"):
+    with pytest.raises(UnreadableImageError, match=r"bad\.png"):
         made(bad, models=[net])
     with pytest.raises(DatasetError, match=r"(?s)none of the 2 photos.*bad.png.*missing.png"):
         made(bad, missing, models=[net])
 
 
 def test_cancelled(net: Path, small: Path) -> None:
-    with pytest.raises(Cancelled):
-        made(small, models=[net], hooks=Hooks(cancel=lambda: True))
+    with pytest.raises(CancelledError):
+        made(small, models=[net], hooks=CompareCallbacks(cancel=lambda: True))
 
 
 def test_steps_are_told(net: Path, small: Path) -> None:
     steps: list[str] = []
-    made(small, models=[net], hooks=Hooks(step=steps.append))
+    made(small, models=[net], hooks=CompareCallbacks(step=steps.append))
     assert steps == ["photo.png, net", "photo.png, scores"]
 
 
@@ -259,10 +259,10 @@ def test_score_text() -> None:
 def test_best_of() -> None:
     picture = Image(np.zeros((1, 1, 1), np.uint8))
     a, b, c = (
-        Version(name, "model", picture, scores={"psnr-y": p, "niqe": n})
+        PhotoVersion(name, "model", picture, scores={"psnr-y": p, "niqe": n})
         for name, p, n in (("a", 30.0001, 4.0), ("b", 30.0002, 5.0), ("c", 29.0, 6.0))
     )
-    none = Version("d", "input", picture)
+    none = PhotoVersion("d", "input", picture)
     assert best_of("psnr-y", [a, b, c, none]) == (a, b), "equal as far as is shown"
     assert best_of("niqe", [a, b, c, none]) == (a,)
     assert best_of("ssim-y", [none]) == ()

@@ -19,10 +19,10 @@ from torch import nn
 from realesr_cli.errors import (
     ConfigError,
     ExportError,
-    MissingDependency,
+    MissingDependencyError,
     WeightsWriteError,
 )
-from realesr_cli.export import onnx_graph
+from realesr_cli.export import exporter, onnx_graph
 from realesr_cli.export.exporter import export_model
 from realesr_cli.export.onnx_file import run_onnx
 from realesr_cli.export.settings import ENDINGS, ExportSettings
@@ -173,7 +173,7 @@ def test_without_the_extra(
     source: OpenedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingDependency, match=rf"{name}, .*realesr-cli\[onnx\]"):
+    with pytest.raises(MissingDependencyError, match=rf"{name}, .*realesr-cli\[onnx\]"):
         export_model(source, tmp_path / "out" / "m.onnx", ExportSettings("onnx"))
     export_model(source, tmp_path / "out" / "m.pth", ExportSettings("pth"))
     assert os.listdir(tmp_path / "out") == ["m.pth"]

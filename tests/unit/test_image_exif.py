@@ -100,7 +100,7 @@ def test_sizes_in_xmp_are_brought_up_to_date():
 
 @pytest.mark.parametrize("block", [b"", b"II*\0", b"XX*\0\x08\0\0\0\0\0", b"II\x07\0\x08\0\0\0"])
 def test_damaged_blocks_raise_one_error(block: bytes):
-    with pytest.raises(ifd.Malformed):
+    with pytest.raises(ifd.MalformedDirectoryError):
         exif.upright(block)
     assert exif.resized(block, 3, 4) == block
 
@@ -112,7 +112,7 @@ def test_no_damage_escapes_as_another_error(where: int, damage: bytes, order: st
     for function in (exif.upright, lambda b: exif.resized(b, 5, 6), exif.to_tiff):
         try:
             function(block)
-        except ifd.Malformed:
+        except ifd.MalformedDirectoryError:
             continue
     assert 1 <= exif.orientation_of(block, None) <= 8
 
@@ -163,6 +163,6 @@ def test_a_tiff_that_describes_nothing_gives_no_exif():
 @given(st.floats(1, 1e6), st.sampled_from("<>"))
 def test_rationals_are_near(value: float, order: str):
     entry = ifd.rational(order, 282, value)  # type: ignore[arg-type]
-    block = ifd.Block(ifd.build([entry], order, 0), order, False, 0)  # type: ignore[arg-type]
+    block = ifd.IfdBlock(ifd.build([entry], order, 0), order, False, 0)  # type: ignore[arg-type]
     found = block.ratio(block.directory(0), 282)
     assert found == pytest.approx(value, rel=1e-5)

@@ -9,7 +9,7 @@ import image_samples as samples
 import numpy as np
 import pytest
 
-from realesr_cli.errors import ImageTooLarge, UnsupportedImage
+from realesr_cli.errors import ImageTooLargeError, UnsupportedImageError
 from realesr_cli.image.formats import (
     WRITABLE,
     WriteSettings,
@@ -40,9 +40,9 @@ def test_other_spellings_are_known():
 
 
 def test_unknown_formats_are_refused_with_the_nearest():
-    with pytest.raises(UnsupportedImage, match="did you mean 'webp'"):
+    with pytest.raises(UnsupportedImageError, match="did you mean 'webp'"):
         canonical("webpp")
-    with pytest.raises(UnsupportedImage, match="name without extension"):
+    with pytest.raises(UnsupportedImageError, match="name without extension"):
         format_of("picture")
 
 
@@ -76,19 +76,19 @@ def test_the_largest_sizes_pass(format: str, height: int, width: int):
     ],
 )
 def test_sizes_beyond_are_refused(format: str, height: int, width: int, reason: str):
-    with pytest.raises(ImageTooLarge, match=reason):
+    with pytest.raises(ImageTooLargeError, match=reason):
         check_size(format, height, width)
 
 
 def test_depth_counts_where_bytes_do():
     check_size("tiff", 30_000, 30_000, bytes_per_pixel=3)
-    with pytest.raises(ImageTooLarge, match="4 GiB"):
+    with pytest.raises(ImageTooLargeError, match="4 GiB"):
         check_size("tiff", 30_000, 30_000, bytes_per_pixel=8)
 
 
 def test_avif_stops_where_readers_do():
     # The encoder would make this file; our reader and others then refuse it.
-    with pytest.raises(ImageTooLarge):
+    with pytest.raises(ImageTooLargeError):
         check_size("avif", 16, 40_000)
 
 
@@ -174,7 +174,7 @@ def test_settings_are_plain_data():
     ],
 )
 def test_records_hold_pictures_only(pixels: np.ndarray, alpha: np.ndarray | None):
-    with pytest.raises(UnsupportedImage, match="shape"):
+    with pytest.raises(UnsupportedImageError, match="shape"):
         Image(pixels, alpha)
 
 

@@ -16,7 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pillow
 
-from realesr_cli.errors import ImageError, ImageTooLarge, UnreadableImage, UnsupportedImage
+from realesr_cli.errors import (
+    ImageError,
+    ImageTooLargeError,
+    UnreadableImageError,
+    UnsupportedImageError,
+)
 from realesr_cli.image import ifd, png, sniff, tiff
 from realesr_cli.image import pillow as pil
 from realesr_cli.image.probe import probe
@@ -44,9 +49,9 @@ def test_eight_bit_netpbm_is_left_to_pillow():
 
 
 def test_netpbm_that_contradicts_itself_is_damaged():
-    with pytest.raises(UnreadableImage, match="values above its own 1000"):
+    with pytest.raises(UnreadableImageError, match="values above its own 1000"):
         read_image(b"P5 2 1 1000\n" + struct.pack(">2H", 7, 1001))
-    with pytest.raises(UnreadableImage, match="cut off"):
+    with pytest.raises(UnreadableImageError, match="cut off"):
         read_image(b"P5 2 1 1000\n" + struct.pack(">H", 7))
 
 
@@ -135,7 +140,7 @@ def test_tiff_directories_that_contradict_themselves(tags: dict[int, int], reaso
     entries = {256: 4, 257: 3, 258: 16, 259: 1, 262: 1, 277: 1, 278: 3, 279: 24, 273: 8} | tags
     made = [ifd.integers("<", tag, ifd.LONG, value) for tag, value in entries.items()]
     data = b"II*\0" + struct.pack("<I", 32) + bytes(24) + ifd.build(made, "<", 32)
-    with pytest.raises(UnreadableImage, match=reason):
+    with pytest.raises(UnreadableImageError, match=reason):
         read_image(data)
 
 
@@ -169,10 +174,10 @@ def _deep_file(kind: str) -> bytes:
 @pytest.mark.parametrize(
     ("result", "expected"),
     [
-        (RuntimeError("too large for it"), UnsupportedImage),
-        (None, UnreadableImage),
-        (np.zeros((4, 5, 3), np.uint8), UnsupportedImage),
-        (np.zeros((5, 4, 3), np.uint16), UnsupportedImage),
+        (RuntimeError("too large for it"), UnsupportedImageError),
+        (None, UnreadableImageError),
+        (np.zeros((4, 5, 3), np.uint8), UnsupportedImageError),
+        (np.zeros((5, 4, 3), np.uint16), UnsupportedImageError),
     ],
 )
 def test_what_opencv_returns_is_not_trusted(
@@ -191,7 +196,7 @@ def test_errors_of_plugins_are_told_as_damage(monkeypatch: pytest.MonkeyPatch):
     pillow.init()
     data = samples.pillow_bytes(pillow.new("RGB", (4, 4)), "BMP")
     monkeypatch.setitem(pillow.OPEN, "BMP", (broken, pillow.OPEN["BMP"][1]))
-    with pytest.raises(UnreadableImage, match="header is damaged: something inside"):
+    with pytest.raises(UnreadableImageError, match="header is damaged: something inside"):
         read_image(data)
 
 
@@ -217,7 +222,7 @@ def test_pillows_own_limit_inside_a_plugin_is_told_as_ours(monkeypatch: pytest.M
     pillow.init()
     data = samples.pillow_bytes(pillow.new("L", (4, 4)), "GIF")
     monkeypatch.setitem(pillow.OPEN, "GIF", (bomb, pillow.OPEN["GIF"][1]))
-    with pytest.raises(ImageTooLarge, match="frames too large"):
+    with pytest.raises(ImageTooLargeError, match="frames too large"):
         read_image(data)
 
 

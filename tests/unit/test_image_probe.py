@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image as pillow
 
-from realesr_cli.errors import ImageError, ImageTooLarge, MissingDependency, UnreadableImage
+from realesr_cli.errors import (
+    ImageError,
+    ImageTooLargeError,
+    MissingDependencyError,
+    UnreadableImageError,
+)
 from realesr_cli.image import probe as probing
 from realesr_cli.image.probe import probe, whole_size
 from realesr_cli.image.read import read_image
@@ -112,14 +117,14 @@ def test_what_is_no_picture_is_refused_in_the_readers_words(data: bytes):
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    with pytest.raises(UnreadableImage, match=r"gone\.png"):
+    with pytest.raises(UnreadableImageError, match=r"gone\.png"):
         probe(tmp_path / "gone.png")
 
 
 @pytest.mark.parametrize("name", ["png colour", "png 16 colour", "jpeg", "webp", "tiff", "ppm 16"])
 def test_too_many_pixels_are_refused_before_decoding(name: str):
     probe(CASES[name], max_pixels=54)
-    with pytest.raises(ImageTooLarge, match="--max-pixels"):
+    with pytest.raises(ImageTooLargeError, match="--max-pixels"):
         probe(CASES[name], max_pixels=53)
 
 
@@ -151,7 +156,7 @@ def test_a_result_that_cannot_be_checked_is_not_taken_for_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def without_library(*_: object, **__: object) -> None:
-        raise MissingDependency("no cv2")
+        raise MissingDependencyError("no cv2")
 
     (tmp_path / "a.jpg").write_bytes(CASES["jpeg"])
     monkeypatch.setattr(probing, "read_image", without_library)

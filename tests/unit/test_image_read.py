@@ -16,10 +16,10 @@ from PIL import Image as pillow
 from PIL import ImageFile
 
 from realesr_cli.errors import (
-    ImageTooLarge,
-    MissingDependency,
-    UnreadableImage,
-    UnsupportedImage,
+    ImageTooLargeError,
+    MissingDependencyError,
+    UnreadableImageError,
+    UnsupportedImageError,
 )
 from realesr_cli.image import ifd, opencv
 from realesr_cli.image import pillow as pil
@@ -278,22 +278,22 @@ def test_sources_may_be_paths_bytes_and_streams(tmp_path: Path):
 def test_missing_empty_and_folders_are_named(tmp_path: Path):
     (tmp_path / "empty.png").touch()
     for name, reason in (("gone.png", "no such file"), ("empty.png", "empty"), ("", "folder")):
-        with pytest.raises(UnreadableImage, match=reason) as error:
+        with pytest.raises(UnreadableImageError, match=reason) as error:
             read_image(tmp_path / name)
         assert str(tmp_path) in str(error.value)
-    with pytest.raises(UnreadableImage, match="cannot be read"):
+    with pytest.raises(UnreadableImageError, match="cannot be read"):
         read_image("a\0b.png")
 
 
 def test_text_named_png_is_called_text(tmp_path: Path):
     path = tmp_path / "notes.png"
     path.write_text("Dear diary,\nits only about ümlauts today.\n" * 40, encoding="utf-8")
-    with pytest.raises(UnreadableImage, match="it holds text"):
+    with pytest.raises(UnreadableImageError, match="it holds text"):
         read_image(path)
 
 
 def test_bytes_of_no_kind_are_refused():
-    with pytest.raises(UnreadableImage, match="no picture of a known kind"):
+    with pytest.raises(UnreadableImageError, match="no picture of a known kind"):
         read_image(bytes(range(1, 200)))
 
 
@@ -313,7 +313,7 @@ def _large(kind: str) -> bytes:
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
 def test_files_cut_off_are_errors(kind: str, part: float):
     data = _large(kind)
-    with pytest.raises(UnreadableImage):
+    with pytest.raises(UnreadableImageError):
         read_image(data[: int(len(data) * part)])
 
 
@@ -321,7 +321,7 @@ def test_progressive_jpeg_cut_off_is_an_error():
     data = samples.pillow_bytes(
         pillow.fromarray(samples.noise(60, 50, 3)), "JPEG", progressive=True
     )
-    with pytest.raises(UnreadableImage, match="truncated"):
+    with pytest.raises(UnreadableImageError, match="truncated"):
         read_image(data[: len(data) * 2 // 3])
 
 
@@ -347,7 +347,7 @@ def test_damaged_deep_png_is_an_error_of_its_own(missing: str):
         reason = "pixels are damaged"
     else:
         data, reason = data[:24] + bytes([16, 9]) + data[26:], "header is damaged"
-    with pytest.raises(UnreadableImage, match=reason):
+    with pytest.raises(UnreadableImageError, match=reason):
         read_image(data)
 
 
@@ -365,7 +365,7 @@ def test_damaged_deep_png_is_an_error_of_its_own(missing: str):
     ],
 )
 def test_known_kinds_that_are_not_handled_are_named(start: bytes, reason: str):
-    with pytest.raises(UnsupportedImage, match=reason):
+    with pytest.raises(UnsupportedImageError, match=reason):
         read_image(start + bytes(64))
 
 
@@ -397,14 +397,14 @@ def _bomb(kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "PNG16", "WEBP", "PPM16", "GIF", "JPEG"])
 def test_bombs_are_refused_from_their_header(kind: str):
-    with pytest.raises(ImageTooLarge, match="--max-pixels"):
+    with pytest.raises(ImageTooLargeError, match="--max-pixels"):
         read_image(_bomb(kind))
 
 
 def test_a_webp_bomb_is_not_even_opened(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pil, "open_quietly", None)  # opening takes memory for the whole frame
     for function in (read_image, probe):
-        with pytest.raises(ImageTooLarge, match="--max-pixels"):
+        with pytest.raises(ImageTooLargeError, match="--max-pixels"):
             function(_bomb("WEBP"))
 
 
@@ -414,7 +414,7 @@ def test_the_limit_is_ours_and_pillows_is_left_alone(monkeypatch: pytest.MonkeyP
     assert read_image(data).width == 40
     assert pillow.MAX_IMAGE_PIXELS == 100
     with pytest.raises(
-        ImageTooLarge, match="40 x 30 = 1,200 pixels are more than the limit of 1,1"
+        ImageTooLargeError, match="40 x 30 = 1,200 pixels are more than the limit of 1,1"
     ):
         read_image(data, max_pixels=1199)
     assert read_image(data, max_pixels=1200).width == 40
@@ -454,7 +454,7 @@ def test_warnings_while_decoding_become_notes_too():
 
 
 def test_warnings_of_others_pass_through_while_pillow_is_listened_to():
-    with pytest.warns(UserWarning, match="of the host"), pil.listening() as heard:
+    with pytest.warns(UserWarning, match="of the host"), pil.capture_warnings() as heard:
         warnings.warn("of the host", UserWarning, stacklevel=1)
     assert heard.notes == []
 
@@ -467,7 +467,7 @@ def test_missing_opencv_names_the_package(monkeypatch: pytest.MonkeyPatch):
     eight = read_image(samples.pillow_bytes(_picture("RGBA"), "PNG"))
     gray = read_image(samples.png_bytes(samples.noise(4, 4, 1, np.uint16), 0))
     assert (eight.bits, gray.bits) == (8, 16)
-    with pytest.raises(MissingDependency, match=r"libgl1.*opencv-python-headless"):
+    with pytest.raises(MissingDependencyError, match=r"libgl1.*opencv-python-headless"):
         read_image(samples.png_bytes(samples.noise(4, 4, 3, np.uint16), 2))
 
 
@@ -534,7 +534,7 @@ def test_the_orientation_of_a_picture_of_pillow_is_applied():
 
 
 def test_integers_without_a_range_are_refused():
-    with pytest.raises(UnsupportedImage, match="no known range"):
+    with pytest.raises(UnsupportedImageError, match="no known range"):
         from_pil(pillow.new("I", (4, 4), 70000))
 
 
@@ -567,7 +567,7 @@ def test_arrays_go_in_and_come_out(shape: tuple[int, ...], dtype: str):
     ],
 )
 def test_arrays_that_are_no_pictures_are_refused_with_the_reason(array: np.ndarray, reason: str):
-    with pytest.raises(UnsupportedImage, match=reason):
+    with pytest.raises(UnsupportedImageError, match=reason):
         from_array(array)
 
 

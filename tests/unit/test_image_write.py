@@ -19,11 +19,11 @@ from PIL import Image as pillow
 
 from realesr_cli.errors import (
     ConfigError,
-    ImageTooLarge,
+    ImageTooLargeError,
     ImageWriteError,
-    MissingDependency,
+    MissingDependencyError,
     RealesrWarning,
-    UnsupportedImage,
+    UnsupportedImageError,
 )
 from realesr_cli.image import landing, write
 from realesr_cli.image.formats import WRITABLE, WriteSettings
@@ -280,7 +280,7 @@ def test_settings_without_effect_are_told():
 def test_a_missing_encoder_names_the_way_out(monkeypatch: pytest.MonkeyPatch):
     pillow.init()
     monkeypatch.delitem(pillow.SAVE, "AVIF")
-    with pytest.raises(MissingDependency, match="cannot write avif"):
+    with pytest.raises(MissingDependencyError, match="cannot write avif"):
         encode_image(_smooth(), "avif")
 
 
@@ -345,14 +345,14 @@ def test_the_format_asked_for_wins_over_the_name(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["a.gif", "a", "a.txt"])
 def test_unknown_formats_are_refused_with_the_known_ones(tmp_path: Path, name: str):
-    with pytest.raises(UnsupportedImage, match=r"\.png"):
+    with pytest.raises(UnsupportedImageError, match=r"\.png"):
         _smooth().save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_sizes_beyond_a_format_are_refused_before_any_work(tmp_path: Path):
     wide = Image(np.zeros((1, 16_384, 1), np.uint8))
-    with pytest.raises(ImageTooLarge, match="16,383"):
+    with pytest.raises(ImageTooLargeError, match="16,383"):
         wide.save(tmp_path / "a.webp")
     assert list(tmp_path.iterdir()) == []
 
@@ -465,7 +465,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path):
 def test_names_of_part_files_cannot_be_foreseen(tmp_path: Path):
     names = set()
     for _ in range(3):
-        with landing.landing(tmp_path / "a.png") as file:
+        with landing.atomic_write(tmp_path / "a.png") as file:
             names |= {p.name for p in tmp_path.iterdir() if p.suffix == ".part"}
             file.write(b"x")
     assert len(names) == 3
@@ -474,8 +474,8 @@ def test_names_of_part_files_cannot_be_foreseen(tmp_path: Path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from realesr_cli.image.landing import landing
-with landing(Path(sys.argv[1])) as file:
+from realesr_cli.image.landing import atomic_write
+with atomic_write(Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
@@ -490,9 +490,9 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path):
     assert target.read_bytes() == b"old"
     left = [p for p in tmp_path.iterdir() if p.suffix == ".part"]
     assert len(left) == 1
-    with landing.landing(tmp_path / "b.png") as file:
+    with landing.atomic_write(tmp_path / "b.png") as file:
         file.write(b"being written")
-        assert landing.remove_abandoned(tmp_path) == left
+        assert landing.remove_stale_files(tmp_path) == left
     assert {p.name for p in tmp_path.iterdir()} == {"a.png", "b.png"}
     assert (tmp_path / "b.png").read_bytes() == b"being written"
 
@@ -507,4 +507,4 @@ def test_part_files_that_cannot_be_removed_are_left(
         raise PermissionError
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    assert landing.remove_abandoned(tmp_path) == []
+    assert landing.remove_stale_files(tmp_path) == []

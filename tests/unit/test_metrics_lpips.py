@@ -12,7 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from realesr_cli.errors import ChecksumMismatch, ConfigError, MissingDependency, ModelUnavailable
+from realesr_cli.errors import (
+    ChecksumMismatchError,
+    ConfigError,
+    MissingDependencyError,
+    ModelUnavailableError,
+)
 from realesr_cli.metrics import lpips as module
 from realesr_cli.metrics.lpips import Lpips
 
@@ -82,7 +87,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'realesr-cli\[lpips\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'realesr-cli\[lpips\]'"):
         Lpips()
 
 
@@ -92,14 +97,18 @@ def test_a_package_that_does_not_fit_is_told(
     (tmp_path / "lpips.py").write_text('raise RuntimeError("operator torchvision::nms")\n')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "lpips", raising=False)
-    with pytest.raises(MissingDependency, match="torchvision that belongs to the installed torch"):
+    with pytest.raises(
+        MissingDependencyError, match="torchvision that belongs to the installed torch"
+    ):
         Lpips()
 
 
 def test_offline_the_file_and_its_place_are_named(hub: Path) -> None:
     name = f"alexnet-{PREFIX}.pth"
     (hub / "checkpoints" / name).unlink()
-    with pytest.raises(ModelUnavailable, match=f"put {name} from https://.* into .*checkpoints"):
+    with pytest.raises(
+        ModelUnavailableError, match=f"put {name} from https://.* into .*checkpoints"
+    ):
         Lpips(offline=True)
 
 
@@ -109,7 +118,7 @@ def test_a_failed_download_is_told(hub: Path, monkeypatch: pytest.MonkeyPatch) -
 
     (hub / "checkpoints" / f"alexnet-{PREFIX}.pth").unlink()
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
-    with pytest.raises(ModelUnavailable, match="no route"):
+    with pytest.raises(ModelUnavailableError, match="no route"):
         Lpips()
 
 
@@ -131,5 +140,5 @@ def test_a_download_is_checked_and_kept(hub: Path, monkeypatch: pytest.MonkeyPat
 
 def test_another_file_of_that_name_is_refused(hub: Path) -> None:
     (hub / "checkpoints" / f"alexnet-{PREFIX}.pth").write_bytes(b"other")
-    with pytest.raises(ChecksumMismatch, match="is not the file of that name"):
+    with pytest.raises(ChecksumMismatchError, match="is not the file of that name"):
         Lpips()

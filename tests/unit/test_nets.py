@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from realesr_cli.errors import ConfigError, UnknownArchitecture
+from realesr_cli.errors import ConfigError, UnknownArchitectureError
 from realesr_cli.nets.architecture import (
     architecture_from_plain,
     architecture_to_plain,
@@ -236,19 +236,19 @@ FOREIGN = [
 
 @pytest.mark.parametrize(("shapes", "words"), FOREIGN)
 def test_foreign_tensors_are_named(shapes, words):
-    with pytest.raises(UnknownArchitecture, match=words):
+    with pytest.raises(UnknownArchitectureError, match=words):
         detect(shapes)
 
 
 def test_a_missing_or_misshapen_tensor_is_named():
     shapes = expected_shapes(standard_architecture(4, blocks=2, features=8, growth=4))
     missing = {k: v for k, v in shapes.items() if k != "body.1.rdb2.conv3.bias"}
-    with pytest.raises(UnknownArchitecture, match=r"body\.1\.rdb2\.conv3\.bias.*missing"):
+    with pytest.raises(UnknownArchitectureError, match=r"body\.1\.rdb2\.conv3\.bias.*missing"):
         detect(missing)
-    with pytest.raises(UnknownArchitecture, match=r"conv_hr\.weight.*8x8x5x5"):
+    with pytest.raises(UnknownArchitectureError, match=r"conv_hr\.weight.*8x8x5x5"):
         detect({**shapes, "conv_hr.weight": (8, 8, 5, 5)})
     gray = {**shapes, "conv_first.weight": (8, 1, 3, 3)}
-    with pytest.raises(UnknownArchitecture, match="not RGB"):
+    with pytest.raises(UnknownArchitectureError, match="not RGB"):
         detect(gray)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from realesr_cli.errors import CheckpointFormat
+from realesr_cli.errors import CheckpointFormatError
 from realesr_cli.nets.discriminators import (
     SpectralConv2d,
     UNetDiscriminator,
@@ -144,9 +144,9 @@ def test_both_key_styles_load(prefix: str) -> None:
 def test_a_foreign_file_is_named_with_what_does_not_fit() -> None:
     net = UNetDiscriminator(features=4)
     state = dict(net.state_dict())
-    with pytest.raises(CheckpointFormat, match=r"lacks 'conv0\.bias'"):
+    with pytest.raises(CheckpointFormatError, match=r"lacks 'conv0\.bias'"):
         load_discriminator(net, {k: v for k, v in state.items() if k != "conv0.bias"})
-    with pytest.raises(CheckpointFormat, match="unknown 'extra'"):
+    with pytest.raises(CheckpointFormatError, match="unknown 'extra'"):
         load_discriminator(net, state | {"extra": torch.zeros(1)})
-    with pytest.raises(CheckpointFormat, match="another shape"):
+    with pytest.raises(CheckpointFormatError, match="another shape"):
         load_discriminator(UNetDiscriminator(features=8), state)

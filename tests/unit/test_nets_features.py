@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from realesr_cli.errors import CheckpointFormat, ConfigError
+from realesr_cli.errors import CheckpointFormatError, ConfigError
 from realesr_cli.nets.architecture import (
     architecture_from_plain,
     architecture_to_plain,
@@ -85,7 +85,7 @@ def test_a_whole_torchvision_state_loads_and_a_foreign_one_does_not() -> None:
     other.load(state)
     x = torch.rand(1, 3, 32, 32)
     assert torch.equal(net(x)["fire3"], other(x)["fire3"])
-    with pytest.raises(CheckpointFormat, match=r"features\.0\.weight"):
+    with pytest.raises(CheckpointFormatError, match=r"features\.0\.weight"):
         other.load({"conv.weight": torch.zeros(1)})
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from realesr_cli.errors import CheckpointFormat, ConfigError, ModelUnavailable, WeightsWriteError
+from realesr_cli.errors import (
+    CheckpointFormatError,
+    ConfigError,
+    ModelUnavailableError,
+    WeightsWriteError,
+)
 from realesr_cli.nets.architecture import architecture_from_plain
 from realesr_cli.nets.discriminators import UNetDiscriminator
 from realesr_cli.nets.features import SqueezeNetFeatures
@@ -162,24 +167,24 @@ def test_a_damaged_checkpoint_is_refused_and_the_others_named(tmp_path: Path) ->
     paths = [save_checkpoint(tmp_path, state_at(config, step), config) for step in (1, 2)]
     mark_best(paths[0])
     paths[1].write_bytes(paths[1].read_bytes()[:2000])
-    with pytest.raises(CheckpointFormat, match=r"damaged.*1\.pt, best\.pt"):
+    with pytest.raises(CheckpointFormatError, match=r"damaged.*1\.pt, best\.pt"):
         read_checkpoint(paths[1])
     alone = tmp_path / "other" / "checkpoints" / "1-psnr-000000001.pt"
     alone.parent.mkdir(parents=True)
     alone.write_bytes(b"")
-    with pytest.raises(CheckpointFormat, match="no other checkpoint"):
+    with pytest.raises(CheckpointFormatError, match="no other checkpoint"):
         read_checkpoint(alone)
     torch.save({"format": 99}, alone)
-    with pytest.raises(CheckpointFormat, match="no checkpoint that this version"):
+    with pytest.raises(CheckpointFormatError, match="no checkpoint that this version"):
         read_checkpoint(alone)
 
 
 def test_a_checkpoint_of_another_make_is_refused(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, state_at(tiny(), 1), tiny())
     _, progress, parts = read_checkpoint(path)
-    with pytest.raises(CheckpointFormat, match=r"differ in .*pool"):
+    with pytest.raises(CheckpointFormatError, match=r"differ in .*pool"):
         restore(state_at(tiny("degradation.pool=4"), 0), progress, parts, path)
-    with pytest.raises(CheckpointFormat, match="does not fit this run"):
+    with pytest.raises(CheckpointFormatError, match="does not fit this run"):
         restore(state_at(tiny("generator.features=8"), 0), progress, parts, path)
 
 
@@ -256,14 +261,14 @@ def test_a_discriminator_starts_from_its_file(tmp_path: Path) -> None:
     found = starting_discriminator(tiny(f"discriminator.init='{path}'"), 1)
     a, b = net.state_dict(), found.state_dict()
     assert all(torch.equal(a[k], b[k]) for k in a)
-    with pytest.raises(CheckpointFormat, match="another shape"):
+    with pytest.raises(CheckpointFormatError, match="another shape"):
         starting_discriminator(tiny(f"discriminator.init='{path}'", "discriminator.features=4"), 1)
 
 
 def test_no_vgg_is_told_with_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REALESR_OFFLINE", "1")
     assert starting_perceptual(PerceptualConfig()) is None
-    with pytest.raises(ModelUnavailable) as caught:
+    with pytest.raises(ModelUnavailableError) as caught:
         starting_perceptual(PerceptualConfig(weight=1.0))
     for way in ("models pull vgg19", "squeezenet1_1", "perceptual.weight=0"):
         assert way in str(caught.value)
@@ -280,7 +285,7 @@ def test_features_come_from_a_file_by_path(tmp_path: Path) -> None:
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(loss.features(x)["fire9"], net(x)["fire9"])
     vgg = PerceptualConfig(weight=1.0, weights=str(path))
-    with pytest.raises(ModelUnavailable, match="not the weights of VGG19Features"):
+    with pytest.raises(ModelUnavailableError, match="not the weights of VGG19Features"):
         starting_perceptual(vgg)
     with pytest.raises(ConfigError, match=r"perceptual\.weights"):
         starting_perceptual(PerceptualConfig(weight=1.0, backbone="squeezenet1_1"))

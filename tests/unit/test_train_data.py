@@ -12,8 +12,8 @@ from realesr_cli.errors import DatasetError, RealesrWarning
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.train.config import DataConfig
 from realesr_cli.train.data import (
-    Crop,
     Crops,
+    TrainingCrop,
     cut_square,
     folder_chances,
     rng_for,
@@ -21,7 +21,7 @@ from realesr_cli.train.data import (
     whole,
     window_size,
 )
-from realesr_cli.train.files import Picture
+from realesr_cli.train.files import TrainingImage
 from realesr_cli.train.prefetch import Prefetcher, step_keys
 from realesr_cli.train.region_cache import Region, RegionCache
 
@@ -38,14 +38,16 @@ def save(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
-def make(root: Path, count: int = 3, height: int = 60, width: int = 80) -> list[Picture]:
+def make(root: Path, count: int = 3, height: int = 60, width: int = 80) -> list[TrainingImage]:
     return [
-        Picture(save(root / f"{i}.png", unique(height, width, i)), height, width)
+        TrainingImage(save(root / f"{i}.png", unique(height, width, i)), height, width)
         for i in range(count)
     ]
 
 
-def crops(pictures: list[Picture], config: DataConfig | None = None, *, seed: int = 5) -> Crops:
+def crops(
+    pictures: list[TrainingImage], config: DataConfig | None = None, *, seed: int = 5
+) -> Crops:
     return Crops(pictures, config or DataConfig(patch=4, batch=4), scale=4, seed=seed)
 
 
@@ -108,11 +110,11 @@ def test_small_pictures_are_mirrored_to_size(tmp_path: Path) -> None:
     assert (one == 9).all()
 
 
-def paired(root: Path, height: int = 6, width: int = 8) -> Picture:
+def paired(root: Path, height: int = 6, width: int = 8) -> TrainingImage:
     small = unique(height, width, 1)
     large = small.repeat(4, 0).repeat(4, 1)
     lq, gt = save(root / "lq.png", small), save(root / "gt.png", large)
-    return Picture(gt, height * 4, width * 4, lq)
+    return TrainingImage(gt, height * 4, width * 4, lq)
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 8), (3, 2)])
@@ -129,8 +131,8 @@ def test_paired_crops_stay_aligned_also_where_mirrored(
 
 
 def test_few_or_small_pictures_need_no_window() -> None:
-    large = [Picture(Path(str(i)), 4000, 6000) for i in range(100)]
-    small = [Picture(Path(str(i)), 480, 480) for i in range(50_000)]
+    large = [TrainingImage(Path(str(i)), 4000, 6000) for i in range(100)]
+    small = [TrainingImage(Path(str(i)), 480, 480) for i in range(50_000)]
     config = DataConfig(cache=2048, region=1024)
     assert window_size(large[:20], config, 400) == 0
     assert window_size(small, config, 400) == 0
@@ -139,7 +141,7 @@ def test_few_or_small_pictures_need_no_window() -> None:
     assert window_size(large, DataConfig(cache=16, region=1024, batch=12), 400) == 12
 
 
-def windowed(pictures: list[Picture], *, cache: int = 16) -> Crops:
+def windowed(pictures: list[TrainingImage], *, cache: int = 16) -> Crops:
     source = crops(pictures, DataConfig(patch=4, batch=4, margin=1, region=64, cache=cache))
     source.window = 8
     return source
@@ -175,7 +177,9 @@ def test_windows_too_are_a_function_of_the_step_alone(tmp_path: Path) -> None:
 
 
 def test_folders_are_drawn_by_weight() -> None:
-    pictures = [Picture(Path("a"), 9, 9, folder=0)] * 3 + [Picture(Path("b"), 9, 9, folder=1)]
+    pictures = [TrainingImage(Path("a"), 9, 9, folder=0)] * 3 + [
+        TrainingImage(Path("b"), 9, 9, folder=1)
+    ]
     plain = DataConfig(gt=(Path("a"), Path("b")))
     weighted = DataConfig(gt=(Path("a"), Path("b")), weights=(1.0, 3.0))
     assert np.diff(folder_chances(pictures, plain), prepend=0).tolist() == [0.25] * 4
@@ -229,7 +233,7 @@ def test_turns_are_applied_in_order() -> None:
     pixels = unique(2, 2)
     region = Region(Path("a"), 0, 0, 2, 2)
     turns = {"flip": True, "upside_down": False, "transpose": True}
-    crop = Crop(Picture(Path("a"), 2, 2), region, 0, 0, **turns)
+    crop = TrainingCrop(TrainingImage(Path("a"), 2, 2), region, 0, 0, **turns)
     assert turn(pixels, crop)[..., :2].tolist() == [[[0, 1], [1, 1]], [[0, 0], [1, 0]]]
 
 

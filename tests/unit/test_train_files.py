@@ -10,7 +10,7 @@ from PIL import Image
 
 from realesr_cli.errors import DatasetError
 from realesr_cli.train.config import DataConfig, ValidationConfig
-from realesr_cli.train.files import Pictures, find_files, gather, pair_by_name, spaced
+from realesr_cli.train.files import TrainingImages, find_files, gather, pair_by_name, spaced
 
 
 def picture(path: Path, width: int = 16, height: int = 12) -> Path:
@@ -25,7 +25,7 @@ def folder(root: Path, *names: str, width: int = 16, height: int = 12) -> Path:
     return root
 
 
-def found(data: DataConfig, validation: ValidationConfig | None = None) -> Pictures:
+def found(data: DataConfig, validation: ValidationConfig | None = None) -> TrainingImages:
     return gather(data, validation or ValidationConfig(split=0), scale=4)
 
 

@@ -5,30 +5,30 @@ from __future__ import annotations
 import pytest
 import torch
 
-from realesr_cli.errors import DeviceError, OutOfMemory
+from realesr_cli.errors import DeviceError, OutOfMemoryError
 from realesr_cli.train import machine as machines
 from realesr_cli.train.config import RuntimeConfig, StageConfig, TrainConfig, ValidationConfig
 from realesr_cli.train.cost import dearest_stage, fitted, propose_fit, step_cost
 from realesr_cli.train.distributed import ALONE, World, joined_world
 from realesr_cli.train.fit import Fit, largest_fit, smaller_patches
 from realesr_cli.train.machine import Machine, choose_machine
-from realesr_cli.train.monitors import WATCH_AFTER, best_by, judge, watch_discriminator
+from realesr_cli.train.monitors import WATCH_AFTER, best_by, update_best, watch_discriminator
 from realesr_cli.train.recipes import load_config
-from realesr_cli.train.state import Progress
+from realesr_cli.train.state import TrainProgress
 from realesr_cli.train.validation import Scores
 
 STAGE = load_config("realesrnet-x4").stages[0]
 GAN = load_config("realesrgan-x4").stages[1]
 
 
-def scored(progress: Progress, psnr: float, config: ValidationConfig, stage: StageConfig = STAGE,
+def scored(progress: TrainProgress, psnr: float, config: ValidationConfig, stage: StageConfig = STAGE,
            colour: float = 0.0):  # fmt: skip
-    return judge(progress, Scores(psnr, 0.5, colour), stage, config)
+    return update_best(progress, Scores(psnr, 0.5, colour), stage, config)
 
 
-def begun(psnr: float = 25.0) -> Progress:
+def begun(psnr: float = 25.0) -> TrainProgress:
     start = {"psnr": psnr, "ssim": 0.5, "colour": 0.0}
-    return Progress(baseline=dict(start), best=dict(start))
+    return TrainProgress(baseline=dict(start), best=dict(start))
 
 
 def test_worse_than_the_start_is_said_and_after_some_validations_stops() -> None:
@@ -83,14 +83,14 @@ def logits(real: float, fake: float) -> dict[str, float]:
 def test_a_discriminator_gone_wrong_is_reported_once(
     real: float, fake: float, message: str
 ) -> None:
-    progress = Progress()
+    progress = TrainProgress()
     said = [watch_discriminator(progress, logits(real, fake)) for _ in range(WATCH_AFTER + 20)]
     assert [text for text in said if text] == [said[WATCH_AFTER - 1]]
     assert message in said[WATCH_AFTER - 1]
 
 
 def test_a_healthy_discriminator_is_left_alone() -> None:
-    progress = Progress()
+    progress = TrainProgress()
     assert not any(watch_discriminator(progress, logits(0.7, -0.4)) for _ in range(2 * WATCH_AFTER))
 
 
@@ -140,12 +140,12 @@ def test_an_automatic_batch_keeps_the_effective_one() -> None:
 
 def test_no_batch_that_fits_is_an_error_with_a_proposal() -> None:
     cpu = Machine(torch.device("cpu"))
-    with pytest.raises(OutOfMemory, match=r"--set data\.patch=32"):
+    with pytest.raises(OutOfMemoryError, match=r"--set data\.patch=32"):
         fitted(config(), cpu, memory(32**2))
-    with pytest.raises(OutOfMemory, match="take a smaller network"):
+    with pytest.raises(OutOfMemoryError, match="take a smaller network"):
         fitted(config(), cpu, memory(1))
     # The VGG discriminator takes one size only.
-    with pytest.raises(OutOfMemory, match="take a smaller network"):
+    with pytest.raises(OutOfMemoryError, match="take a smaller network"):
         fitted(config(recipe="esrgan-x4"), cpu, memory(16**2))
 
 

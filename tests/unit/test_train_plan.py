@@ -11,7 +11,7 @@ from realesr_cli.cli.train_console import TrainConsole, plan_lines, scores_text
 from realesr_cli.train.checkpoint import save_checkpoint
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.events import StageBegun, StepDone
-from realesr_cli.train.files import Picture, Pictures
+from realesr_cli.train.files import TrainingImage, TrainingImages
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.plan import checkpoint_bytes, disk_bytes, make_plan, stage_text
 from realesr_cli.train.recipes import load_config
@@ -19,7 +19,9 @@ from realesr_cli.train.state import new_generator, new_stage
 from realesr_cli.train.validation import Scores
 
 CPU = Machine(torch.device("cpu"))
-PICTURES = Pictures((Picture(Path("a"), 1000, 2000),) * 3, (Picture(Path("b"), 10, 10),), ())
+PICTURES = TrainingImages(
+    (TrainingImage(Path("a"), 1000, 2000),) * 3, (TrainingImage(Path("b"), 10, 10),), ()
+)
 
 
 def config(*sets: str) -> TrainConfig:

@@ -8,9 +8,9 @@ import torch
 from realesr_cli.degrade.pairs import Pair
 from realesr_cli.errors import ConfigError
 from realesr_cli.metrics.reference import ssim
-from realesr_cli.train.config import PixelConfig, StageConfig, StructureConfig
+from realesr_cli.train.config import PixelConfig, SsimConfig, StageConfig
 from realesr_cli.train.distributed import ALONE
-from realesr_cli.train.losses import structure_loss
+from realesr_cli.train.losses import ssim_loss
 from realesr_cli.train.machine import choose_machine
 from realesr_cli.train.recipes import load_config
 from realesr_cli.train.step import Setup, generator_terms
@@ -26,38 +26,38 @@ def test_it_is_one_less_the_score() -> None:
     real = pictures(1)
     fake = ((real + pictures(2)) / 2 * 255).round() / 255
     scores = [ssim(a, b, luma=True) for a, b in zip(fake, real, strict=True)]
-    assert 0.1 < float(structure_loss(fake, real)) < 0.9
-    assert float(structure_loss(fake, real)) == pytest.approx(1 - sum(scores) / 2, abs=2e-5)
+    assert 0.1 < float(ssim_loss(fake, real)) < 0.9
+    assert float(ssim_loss(fake, real)) == pytest.approx(1 - sum(scores) / 2, abs=2e-5)
 
 
 def test_equal_pictures_cost_nothing_and_noise_does() -> None:
     real = pictures(3)
-    assert float(structure_loss(real, real)) == pytest.approx(0, abs=1e-6)
-    assert float(structure_loss(pictures(4), real)) > 0.9
+    assert float(ssim_loss(real, real)) == pytest.approx(0, abs=1e-6)
+    assert float(ssim_loss(pictures(4), real)) > 0.9
 
 
 def test_descending_it_raises_the_score() -> None:
     real = pictures(5, 24)
     fake = (0.5 + 0.01 * torch.randn(real.shape)).requires_grad_()
     optimiser = torch.optim.Adam([fake], lr=0.05)
-    before = float(structure_loss(fake.detach(), real))
+    before = float(ssim_loss(fake.detach(), real))
     for _ in range(80):
         optimiser.zero_grad()
-        structure_loss(fake, real).backward()
+        ssim_loss(fake, real).backward()
         optimiser.step()
-    assert float(structure_loss(fake, real).detach()) < before / 2
+    assert float(ssim_loss(fake, real).detach()) < before / 2
 
 
 def test_half_precision_is_summed_in_single() -> None:
     real = pictures(6)
-    loss = structure_loss(real.bfloat16(), real)
+    loss = ssim_loss(real.bfloat16(), real)
     assert loss.dtype == torch.float32
     assert 0 <= float(loss) < 0.01
 
 
 def test_a_stage_of_structure_alone_is_a_stage() -> None:
     nothing = PixelConfig(weight=0)
-    StageConfig(name="s", iterations=1, pixel=nothing, structure=StructureConfig(weight=1.0))
+    StageConfig(name="s", iterations=1, pixel=nothing, structure=SsimConfig(weight=1.0))
     with pytest.raises(ConfigError, match="every loss has weight 0"):
         StageConfig(name="s", iterations=1, pixel=nothing)
 
@@ -72,4 +72,4 @@ def test_set_from_the_command_line_it_is_one_of_the_generators_terms() -> None:
     fake, real = pictures(7), pictures(8)
     terms = generator_terms(setup, None, fake, Pair(fake, real, real))
     assert set(terms) == {"pixel", "structure"}
-    assert float(terms["structure"]) == pytest.approx(0.5 * float(structure_loss(fake, real)))
+    assert float(terms["structure"]) == pytest.approx(0.5 * float(ssim_loss(fake, real)))

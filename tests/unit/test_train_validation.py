@@ -12,7 +12,7 @@ from torch import nn
 
 from realesr_cli.nets.compact import Compact, CompactArchitecture
 from realesr_cli.train.config import TrainConfig
-from realesr_cli.train.files import Picture
+from realesr_cli.train.files import TrainingImage
 from realesr_cli.train.recipes import load_config
 from realesr_cli.train.validation import (
     Scene,
@@ -25,11 +25,13 @@ from realesr_cli.train.validation import (
 )
 
 
-def picture(path: Path, height: int = 70, width: int = 90, *, lq: Path | None = None) -> Picture:
+def picture(
+    path: Path, height: int = 70, width: int = 90, *, lq: Path | None = None
+) -> TrainingImage:
     rng = np.random.default_rng(height)
     coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
     coarse.resize((width, height), Image.Resampling.BICUBIC).save(path)
-    return Picture(path, height, width, lq)
+    return TrainingImage(path, height, width, lq)
 
 
 def config(*sets: str) -> TrainConfig:
@@ -52,7 +54,7 @@ def test_paired_scenes_keep_their_own_low_quality_version(tmp_path: Path) -> Non
     gt = picture(tmp_path / "gt.png", 64, 80)
     small = Image.open(gt.gt).resize((20, 16), Image.Resampling.BOX)
     small.save(tmp_path / "lq.png")
-    pair = Picture(gt.gt, 64, 80, tmp_path / "lq.png")
+    pair = TrainingImage(gt.gt, 64, 80, tmp_path / "lq.png")
     scene = prepare_scenes([pair], config("validation.side=32"))[0]
     assert np.array_equal(scene.lq, np.asarray(small)[4:12, 6:14])
     assert np.array_equal(scene.gt, np.asarray(Image.open(gt.gt))[16:48, 24:56])

@@ -17,7 +17,7 @@ from realesr_cli.weights import cache
 def test_whole_file_replaces_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b"old")
-    with cache.whole_file(path) as part:
+    with cache.atomic_path(path) as part:
         part.write_bytes(b"new")
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
@@ -29,7 +29,7 @@ def test_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
     path.write_bytes(b"old")
 
     def fail() -> None:
-        with cache.whole_file(path) as part:
+        with cache.atomic_path(path) as part:
             part.write_bytes(b"half")
             raise OSError(errno.ENOSPC, "full")
 

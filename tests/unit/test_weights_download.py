@@ -11,11 +11,11 @@ from weights_server import FileServer, late, raw, status, whole, without_range
 
 from realesr_cli.errors import ConfigError, DownloadError
 from realesr_cli.weights import download as transfer_module
-from realesr_cli.weights.download import AddressFailed, Network, discard, transfer
+from realesr_cli.weights.download import AddressError, RetryPolicy, discard, transfer
 
 DATA = bytes(range(256)) * 1200
 HALF = 2 * 65536  # whole blocks, so that none is lost when a connection ends
-HASTY = Network(attempts=3, read_timeout=5, sleep=lambda seconds: None)
+HASTY = RetryPolicy(attempts=3, read_timeout=5, sleep=lambda seconds: None)
 
 
 @pytest.fixture
@@ -113,14 +113,14 @@ def test_whole_part_needs_no_request_and_longer_one_restarts(
 
 def test_refusal_is_not_retried(server: FileServer, part: Path) -> None:
     url = server.serve("/f", status(404))
-    with pytest.raises(AddressFailed, match="404"):
+    with pytest.raises(AddressError, match="404"):
         transfer(url, part, len(DATA), network=HASTY)
     assert len(server.requests) == 1
 
 
 def test_busy_server_is_asked_again_after_the_time_it_names(server: FileServer, part: Path) -> None:
     waits: list[float] = []
-    network = Network(attempts=4, sleep=waits.append, backoff=1, longest_wait=3)
+    network = RetryPolicy(attempts=4, sleep=waits.append, backoff=1, longest_wait=3)
     url = server.serve(
         "/f", status(503), status(503), status(429, {"Retry-After": "100"}), whole(DATA)
     )
@@ -131,7 +131,7 @@ def test_busy_server_is_asked_again_after_the_time_it_names(server: FileServer, 
 
 def test_gives_up_after_the_attempts_without_progress(server: FileServer, part: Path) -> None:
     url = server.serve("/f", status(500))
-    with pytest.raises(AddressFailed, match=r"500 \(3 tries\)"):
+    with pytest.raises(AddressError, match=r"500 \(3 tries\)"):
         transfer(url, part, len(DATA), network=HASTY)
     assert len(server.requests) == 3
 
@@ -144,7 +144,7 @@ def test_attempts_that_bring_much_do_not_count(server: FileServer, part: Path) -
         server.serve("/f", *cuts, whole(data)),
         part,
         len(data),
-        network=Network(attempts=2, sleep=lambda seconds: None),
+        network=RetryPolicy(attempts=2, sleep=lambda seconds: None),
     )
     assert part.read_bytes() == data
 
@@ -156,17 +156,17 @@ def test_truncated_without_length_is_noticed(server: FileServer, part: Path) -> 
 
 
 def test_no_connection_is_an_address_that_failed(part: Path, server: FileServer) -> None:
-    with pytest.raises(AddressFailed, match="no connection"):
+    with pytest.raises(AddressError, match="no connection"):
         transfer("http://127.0.0.1:1/f", part, 10, network=HASTY)
 
 
 def test_what_is_no_address_is_not_tried_again(part: Path) -> None:
-    with pytest.raises(AddressFailed, match="not an address"):
+    with pytest.raises(AddressError, match="not an address"):
         transfer("gopher://127.0.0.1/f", part, 10, network=HASTY)
 
 
 def test_slow_start_is_tried_again(server: FileServer, part: Path) -> None:
-    network = Network(attempts=2, read_timeout=0.1, sleep=lambda seconds: None)
+    network = RetryPolicy(attempts=2, read_timeout=0.1, sleep=lambda seconds: None)
     transfer(
         server.serve("/f", late(0.4, whole(DATA)), whole(DATA)), part, len(DATA), network=network
     )
@@ -185,26 +185,26 @@ def test_nonsense_content_length_is_not_believed(
 
 def test_file_of_another_size_is_refused_before_it_is_read(server: FileServer, part: Path) -> None:
     url = server.serve("/f", whole(DATA))
-    with pytest.raises(AddressFailed, match=f"{len(DATA)} bytes where 100 belong"):
+    with pytest.raises(AddressError, match=f"{len(DATA)} bytes where 100 belong"):
         transfer(url, part, 100, network=HASTY)
     assert not part.exists()
 
 
 def test_endless_file_is_stopped_at_the_size(server: FileServer, part: Path) -> None:
-    with pytest.raises(AddressFailed, match="more than 1000 bytes"):
+    with pytest.raises(AddressError, match="more than 1000 bytes"):
         transfer(server.serve("/f", raw(200, {}, DATA)), part, 1000, network=HASTY)
     assert part.stat().st_size == 0
 
 
 def test_giant_file_of_unknown_size_is_refused(server: FileServer, part: Path) -> None:
     url = server.serve("/f", raw(200, {"Content-Length": str(10**15)}, b"x"))
-    with pytest.raises(AddressFailed, match="more than any model"):
+    with pytest.raises(AddressError, match="more than any model"):
         transfer(url, part, None, network=HASTY)
 
 
 def test_web_page_is_not_a_model(server: FileServer, part: Path) -> None:
     page = raw(200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>log in</html>")
-    with pytest.raises(AddressFailed, match="web page"):
+    with pytest.raises(AddressError, match="web page"):
         transfer(server.serve("/f", page), part, len(DATA), network=HASTY)
     assert not part.exists()
 
@@ -260,7 +260,7 @@ def test_proxy_of_the_environment_is_used(
 def test_dead_proxy_is_named(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    with pytest.raises(AddressFailed, match="proxy"):
+    with pytest.raises(AddressError, match="proxy"):
         transfer("http://models.invalid/f", part, 10, network=HASTY)
 
 
@@ -273,4 +273,4 @@ def test_discard_removes_part_and_note(server: FileServer, part: Path) -> None:
 
 def test_patience_has_limits() -> None:
     with pytest.raises(ConfigError, match="attempts"):
-        Network(attempts=0)
+        RetryPolicy(attempts=0)

@@ -11,14 +11,19 @@ from pathlib import Path
 import pytest
 from weights_server import FileServer, status, whole
 
-from realesr_cli.errors import ChecksumMismatch, DownloadError, ModelUnavailable, RealesrWarning
+from realesr_cli.errors import (
+    ChecksumMismatchError,
+    DownloadError,
+    ModelUnavailableError,
+    RealesrWarning,
+)
 from realesr_cli.weights import cache, fetch, registry
-from realesr_cli.weights.download import Network
+from realesr_cli.weights.download import RetryPolicy
 from realesr_cli.weights.fetch import ensure, is_offline
-from realesr_cli.weights.registry import Entry
+from realesr_cli.weights.registry import RegistryEntry
 
 DATA = bytes(range(256)) * 800
-HASTY = Network(attempts=2, read_timeout=5, sleep=lambda seconds: None)
+HASTY = RetryPolicy(attempts=2, read_timeout=5, sleep=lambda seconds: None)
 
 
 @pytest.fixture
@@ -28,8 +33,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
         yield running
 
 
-def entry_for(*urls: str, data: bytes = DATA) -> Entry:
-    return Entry(
+def entry_for(*urls: str, data: bytes = DATA) -> RegistryEntry:
+    return RegistryEntry(
         name="tiny",
         file="tiny.pth",
         urls=urls,
@@ -38,7 +43,9 @@ def entry_for(*urls: str, data: bytes = DATA) -> Entry:
     )
 
 
-def get(entry: Entry, *, allow_unverified: bool = False, offline: bool | None = None) -> Path:
+def get(
+    entry: RegistryEntry, *, allow_unverified: bool = False, offline: bool | None = None
+) -> Path:
     return ensure(entry, network=HASTY, allow_unverified=allow_unverified, offline=offline)
 
 
@@ -64,7 +71,7 @@ def test_second_address_after_a_wrong_file(server: FileServer) -> None:
 
 def test_wrong_hash_everywhere_keeps_nothing(server: FileServer) -> None:
     entry = entry_for(server.serve("/bad", whole(DATA[::-1])))
-    with pytest.raises(ChecksumMismatch, match="no address gave the right file"):
+    with pytest.raises(ChecksumMismatchError, match="no address gave the right file"):
         get(entry)
     assert [p.name for p in registry.weights_dir().iterdir()] == ["tiny.pth.lock"]
 
@@ -79,7 +86,7 @@ def test_foreign_part_file_is_found_out_and_fetched_anew(server: FileServer) -> 
 
 def test_every_address_failed_names_the_ways_out(server: FileServer) -> None:
     entry = entry_for(server.serve("/a", status(404)), server.serve("/b", status(500)))
-    with pytest.raises(ModelUnavailable) as caught:
+    with pytest.raises(ModelUnavailableError) as caught:
         get(entry)
     text = str(caught.value)
     assert "\n" not in text
@@ -93,10 +100,10 @@ def test_offline_does_not_touch_the_network(
     server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = entry_for(server.serve("/f", whole(DATA)))
-    with pytest.raises(ModelUnavailable, match="offline"):
+    with pytest.raises(ModelUnavailableError, match="offline"):
         get(entry, offline=True)
     monkeypatch.setenv("REALESR_OFFLINE", "1")
-    with pytest.raises(ModelUnavailable, match="models import"):
+    with pytest.raises(ModelUnavailableError, match="models import"):
         get(entry)
     assert server.requests == []
     assert get(entry, offline=False).read_bytes() == DATA
@@ -113,7 +120,7 @@ def test_offline_by_the_environment(
 
 
 def test_no_public_address(server: FileServer) -> None:
-    with pytest.raises(ModelUnavailable, match="no public address"):
+    with pytest.raises(ModelUnavailableError, match="no public address"):
         get(entry_for())
 
 
@@ -130,7 +137,7 @@ def test_changed_byte_is_found_by_the_hash(server: FileServer) -> None:
     path = get(entry)
     path.write_bytes(b"?" + DATA[1:])
     os.utime(path, ns=(1, 1))
-    with pytest.raises(ChecksumMismatch, match="SHA-256"):
+    with pytest.raises(ChecksumMismatchError, match="SHA-256"):
         get(entry, offline=True)
     assert "SHA-256" in fetch.problem(entry, path)
 
@@ -154,13 +161,13 @@ def test_file_put_there_by_hand_is_checked_then_remembered() -> None:
 
 def test_unknown_hash_needs_consent_and_is_then_remembered(server: FileServer) -> None:
     entry = replace(entry_for(server.serve("/f", whole(DATA))), sha256=None, bytes=None)
-    with pytest.raises(ChecksumMismatch, match="--allow-unverified"):
+    with pytest.raises(ChecksumMismatchError, match="--allow-unverified"):
         get(entry)
     path = get(entry, allow_unverified=True)
     assert path.read_bytes() == DATA
     assert get(entry) == path
     path.write_bytes(b"other")
-    with pytest.raises(ChecksumMismatch, match="SHA-256"):
+    with pytest.raises(ChecksumMismatchError, match="SHA-256"):
         get(entry, offline=True)
 
 
@@ -168,7 +175,7 @@ def test_unhashed_file_put_there_by_hand_needs_consent() -> None:
     entry = replace(entry_for(), sha256=None, bytes=None)
     registry.weights_dir().mkdir(parents=True)
     (registry.weights_dir() / "tiny.pth").write_bytes(DATA)
-    with pytest.raises(ChecksumMismatch, match="--allow-unverified"):
+    with pytest.raises(ChecksumMismatchError, match="--allow-unverified"):
         get(entry, offline=True)
     assert get(entry, offline=True, allow_unverified=True).read_bytes() == DATA
 
@@ -202,5 +209,5 @@ def test_bundled_file_needs_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert registry.bundled([entry_for()]) is None
     assert [p.name for p in tmp_path.iterdir()] == ["inside.pth"]  # no record of the check
     (tmp_path / "inside.pth").write_bytes(DATA[:-1])
-    with pytest.raises(ChecksumMismatch, match="install realesr-cli again"):
+    with pytest.raises(ChecksumMismatchError, match="install realesr-cli again"):
         get(entry, offline=True)

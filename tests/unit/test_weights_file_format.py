@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from realesr_cli.errors import CheckpointFormat, UnknownModel
+from realesr_cli.errors import CheckpointFormatError, UnknownModelError
 from realesr_cli.weights.file_format import checkpoint_format
 
 FOREIGN = {
@@ -31,7 +31,7 @@ def test_what_is_found_is_said(tmp_path: Path, what: str) -> None:
     data, said = FOREIGN[what]
     path = tmp_path / "model.pth"
     path.write_bytes(data)
-    with pytest.raises(CheckpointFormat, match=said) as caught:
+    with pytest.raises(CheckpointFormatError, match=said) as caught:
         checkpoint_format(path)
     assert str(path) in str(caught.value)
 
@@ -39,14 +39,14 @@ def test_what_is_found_is_said(tmp_path: Path, what: str) -> None:
 def test_onnx_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"\x08\x07\x12\x07pytorch\xff" + bytes(50))
-    with pytest.raises(CheckpointFormat, match="ONNX"):
+    with pytest.raises(CheckpointFormatError, match="ONNX"):
         checkpoint_format(path)
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModel, match="no such file"):
+    with pytest.raises(UnknownModelError, match="no such file"):
         checkpoint_format(tmp_path / "none.pth")
-    with pytest.raises(CheckpointFormat, match="a folder"):
+    with pytest.raises(CheckpointFormatError, match="a folder"):
         checkpoint_format(tmp_path)
 
 
@@ -58,7 +58,7 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(CheckpointFormat, match="Permission denied"):
+    with pytest.raises(CheckpointFormatError, match="Permission denied"):
         checkpoint_format(path)
 
 
@@ -66,7 +66,7 @@ def test_zip_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("weights/model.pth", b"x")
-    with pytest.raises(CheckpointFormat, match=r"holds weights/model\.pth"):
+    with pytest.raises(CheckpointFormatError, match=r"holds weights/model\.pth"):
         checkpoint_format(path)
 
 
@@ -76,7 +76,7 @@ def test_torchscript_is_refused(tmp_path: Path) -> None:
         archive.writestr("m/data.pkl", b"x")
         archive.writestr("m/constants.pkl", b"x")
         archive.writestr("m/code/__torch__.py", b"x")
-    with pytest.raises(CheckpointFormat, match="TorchScript"):
+    with pytest.raises(CheckpointFormatError, match="TorchScript"):
         checkpoint_format(path)
 
 
@@ -85,7 +85,7 @@ def test_zip_bomb_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("m/data.pkl", b"x")
         archive.writestr("m/data/0", bytes(8 << 20))
-    with pytest.raises(CheckpointFormat, match="claim to unpack"):
+    with pytest.raises(CheckpointFormatError, match="claim to unpack"):
         checkpoint_format(path)
 
 

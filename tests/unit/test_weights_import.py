@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from realesr_cli.errors import (
-    CheckpointFormat,
+    CheckpointFormatError,
     ConfigError,
-    UnknownArchitecture,
-    UnknownModel,
+    UnknownArchitectureError,
+    UnknownModelError,
     WeightsWriteError,
 )
 from realesr_cli.nets.compact import CompactArchitecture
@@ -114,14 +114,14 @@ def test_discriminator_of_unknown_hash_is_taken_by_name_and_shape(tmp_path: Path
 def test_what_is_no_generator_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "notes.pth"
     text.write_text("hello", encoding="utf-8")
-    with pytest.raises(CheckpointFormat, match="text"):
+    with pytest.raises(CheckpointFormatError, match="text"):
         import_file(text)
     torch.save({"attn.weight": torch.zeros(2)}, tmp_path / "hat.pth")
-    with pytest.raises(UnknownArchitecture, match="transformer"):
+    with pytest.raises(UnknownArchitectureError, match="transformer"):
         import_file(tmp_path / "hat.pth")
-    with pytest.raises(UnknownModel, match="no such file"):
+    with pytest.raises(UnknownModelError, match="no such file"):
         import_file(tmp_path / "none.pth")
-    with pytest.raises(CheckpointFormat, match="cannot be read"):
+    with pytest.raises(CheckpointFormatError, match="cannot be read"):
         import_file(tmp_path)
     assert registry.imported() == ()
 
@@ -136,9 +136,9 @@ def test_folders_of_other_tools(tmp_path: Path) -> None:
     assert [p.name for p in candidates(tmp_path / "a1111/models/ESRGAN")] == ["b.PTH"]
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "put_models_here.txt").write_bytes(b"")
-    with pytest.raises(UnknownModel, match=r"no \.pth"):
+    with pytest.raises(UnknownModelError, match=r"no \.pth"):
         candidates(tmp_path / "empty")
-    with pytest.raises(UnknownModel, match="no such file or folder"):
+    with pytest.raises(UnknownModelError, match="no such file or folder"):
         candidates(tmp_path / "none")
 
 
@@ -168,7 +168,7 @@ def test_cache_that_cannot_be_written_stops_a_folder(
 
 def test_file_that_changes_while_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "copyfile", lambda source, target: target.write_bytes(b"other"))
-    with pytest.raises(CheckpointFormat, match="changed while"):
+    with pytest.raises(CheckpointFormatError, match="changed while"):
         import_file(save(tmp_path / "mine.pth"))
     assert registry.imported() == ()
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from realesr_cli.errors import (
-    CheckpointFormat,
+    CheckpointFormatError,
     ConfigError,
-    ModelUnavailable,
+    ModelUnavailableError,
     RealesrWarning,
-    UnknownModel,
+    UnknownModelError,
 )
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.weights import import_models, model_files, registry
@@ -88,28 +88,28 @@ def test_alias_opens_the_cached_file(official: dict[str, dict[str, Tensor]]) -> 
 
 def test_auto_that_cannot_be_had_names_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "bundled", lambda: None)
-    with pytest.raises(ModelUnavailable, match="models pull RealESRGAN_x2plus") as caught:
+    with pytest.raises(ModelUnavailableError, match="models pull RealESRGAN_x2plus") as caught:
         open_model(scale=2, offline=True)
     assert "\n" not in str(caught.value)
 
 
 def test_bundled_model_stands_in_for_auto(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     save(tmp_path / "spare.pth")
-    spare = registry.Entry(name="spare", file="spare.pth", bundled="spare.pth")
+    spare = registry.RegistryEntry(name="spare", file="spare.pth", bundled="spare.pth")
     spare = replace(spare, sha256=hashlib.sha256((tmp_path / "spare.pth").read_bytes()).hexdigest())
     listed = (*registry.official()[:2], spare)
     monkeypatch.setattr(registry, "_PACKAGE", tmp_path)
     monkeypatch.setattr(registry, "official", lambda: listed)
     with pytest.warns(RealesrWarning, match="using spare"):
         assert open_model("auto", offline=True).name == "spare"
-    with pytest.raises(ModelUnavailable):
+    with pytest.raises(ModelUnavailableError):
         open_model("x4plus", offline=True)
 
 
 def test_training_run_folder(tmp_path: Path) -> None:
     run = tmp_path / "my-run"
     run.mkdir()
-    with pytest.raises(CheckpointFormat, match=r"generator\.safetensors"):
+    with pytest.raises(CheckpointFormatError, match=r"generator\.safetensors"):
         open_model(run)
     torch.manual_seed(0)
     state = TINY.build().state_dict()
@@ -125,17 +125,17 @@ def test_file_before_name_before_folder(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     os.mkdir("anime")
     assert locate("anime").entry is registry.resolve("anime")
-    with pytest.raises(CheckpointFormat):
+    with pytest.raises(CheckpointFormatError):
         locate("./anime")
     save(tmp_path / "general")
     assert locate("general").entry is None
 
 
 def test_unknown_names_and_paths(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModel, match=r"did you mean 'anime'.*path"):
+    with pytest.raises(UnknownModelError, match=r"did you mean 'anime'.*path"):
         open_model("anme")
     save(tmp_path / "mine.pth")
-    with pytest.raises(UnknownModel, match=r"no such file; did you mean 'mine.pth'"):
+    with pytest.raises(UnknownModelError, match=r"no such file; did you mean 'mine.pth'"):
         open_model(tmp_path / "mime.pth")
 
 

@@ -16,7 +16,12 @@ from torch import Tensor
 
 from realesr_cli import upscale
 from realesr_cli.engine.settings import EngineSettings
-from realesr_cli.errors import ConfigError, ModelUnavailable, UnknownModel, WeightsWriteError
+from realesr_cli.errors import (
+    ConfigError,
+    ModelUnavailableError,
+    UnknownModelError,
+    WeightsWriteError,
+)
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
 from realesr_cli.weights import import_models, model_files, registry
@@ -154,7 +159,7 @@ def test_an_existing_file_folder_or_name_wins(
     save(tmp_path / "a:b@0.5")
     assert locate("a:b@0.5").path == Path("a:b@0.5")
     assert locate(Path("a:b@0.5")).path == Path("a:b@0.5")
-    with pytest.raises(UnknownModel, match="no such file"):
+    with pytest.raises(UnknownModelError, match="no such file"):
         locate(Path("a:b@0.75"))
 
 
@@ -167,12 +172,12 @@ def test_parts_may_be_names_paths_folders_and_auto(tmp_path: Path) -> None:
 
 
 def test_parts_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModel, match="did you mean 'x4plus'"):
+    with pytest.raises(UnknownModelError, match="did you mean 'x4plus'"):
         locate("x4plsu:esrgan@0.5")
-    with pytest.raises(UnknownModel, match="did you mean 'ESRGAN'"):
+    with pytest.raises(UnknownModelError, match="did you mean 'ESRGAN'"):
         locate("x4plus:esrgn@0.5")
     path = save(tmp_path / "mine.pth")
-    with pytest.raises(UnknownModel, match=r"no such file; did you mean 'mine\.pth'"):
+    with pytest.raises(UnknownModelError, match=r"no such file; did you mean 'mine\.pth'"):
         locate(f"{path}:{tmp_path / 'mime.pth'}@0.5")
 
 
@@ -181,7 +186,7 @@ def test_what_the_registry_knows_is_refused_before_a_fetch() -> None:
         open_model("x4plus:anime@0.5")
     with pytest.raises(ConfigError, match="no network to upscale with"):
         open_model("x4plus:vgg19@0.5")
-    with pytest.raises(ModelUnavailable, match="offline"):
+    with pytest.raises(ModelUnavailableError, match="offline"):
         open_model("x4plus:realesrnet@0.5", offline=True)
 
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from realesr_cli.errors import (
-    CheckpointFormat,
+    CheckpointFormatError,
     ConfigError,
-    UnknownArchitecture,
-    UnknownModel,
+    UnknownArchitectureError,
+    UnknownModelError,
     WeightsWriteError,
 )
 from realesr_cli.nets.compact import CompactArchitecture
@@ -136,7 +136,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> No
     path = tmp_path / "m.pth"
     data = {"params": STATE, "extra": Bomb(target)}
     torch.save(data, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointFormat, match=r"pickled Python code.*mkdir.*nothing was run"):
+    with pytest.raises(CheckpointFormatError, match=r"pickled Python code.*mkdir.*nothing was run"):
         model_files.load_model(path)
     assert not target.exists()
     # The same file does run its code where nobody takes care: the bomb is real.
@@ -146,7 +146,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> No
 
 def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
     torch.save(COMPACT.build(), tmp_path / "m.pth")
-    with pytest.raises(CheckpointFormat, match=r"pickled Python code.*Compact"):
+    with pytest.raises(CheckpointFormatError, match=r"pickled Python code.*Compact"):
         model_files.read_state(tmp_path / "m.pth")
 
 
@@ -162,19 +162,19 @@ def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
 )
 def test_checkpoint_without_tensors(tmp_path: Path, data: object, said: str) -> None:
     torch.save(data, tmp_path / "m.pth")
-    with pytest.raises(CheckpointFormat, match=said):
+    with pytest.raises(CheckpointFormatError, match=said):
         model_files.read_state(tmp_path / "m.pth")
 
 
 def test_tensors_that_are_no_plain_numbers(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(3, dtype=torch.complex64)}, tmp_path / "m.pth")
-    with pytest.raises(CheckpointFormat, match="complex"):
+    with pytest.raises(CheckpointFormatError, match="complex"):
         model_files.read_state(tmp_path / "m.pth")
 
 
 def test_tensor_that_claims_more_than_the_file_holds(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1).expand(1 << 40)}, tmp_path / "m.pth")
-    with pytest.raises(CheckpointFormat, match="claims more numbers"):
+    with pytest.raises(CheckpointFormatError, match="claims more numbers"):
         model_files.read_state(tmp_path / "m.pth")
 
 
@@ -195,7 +195,7 @@ def test_truncated_checkpoint_is_an_error_of_ours(
         data = safetensors.torch.save(STATE)
     path = whole_checkpoint.with_name(f"cut.{suffix}")
     path.write_bytes(data[: int(end * len(data))])
-    with pytest.raises(CheckpointFormat):
+    with pytest.raises(CheckpointFormatError):
         model_files.read_state(path)
 
 
@@ -207,7 +207,7 @@ def test_flipped_byte_never_crashes(whole_checkpoint: Path, at: int, value: int)
     data[at % len(data)] = value
     path = whole_checkpoint.with_name("flipped.pth")
     path.write_bytes(bytes(data))
-    with contextlib.suppress(CheckpointFormat, UnknownArchitecture):
+    with contextlib.suppress(CheckpointFormatError, UnknownArchitectureError):
         model_files.load_model(path)
 
 
@@ -225,14 +225,14 @@ def test_load_model_gives_a_network_for_inference(tmp_path: Path) -> None:
 
 def test_discriminator_is_no_generator(tmp_path: Path) -> None:
     torch.save(UNetDiscriminator().state_dict(), tmp_path / "m.pth")
-    with pytest.raises(UnknownArchitecture, match="discriminator") as caught:
+    with pytest.raises(UnknownArchitectureError, match="discriminator") as caught:
         model_files.load_model(tmp_path / "m.pth")
     assert str(tmp_path / "m.pth") in str(caught.value)
 
 
 def test_foreign_network_says_what_was_found(tmp_path: Path) -> None:
     torch.save({"layers.0.attn.qkv.weight": torch.zeros(3, 3)}, tmp_path / "m.pth")
-    with pytest.raises(UnknownArchitecture, match=r"layers.0.attn.qkv.weight 3x3"):
+    with pytest.raises(UnknownArchitectureError, match=r"layers.0.attn.qkv.weight 3x3"):
         model_files.load_model(tmp_path / "m.pth")
 
 
@@ -240,20 +240,20 @@ def test_foreign_network_says_what_was_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", [STATE, make_state(COMPACT)])
 def test_names_that_no_network_has(tmp_path: Path, state: dict[str, Tensor], name: str) -> None:
     torch.save({**state, name: torch.zeros(1)}, tmp_path / "m.pth")
-    with pytest.raises(UnknownArchitecture, match="this package runs"):
+    with pytest.raises(UnknownArchitectureError, match="this package runs"):
         model_files.load_model(tmp_path / "m.pth")
 
 
 def test_tensor_without_numbers(tmp_path: Path) -> None:
     torch.save({"conv_first.weight": torch.zeros(1 << 40, 3, 0, 3)}, tmp_path / "m.pth")
-    with pytest.raises(CheckpointFormat, match="is empty"):
+    with pytest.raises(CheckpointFormatError, match="is empty"):
         model_files.load_model(tmp_path / "m.pth")
 
 
 def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     broken = {**STATE, "conv_last.bias": torch.tensor([0, float("nan"), 0])}
     torch.save(broken, tmp_path / "m.pth")
-    with pytest.raises(CheckpointFormat, match=r"'conv_last.bias' holds NaN"):
+    with pytest.raises(CheckpointFormatError, match=r"'conv_last.bias' holds NaN"):
         model_files.load_model(tmp_path / "m.pth")
 
 
@@ -284,10 +284,10 @@ def test_description_settles_what_tensors_cannot_tell(tmp_path: Path) -> None:
 def test_description_that_does_not_fit_the_tensors(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     model_files.save_safetensors(path, STATE, model_files.model_metadata(COMPACT))
-    with pytest.raises(UnknownArchitecture, match="described as Compact"):
+    with pytest.raises(UnknownArchitectureError, match="described as Compact"):
         model_files.load_model(path)
     model_files.save_safetensors(path, STATE, {"architecture": {"kind": "rdb"}})
-    with pytest.raises(UnknownArchitecture, match="unknown architecture 'rdb'"):
+    with pytest.raises(UnknownArchitectureError, match="unknown architecture 'rdb'"):
         model_files.load_model(path)
 
 
@@ -296,7 +296,7 @@ def test_description_that_does_not_fit_the_tensors(tmp_path: Path) -> None:
 )
 def test_description_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> None:
     safetensors.torch.save_file(STATE, tmp_path / "m.safetensors", metadata={"realesr": text})
-    with pytest.raises(CheckpointFormat, match=said):
+    with pytest.raises(CheckpointFormatError, match=said):
         model_files.read_state(tmp_path / "m.safetensors")
 
 
@@ -317,7 +317,7 @@ def test_files_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModel, match="no such file"):
+    with pytest.raises(UnknownModelError, match="no such file"):
         model_files.load_model(tmp_path / "m.pth")
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from realesr_cli.errors import ConfigError, UnknownModel
+from realesr_cli.errors import ConfigError, UnknownModelError
 from realesr_cli.nets.architecture import (
     architecture_from_plain,
     architecture_to_plain,
     count_parameters,
 )
 from realesr_cli.weights import registry
-from realesr_cli.weights.registry import Entry
+from realesr_cli.weights.registry import RegistryEntry
 
 SHORT = {
     "x4plus": "RealESRGAN_x4plus",
@@ -86,10 +86,10 @@ def test_published_parameter_counts() -> None:
 
 
 def test_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(UnknownModel, match="did you mean 'x4plus'") as caught:
+    with pytest.raises(UnknownModelError, match="did you mean 'x4plus'") as caught:
         registry.resolve("x4pluss")
     assert isinstance(caught.value, KeyError)
-    with pytest.raises(UnknownModel, match=r"models list") as caught:
+    with pytest.raises(UnknownModelError, match=r"models list") as caught:
         registry.resolve("qqqqqqqqqq")
     assert "did you mean" not in str(caught.value)
 
@@ -113,9 +113,9 @@ def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_imported_models_are_known_until_removed() -> None:
-    entry = Entry(name="Mine_x4", file="imported/Mine_x4.pth", about="Imported.", scale=4)
+    entry = RegistryEntry(name="Mine_x4", file="imported/Mine_x4.pth", about="Imported.", scale=4)
     registry.add_imported(entry)
-    registry.add_imported(Entry(name="other", file="imported/other.pth"))
+    registry.add_imported(RegistryEntry(name="other", file="imported/other.pth"))
     registry.add_imported(entry)
     assert [e.name for e in registry.imported()] == ["other", "Mine_x4"]
     assert registry.resolve("mine-x4").imported
