@@ -1,6 +1,6 @@
 """Our degradation against the plain dense way, in one run: python benchmarks/bench_degrade.py.
 
-Both carry out the same recipes on the same pictures with the same threads, choices shared per batch
+Both carry out the same recipes on the same images with the same threads, choices shared per batch
 as the reference shares them. The plain way has what the published pipeline has: 51x51 and 21x21
 convolutions, `unique` to count photons, 8x8x8x8 products for JPEG. The two take turns, so that
 other load hits both. A third figure is for our own, per-sample choices. `_cpu_ms` is processor time
@@ -46,8 +46,8 @@ PADDED = 21
 Times = tuple[float, float]
 
 
-def pictures(count: int, side: int) -> Tensor:
-    """Smooth pictures with edges and a little noise, always the same, (count, 3, side, side)."""
+def images(count: int, side: int) -> Tensor:
+    """Smooth images with edges and a little noise, always the same, (count, 3, side, side)."""
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.random((count, 3, side // 16, side // 16), dtype=np.float32))
     smooth = F.interpolate(coarse, size=(side, side), mode="bicubic")
@@ -112,19 +112,19 @@ def _dense_sharpen(sharpen: Sharpen, batch: Tensor) -> Tensor:
     return soft * sharp + (1 - soft) * batch
 
 
-def _noisy(operation: GaussianNoise | PoissonNoise, picture: Tensor) -> Tensor:
+def _noisy(operation: GaussianNoise | PoissonNoise, image: Tensor) -> Tensor:
     source = noise.generator(operation.seed, torch.device("cpu"))
     if isinstance(operation, GaussianNoise):
-        made = noise.gaussian(picture, operation.sigma, gray=operation.gray, source=source)
+        made = noise.gaussian(image, operation.sigma, gray=operation.gray, source=source)
         return made.clamp(0, 1)
-    base = picture
+    base = image
     if operation.gray:
         weights = torch.tensor([0.2989, 0.587, 0.114]).view(3, 1, 1)
-        base = (picture * weights).sum(0, keepdim=True)
+        base = (image * weights).sum(0, keepdim=True)
     base = (base * 255).round().clamp(0, 255) / 255
     photons = 2 ** math.ceil(math.log2(torch.unique(base).numel()))
     drawn = torch.poisson(base * photons, generator=source) / photons - base
-    return (picture + drawn * operation.scale).clamp(0, 1)
+    return (image + drawn * operation.scale).clamp(0, 1)
 
 
 def _dense_jpeg(batch: Tensor, quality: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     """Milliseconds per sample of the three ways, and how far the results of two lie apart."""
     shared = replace(preset(args.preset), compatible=True)
     own = preset(args.preset)
-    gt = pictures(args.batch, args.side)
+    gt = images(args.batch, args.side)
     size = (args.side, args.side)
     ways = ("plain", "ours", "ours_per_sample_choices")
     seconds: dict[str, list[Times]] = {name: [] for name in ways}

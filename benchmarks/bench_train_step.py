@@ -1,6 +1,6 @@
 """Where the time of a training step goes: python benchmarks/bench_train_step.py --batch 1.
 
-Real steps of a recipe's last stage on pictures written for the purpose: reading and cutting crops,
+Real steps of a recipe's last stage on images written for the purpose: reading and cutting crops,
 degrading them, updating the generator, updating the discriminator. The perceptual network has
 random weights, which cost as much as the real ones. The first steps are not counted; the loss of
 the first and the last counted step are given too. JSON: benchmarks/results.
@@ -37,8 +37,8 @@ RESULTS = Path(__file__).parent / "results"
 Rows = list[dict[str, float]]
 
 
-def write_pictures(folder: Path, count: int, side: int = 1024) -> None:
-    """Large smooth pictures with grain, as JPEG."""
+def write_images(folder: Path, count: int, side: int = 1024) -> None:
+    """Large smooth images with grain, as JPEG."""
     rng = np.random.default_rng(0)
     for number in range(count):
         coarse = rng.integers(0, 256, (side // 32, side // 32, 3), dtype=np.uint8)
@@ -52,11 +52,11 @@ def measure(config: TrainConfig, machine: Machine, steps: int, warmup: int) -> t
     """Seconds by part and losses, of each counted step of the last stage."""
     number = len(config.stages) - 1
     stage = config.stages[number]
-    pictures = gather(config.data, config.validation, scale=config.scale)
-    crops = Crops(pictures.train, config.data, scale=config.scale, seed=config.seed)
+    images = gather(config.data, config.validation, scale=config.scale)
+    crops = Crops(images.train, config.data, scale=config.scale, seed=config.seed)
     net = new_generator(config)
     session = Session(
-        config, Path(), machine, RunContext(), pictures, crops, (), net, {}, resumed=None
+        config, Path(), machine, RunContext(), images, crops, (), net, {}, resumed=None
     )
     state = new_stage(config, machine, stage=number, generator=net)
     perceptual = random_perceptual(stage.perceptual, machine)
@@ -119,12 +119,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=1)
-    parser.add_argument("--pictures", type=int, default=12)
+    parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--set", action="append", default=[], dest="sets")
     parser.add_argument("--name", default="", help="file name of the result, without .json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder), args.pictures)
+        write_images(Path(folder), args.images)
         sets = [f"data.gt=['{folder}']", f"data.batch={args.batch}", "validation.split=0"]
         config = load_config(args.recipe, [*sets, *args.sets])
         machine = choose_machine(config.runtime)

@@ -1,7 +1,7 @@
 """Our CPU path against the plain reference way, in one run: python benchmarks/bench_upscale.py.
 
-Both compute the same network with the same weights on the same picture with the same threads. The
-reference way is the module in fp32, NCHW, the whole picture at once. Times are the best of several
+Both compute the same network with the same weights on the same image with the same threads. The
+reference way is the module in fp32, NCHW, the whole image at once. Times are the best of several
 alternating runs, so that other load on the machine hits both; the JSON goes to benchmarks/results.
 """
 
@@ -38,8 +38,8 @@ def networks() -> dict[str, torch.nn.Module]:
     }
 
 
-def picture(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A smooth picture with some noise, always the same."""
+def make_image(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A smooth image with some noise, always the same."""
     rng = np.random.default_rng(0)
     ys, xs = np.mgrid[0:height, 0:width]
     base = 127 + 80 * np.sin(xs / 17)[..., None] * np.cos(
@@ -49,7 +49,7 @@ def picture(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def reference(net: torch.nn.Module, pixels: Any, device: str) -> Any:
-    """fp32, NCHW, whole picture, rounded to 8 bits."""
+    """fp32, NCHW, whole image, rounded to 8 bits."""
     with torch.no_grad():
         x = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None].float().div(255).to(device)
         y = net(x).clamp(0, 1).mul(255).round().byte()
@@ -59,7 +59,7 @@ def reference(net: torch.nn.Module, pixels: Any, device: str) -> Any:
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Both ways in turn; seconds of the best run of each, their ratio and their agreement."""
     net = networks()[name].eval()
-    pixels = picture(args.height, args.width)
+    pixels = make_image(args.height, args.width)
     engine = EngineSettings(device=args.device, precision=args.precision, tile=args.tile)
     upscaler = Upscaler(net, engine)
     image = from_array(pixels)

@@ -1,7 +1,7 @@
-"""Draw the picture of the README: python docs/draw_before_after.py MODEL.
+"""Draw the image of the README: python docs/draw_before_after.py MODEL.
 
 Left: images/lighthouse.jpg as any viewer enlarges it (bicubic). Right: the same by MODEL, a name or
-a file; the one in the README is photo, which was not trained on this picture.
+a file; the one in the README is photo, which was not trained on this image.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def screenshot(page: Path) -> bytes:
 
 
 def main() -> None:
-    """Compare the models on the picture beside it, and keep what the browser shows."""
+    """Compare the models on the image beside it, and keep what the browser shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+")
     models = parser.parse_args().models

@@ -1,4 +1,4 @@
-"""Draw the pictures of degradation.md with the package's own code: python docs/draw_degradation.py.
+"""Draw the images of degradation.md with the package's own code: python docs/draw_degradation.py.
 
 They are all made from images/kitten.jpg, part of a CC0 photo, and always come out the same.
 """
@@ -48,7 +48,7 @@ def main() -> None:
     """Draw everything."""
     photo = read_image(IMAGES / "kitten.jpg").pixels
     draw("sharpen", [cell(photo), cell(photo, Sharpen()), cell(photo, Sharpen(weight=1.5))])
-    draw_row_above("blur", [kernel_picture(k) for k in KERNELS],
+    draw_row_above("blur", [kernel_image(k) for k in KERNELS],
                    [cell(photo, Filter(k)) for k in KERNELS])  # fmt: skip
     draw("resize", [shrunk(photo, mode) for mode in ("area", "bilinear", "bicubic", "matlab")])
     noises = (
@@ -77,7 +77,7 @@ def run(photo: Pixels, operations: tuple[Operation, ...], scale: int = 1) -> Pix
 
 
 def part(pixels: Pixels, divisor: int) -> Pixels:
-    """The larger part, of a picture `divisor` times smaller than the photo."""
+    """The larger part, of an image `divisor` times smaller than the photo."""
     top, left, side = FAR_TOP // divisor, FAR_LEFT // divisor, FAR_SIDE // divisor
     return pixels[top : top + side, left : left + side]
 
@@ -92,7 +92,7 @@ def shrunk(photo: Pixels, mode: str) -> Pixels:
 
 
 def ending(photo: Pixels, *, jpeg_last: bool) -> Pixels:
-    """The two orders of the end, from a picture of half the size."""
+    """The two orders of the end, from an image of half the size."""
     shrink = (Scale(80, 100, "bicubic"), Filter(Kernel("sinc", 11, cutoff=math.pi / 2.2)))
     jpeg = (Compress(30.0),)
     start = (Scale(160, 200, "area"),)
@@ -114,7 +114,7 @@ def chain(photo: Pixels) -> list[Pixels]:
     return shown
 
 
-def kernel_picture(kernel: Kernel) -> Pixels:
+def kernel_image(kernel: Kernel) -> Pixels:
     """White where the kernel is largest, black where it is negative, gray at zero."""
     taps = build(kernel)
     low = min(0.0, float(taps.min()) * 4)

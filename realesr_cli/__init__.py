@@ -1,4 +1,4 @@
-"""Enlarge and restore pictures with Real-ESRGAN and ESRGAN models, and train your own."""
+"""Enlarge and restore images with Real-ESRGAN and ESRGAN models, and train your own."""
 
 from __future__ import annotations
 

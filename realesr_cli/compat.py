@@ -1,8 +1,8 @@
 """`RealESRGANer` with the reference's constructor and `enhance`: scripts change one import.
 
 What differs from the reference: bit depth comes from the array's type and not from its values, a
-factor other than the network's is reached by an antialiased resize before rounding, colour is bled
-under transparent pixels before the network sees them, and nothing of a picture stays on the
+factor other than the network's is reached by an antialiased resize before rounding, color is bled
+under transparent pixels before the network sees them, and nothing of an image stays on the
 object, so that one may serve many threads.
 """
 
@@ -50,7 +50,7 @@ class RealESRGANer:
         `model_path` is a file, a name of the registry, or an address whose last part is such a
         name; with two of them `dni_weight` holds their shares. `model` may be given as for the
         reference and is only compared with the file, which tells the network by itself. `tile` and
-        `tile_pad` are in input pixels (tile 0: the whole picture), `pre_pad` mirrors the picture's
+        `tile_pad` are in input pixels (tile 0: the whole image), `pre_pad` mirrors the image's
         right and lower edge. `half` allows the fast number format of the device, else fp32.
 
         Raises ConfigError where the arguments contradict each other or the file, and what
@@ -75,7 +75,7 @@ class RealESRGANer:
     def enhance(
         self, img: Array, outscale: float | None = None, alpha_upsampler: str = "realesrgan"
     ) -> tuple[Array, str]:
-        """The enlarged picture and its mode.
+        """The enlarged image and its mode.
 
         `img` is uint8 or uint16: (H, W) gray, (H, W, 3) BGR or (H, W, 4) BGRA; the result is of
         the same type and kind, `outscale` (default: the network's factor) times as large. The mode
@@ -160,7 +160,7 @@ def _image(array: Array) -> tuple[Image, str]:
 
 
 def _padded(image: Image, pad: int) -> Image:
-    """The picture with its right and lower edge mirrored, as far as it is large enough."""
+    """The image with its right and lower edge mirrored, as far as it is large enough."""
     down, right = (min(pad, side - 1) for side in (image.height, image.width))
     if not down and not right:
         return image

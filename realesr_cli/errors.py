@@ -40,19 +40,19 @@ class CancelledError(RealesrError):
 
 
 class ImageError(RealesrError):
-    """A picture could not be read, processed or written."""
+    """An image could not be read, processed or written."""
 
 
 class UnreadableImageError(ImageError, OSError):
-    """The file is missing, empty, damaged or no picture."""
+    """The file is missing, empty, damaged or no image."""
 
 
 class UnsupportedImageError(ImageError, ValueError):
-    """The picture is valid, but of a kind or size that is not handled."""
+    """The image is valid, but of a kind or size that is not handled."""
 
 
 class ImageTooLargeError(UnsupportedImageError):
-    """A picture has more pixels than the limit allows, or than the format can hold."""
+    """An image has more pixels than the limit allows, or than the format can hold."""
 
 
 class ImageWriteError(ImageError, OSError):
@@ -115,7 +115,7 @@ class OutOfMemoryError(DeviceError, MemoryError):
 
 
 class DatasetError(RealesrError, ValueError):
-    """Training or evaluation pictures are missing, unreadable or do not match."""
+    """Training or evaluation images are missing, unreadable or do not match."""
 
 
 class TrainingError(RealesrError):

@@ -1,4 +1,4 @@
-"""Comparisons made up for tests: pictures whose pixels tell where they are from."""
+"""Comparisons made up for tests: images whose pixels tell where they are from."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def facts(name: str = "net") -> ModelSummary:
         name=name,
         network="a network",
         scale=SCALE,
-        licence="MIT",
+        license="MIT",
         files=(WeightsFile(f"{name}.pth", "0123456789abcdef" * 4),),
         device="cpu",
         precision="fp32",
@@ -73,6 +73,6 @@ def save_net(path: Path, scale: int = SCALE, seed: int = 7) -> Path:
 
 
 def save_photo(path: Path, width: int = 30, height: int = 20, mode: str = "RGB") -> Path:
-    """A picture with some structure."""
+    """An image with some structure."""
     pillow.radial_gradient("L").resize((width, height)).convert(mode).save(path)
     return path

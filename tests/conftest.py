@@ -17,7 +17,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real weights and pictures beside the checkout; only for `slow` tests."""
+    """The folder of real weights and images beside the checkout; only for `slow` tests."""
     folder = ROOT.parent / "shared"
     assert folder.is_dir(), f"{folder} is needed for this test: see CONTRIBUTING.md"
     return folder

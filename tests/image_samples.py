@@ -1,4 +1,4 @@
-"""Pictures, profiles and files for the tests of the image package, made here byte by byte."""
+"""Images, profiles and files for the tests of the image package, made here byte by byte."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
     )
 
 
-def png_bytes(array: Any, colour_type: int, *extra: tuple[bytes, bytes], bits: int = 16) -> bytes:
+def png_bytes(array: Any, color_type: int, *extra: tuple[bytes, bytes], bits: int = 16) -> bytes:
     """A PNG without filters, written independently of the package."""
     height, width = array.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
     rows = b"".join(b"\0" + array[y].astype(f">u{bits // 8}").tobytes() for y in range(height))
     chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)

@@ -188,7 +188,7 @@ def test_cheap_imports() -> None:
 
 
 def test_opencv_only_where_needed() -> None:
-    """A server without libGL can still upscale 8-bit pictures: nothing loads cv2 at import."""
+    """A server without libGL can still upscale 8-bit images: nothing loads cv2 at import."""
     for path in modules():
         tops = {target.split(".")[0] for target in imports(path, top_level=True)}
         assert "cv2" not in tops, name_of(path)

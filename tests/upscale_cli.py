@@ -33,7 +33,7 @@ class Outcome:
         return [json.loads(line) for line in self.out.decode().splitlines()]
 
     @property
-    def pictures(self) -> list[dict[str, Any]]:
+    def images(self) -> list[dict[str, Any]]:
         """The JSON objects but for the summary."""
         return [item for item in self.objects if "summary" not in item]
 
@@ -79,8 +79,8 @@ def save_tiny(path: Path, scale: int = 4) -> Path:
     return path
 
 
-def picture(path: Path | str, width: int = 12, height: int = 8, mode: str = "RGB") -> Path:
-    """A small picture with some structure in it."""
+def make_image(path: Path | str, width: int = 12, height: int = 8, mode: str = "RGB") -> Path:
+    """A small image with some structure in it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     image = pillow.radial_gradient("L").resize((width, height)).convert(mode)
@@ -89,7 +89,7 @@ def picture(path: Path | str, width: int = 12, height: int = 8, mode: str = "RGB
 
 
 def size_of(path: Path | str) -> tuple[int, int]:
-    """Width and height of a picture that decodes."""
+    """Width and height of an image that decodes."""
     with pillow.open(path) as image:
         image.load()
         return image.size

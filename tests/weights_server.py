@@ -8,24 +8,24 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-Behaviour = Callable[[BaseHTTPRequestHandler], None]
+Behavior = Callable[[BaseHTTPRequestHandler], None]
 
 
 class FileServer:
-    """Answers each path with its behaviours in turn, the last one for ever; keeps the requests."""
+    """Answers each path with its behaviors in turn, the last one for ever; keeps the requests."""
 
     def __init__(self) -> None:
-        self.routes: dict[str, list[Behaviour]] = {}
+        self.routes: dict[str, list[Behavior]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.requests.append((self.path, dict(self.headers)))
-                behaviours = outer.routes.get(self.path, [status(404)])
-                behaviour = behaviours.pop(0) if len(behaviours) > 1 else behaviours[0]
+                behaviors = outer.routes.get(self.path, [status(404)])
+                behavior = behaviors.pop(0) if len(behaviors) > 1 else behaviors[0]
                 try:
-                    behaviour(self)
+                    behavior(self)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
 
@@ -51,9 +51,9 @@ class FileServer:
     def address(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def serve(self, path: str, *behaviours: Behaviour) -> str:
+    def serve(self, path: str, *behaviors: Behavior) -> str:
         """Set what `path` answers; returns its URL."""
-        self.routes[path] = list(behaviours)
+        self.routes[path] = list(behaviors)
         return self.address + path
 
     def ranges(self) -> list[str | None]:
@@ -69,7 +69,7 @@ def send(handler: BaseHTTPRequestHandler, code: int, headers: dict[str, str], bo
     handler.wfile.write(body)
 
 
-def whole(data: bytes, *, etag: str = '"v1"', cut: int | None = None, drip: float = 0) -> Behaviour:
+def whole(data: bytes, *, etag: str = '"v1"', cut: int | None = None, drip: float = 0) -> Behavior:
     """A proper file with Range support; `cut` ends the connection after so many bytes of `data`."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -90,22 +90,22 @@ def whole(data: bytes, *, etag: str = '"v1"', cut: int | None = None, drip: floa
     return answer
 
 
-def without_range(data: bytes) -> Behaviour:
+def without_range(data: bytes) -> Behavior:
     """The whole file always, whatever range was asked."""
     return lambda h: send(h, 200, {"Content-Length": str(len(data))}, data)
 
 
-def status(code: int, headers: dict[str, str] | None = None) -> Behaviour:
+def status(code: int, headers: dict[str, str] | None = None) -> Behavior:
     """An error."""
     return lambda h: send(h, code, {"Content-Length": "0", **(headers or {})}, b"")
 
 
-def raw(code: int, headers: dict[str, str], body: bytes) -> Behaviour:
+def raw(code: int, headers: dict[str, str], body: bytes) -> Behavior:
     """Exactly these headers and bytes."""
     return lambda h: send(h, code, headers, body)
 
 
-def late(seconds: float, then: Behaviour) -> Behaviour:
+def late(seconds: float, then: Behavior) -> Behavior:
     """The answer after a wait."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:

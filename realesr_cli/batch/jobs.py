@@ -28,7 +28,7 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to make: where from, where to, and how large."""
+    """One image to make: where from, where to, and how large."""
 
     source: InputSource
     target: Path | None = None
@@ -40,7 +40,7 @@ class Job:
     finished: bool = False
     """Whether a whole result of the right size is there already."""
     error: RealesrError | None = field(default=None, compare=False)
-    """Why the picture cannot be done; the rest of the run goes on."""
+    """Why the image cannot be done; the rest of the run goes on."""
 
     @property
     def open(self) -> bool:
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What a plan depends on besides the pictures: the model's name and factor, and the options."""
+    """What a plan depends on besides the images: the model's name and factor, and the options."""
 
     model: str
     scale: int
@@ -94,7 +94,7 @@ def make_plan(
 ) -> BatchPlan:
     """Measure the sources, name the results, refuse what cannot be, and find what is done already.
 
-    Only headers are read, and results that exist (`report(done, total)` follows these). A picture
+    Only headers are read, and results that exist (`report(done, total)` follows these). An image
     that cannot be read, or whose result is too large for its format, keeps the reason as its
     job's `error`. Raises ConfigError for what is wrong with the run as a whole: two inputs with one
     output, an output that is an input or a folder, a folder that cannot be written to, settings
@@ -290,7 +290,7 @@ def refuse_unwritable(targets: Iterable[Path | None]) -> None:
 def _with_finished(jobs: Sequence[Job], report: Callable[[int, int], None] | None) -> list[Job]:
     """The jobs, those marked whose result exists whole and in the right size.
 
-    A damaged result is made again. A whole picture of another size is nobody's unfinished result:
+    A damaged result is made again. A whole image of another size is nobody's unfinished result:
     the job fails, since it may be the only copy of something else.
     """
     there = [j.target for j in jobs if j.error is None and j.target is not None]

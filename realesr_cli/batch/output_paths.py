@@ -49,7 +49,7 @@ class NameFields:
     scale: float
     height: int
     width: int
-    picture: FormatFields
+    img: FormatFields
     source: InputSource
 
 
@@ -62,21 +62,21 @@ def destination(
     suffix: str | None = None,
     from_stdin: bool = False,
 ) -> Destination:
-    """What `-o OUTPUT` means for a run over `sources` pictures.
+    """What `-o OUTPUT` means for a run over `sources` images.
 
     A folder is one that exists, ends in a slash, or is given while there are several inputs or a
     folder as input; anything with a `{field}` is a template; `-` is standard output. Without
     `-o` a result lies beside its input, and that of standard input goes to standard output.
 
     Raises ConfigError where the output cannot be meant: an unknown field, one file for several
-    inputs, an extension that is no picture format or disagrees with `format`.
+    inputs, an extension that is no image format or disagrees with `format`.
     """
     template = DEFAULT_TEMPLATE if suffix is None else f"{{stem}}_{_escaped(suffix)}{{ext}}"
     if suffix == "":
         template = "{stem}{ext}"
     if output == STDOUT or (output is None and from_stdin and sources == 1):
         if sources > 1:
-            raise ConfigError(f"-o -: standard output takes one picture, there are {sources}")
+            raise ConfigError(f"-o -: standard output takes one image, there are {sources}")
         return Destination("stdout", format=format or "png")
     if output is None:
         return Destination("beside", template=template, format=format)
@@ -186,7 +186,7 @@ def _extension(wanted: Destination, facts: NameFields) -> str:
     if wanted.format is not None:
         usual = extension_of(wanted.format)
     else:
-        usual = default_extension(facts.picture)
+        usual = default_extension(facts.img)
     own = facts.source.extension
     return own if known_format(Path("x" + own)) == format_of(Path("x" + usual)) else usual
 

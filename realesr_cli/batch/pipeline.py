@@ -1,4 +1,4 @@
-"""Many pictures through one upscaler, read and written beside inference: one record each."""
+"""Many images through one upscaler, read and written beside inference: one record each."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Upscale(Protocol):
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """What holds for every picture of a run."""
+    """What holds for every image of a run."""
 
     upscale: UpscaleSettings = field(default_factory=UpscaleSettings)
     write: WriteSettings = field(default_factory=WriteSettings)
     max_pixels: int | None = DEFAULT_MAX_PIXELS
     fail_fast: bool = False
     in_flight_bytes: int = 1 << 30
-    """Finished pictures waiting to be written hold at most this much, one picture excepted."""
+    """Finished images waiting to be written hold at most this much, one image excepted."""
 
 
 def _nothing(*_: Any) -> None:
@@ -115,7 +115,7 @@ class _Line:
 
 
 class _Gate:
-    """Lets finished pictures pile up only to a number of bytes; one always fits."""
+    """Lets finished images pile up only to a number of bytes; one always fits."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -144,7 +144,7 @@ def run(
 
     `upscale` may be None where no job needs it (all are finished or refused).
 
-    The next picture is read and the last one written while one is upscaled. A picture that fails
+    The next image is read and the last one written while one is upscaled. An image that fails
     is recorded and the rest goes on, unless `settings.fail_fast` or a full disk ends the run; jobs
     not finished then, or when `hooks.cancel` says so, are recorded as stopped. Nothing half-written
     stays behind in any case, and what a killed run left half-written is removed first.
@@ -275,7 +275,7 @@ def _write(item: _Item, settings: BatchSettings, data: list[bytes]) -> None:
 
 
 def _timed(item: _Item, work: Callable[[_Item], None]) -> None:
-    """Do one stage of an item; what it raises is kept, so that one picture harms no other."""
+    """Do one stage of an item; what it raises is kept, so that one image harms no other."""
     start = time.perf_counter()
     try:
         work(item)
@@ -297,7 +297,7 @@ def _out_of_memory(job: Job) -> OutOfMemoryError:
 
 
 def _fatal(failure: BaseException | None) -> bool:
-    """Whether the pictures after this one are bound to fail as well: the disk is full."""
+    """Whether the images after this one are bound to fail as well: the disk is full."""
     while failure is not None:
         if isinstance(failure, OSError) and failure.errno in _DISK_FULL:
             return True

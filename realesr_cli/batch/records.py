@@ -1,4 +1,4 @@
-"""What became of the pictures of a run: one record each, and what they come to."""
+"""What became of the images of a run: one record each, and what they come to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Status = Literal["done", "skipped", "failed", "stopped", "planned"]
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one picture; sizes in pixels, `seconds` spent on it, waiting not counted."""
+    """What became of one image; sizes in pixels, `seconds` spent on it, waiting not counted."""
 
     job: Job
     status: Status
@@ -25,9 +25,9 @@ class Record:
     trace: str | None = None
     """Traceback of an error nobody foresaw."""
     data: bytes | None = None
-    """The encoded picture where the job has no file as its target."""
+    """The encoded image where the job has no file as its target."""
     notes: tuple[str, ...] = ()
-    """What the user should know about how the picture was read."""
+    """What the user should know about how the image was read."""
 
 
 def planned(job: Job) -> Record:
@@ -55,7 +55,7 @@ def exit_code(records: Sequence[Record]) -> int:
 
 
 def summary(records: Sequence[Record]) -> dict[str, Any]:
-    """Counts by status, and the failed pictures with their reasons, as plain data."""
+    """Counts by status, and the failed images with their reasons, as plain data."""
     counts = {s: sum(r.status == s for r in records) for s in ("done", "skipped", "failed")}
     return {
         **counts,

@@ -1,4 +1,4 @@
-"""Which pictures the user means: files, folders, globs and standard input as a list of sources."""
+"""Which images the user means: files, folders, globs and standard input as a list of sources."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.image.formats import is_picture
+from realesr_cli.image.formats import is_image
 
 STDIN = "-"
 
 
 @dataclass(frozen=True)
 class InputSource:
-    """One picture to read: a file, or the bytes that came through standard input."""
+    """One image to read: a file, or the bytes that came through standard input."""
 
     path: Path | None
     data: bytes | None = None
@@ -47,9 +47,9 @@ def find_sources(
     avoid: Path | None = None,
     stdin: bytes | None = None,
 ) -> list[InputSource]:
-    """The pictures named by the arguments, in the order given, folders sorted by name.
+    """The images named by the arguments, in the order given, folders sorted by name.
 
-    A folder yields its pictures (with `recursive`, those of its subfolders too); other files in it
+    A folder yields its images (with `recursive`, those of its subfolders too); other files in it
     and hidden ones (unfinished part files among them) are passed over. `avoid` is a folder inside
     an input folder that is not searched: the output folder. `stdin` holds the bytes for `-`.
 
@@ -63,7 +63,7 @@ def find_sources(
     if not found:
         listed = ", ".join(arguments)
         hint = "" if recursive else " (--recursive looks into subfolders too)"
-        raise ConfigError(f"no picture found in {listed}{hint}")
+        raise ConfigError(f"no image found in {listed}{hint}")
     return list(found.values())
 
 
@@ -94,7 +94,7 @@ def _in_glob(pattern: str, *, recursive: bool, avoid: Path | None) -> Iterator[I
         if path.is_dir():
             if recursive:
                 yield from _in_folder(path, recursive=True, avoid=avoid, root=root)
-        elif is_picture(path):
+        elif is_image(path):
             yield InputSource(path, below=path.parent.relative_to(root))
 
 
@@ -106,7 +106,7 @@ def _in_folder(
         kept = [f for f in folders if not f.startswith(".") and not _same(place / f, avoid)]
         folders[:] = sorted(kept) if recursive else []
         for name in sorted(files):
-            if is_picture(place / name):
+            if is_image(place / name):
                 yield InputSource(place / name, below=place.relative_to(root or folder))
 
 

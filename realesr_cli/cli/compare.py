@@ -46,7 +46,7 @@ class TargetSettings:
 
     output: Path | None = option(None, help="Page to write: one HTML file that holds everything.")
     sheet: Path | None = option(
-        None, help="Picture to write: parts of the photos at full size, with labels."
+        None, help="Image to write: parts of the photos at full size, with labels."
     )
     overwrite: bool = option(False, help="Replace files that are there already.")
 
@@ -165,12 +165,12 @@ def _check(request: CompareRequest) -> None:
     target = request.target
     if not target.paths:
         raise ConfigError(
-            "nothing to write: name a page with -o report.html, or a picture with --sheet"
+            "nothing to write: name a page with -o report.html, or an image with --sheet"
         )
     if target.output is not None and target.output.suffix.lower() not in _PAGE_ENDINGS:
         raise ConfigError(
             f"-o {target.output}: the page is HTML, so its name ends in .html; --sheet writes a "
-            "picture"
+            "image"
         )
     if target.sheet is not None and known_format(target.sheet) is None:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a run of `realesr upscale` tells: lines and bars on stderr, one JSON object per picture."""
+"""What a run of `realesr upscale` tells: lines and bars on stderr, one JSON object per image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Style:
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What the pictures of a run are made with, as far as it is the same for all of them."""
+    """What the images of a run are made with, as far as it is the same for all of them."""
 
     model: str
     device: str = ""
@@ -40,7 +40,7 @@ class RunDescription:
     tile: int | str = "auto"
     blend_model: str | None = None
     blend: float | None = None
-    """Share of the second model's picture."""
+    """Share of the second model's image."""
     back_project: int = 0
     back_project_kernel: str | None = None
 
@@ -81,15 +81,15 @@ class Console:
         self._bar = ProgressBar(unit="tile", enabled=not style.quiet)
 
     def started(self, job: Job) -> None:
-        """A picture is being upscaled from now on."""
+        """An image is being upscaled from now on."""
         self._bar.relabel(f"{self._places[id(job)]} {job.source.name}")
 
     def tiles(self, done: int, total: int) -> None:
-        """Some tiles of the current picture are done."""
+        """Some tiles of the current image are done."""
         self._bar(done, total)
 
     def finished(self, record: Record) -> None:
-        """A picture is over, one way or the other."""
+        """An image is over, one way or the other."""
         if record.data is not None:
             sys.stdout.buffer.write(record.data)
             sys.stdout.buffer.flush()
@@ -114,7 +114,7 @@ class Console:
         if len(records) > 1 and counts["failures"]:
             lines = (_with_name(f["input"], f["error"]) for f in counts["failures"])
             failed = "".join(f"\n  {line}" for line in lines)
-            say_error(f"{counts['failed']} of {len(records)} pictures failed:{failed}")
+            say_error(f"{counts['failed']} of {len(records)} images failed:{failed}")
         if not self.style.quiet and (len(records) > 1 or counts["stopped"]):
             click.echo(summary_line(counts), err=True)
 
@@ -156,7 +156,7 @@ def record_line(record: Record, style: Style) -> str:
     target = "stdout" if record.job.target is None else str(record.job.target)
     if record.status == "failed":
         label = click.style("failed:", fg="red") if wants_color(sys.stderr) else "failed:"
-        # Without colour and alone the reason still stands out by its first word.
+        # Without color and alone the reason still stands out by its first word.
         return f"{label} {_with_name(name, record.error or '')}"
     if style.quiet or record.status == "stopped":
         return ""

@@ -1,4 +1,4 @@
-"""`realesr dataset`: look over training pictures and cut large ones."""
+"""`realesr dataset`: look over training images and cut large ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PathType = click.Path(path_type=Path)
 
 @click.group("dataset")
 def dataset_group() -> None:
-    """Look over training pictures, and cut large ones into training files."""
+    """Look over training images, and cut large ones into training files."""
 
 
 @dataset_group.command("check")
@@ -43,7 +43,7 @@ def dataset_group() -> None:
     type=PathType,
     help="Folder of the low-quality partners; one for each FOLDER, in the same order.",
 )
-@click.option("--val", multiple=True, type=PathType, help="Folder of validation pictures.")
+@click.option("--val", multiple=True, type=PathType, help="Folder of validation images.")
 @settings_options(CheckSettings)
 @json_option
 @quiet_option
@@ -58,11 +58,11 @@ def check_command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Look over the pictures in FOLDERS before training on them.
+    """Look over the images in FOLDERS before training on them.
 
-    Every picture is decoded. Told are: unreadable files, names that are not unique, pairs that do
-    not match in name, size, channels or content, pictures that are too small, copies and
-    near-copies, hard JPEG compression, and validation pictures that are trained on.
+    Every image is decoded. Told are: unreadable files, names that are not unique, pairs that do
+    not match in name, size, channels or content, images that are too small, copies and
+    near-copies, hard JPEG compression, and validation images that are trained on.
     Ends with exit code 1 if anything was found.
 
     \b
@@ -97,7 +97,7 @@ def _plain(checked: DatasetReport) -> dict[str, Any]:
     ]
     return {
         "format": 1,
-        "pictures": checked.pictures,
+        "images": checked.images,
         "counts": checked.counts(),
         "faults": faults,
     }
@@ -114,7 +114,7 @@ def _tell_checked(checked: DatasetReport, *, verbose: bool) -> None:
         if len(faults) > SHOWN and not verbose:
             click.echo(f"  and {len(faults) - SHOWN} more; --verbose lists all")
     found = sum(checked.counts().values())
-    click.echo(f"{checked.pictures} pictures looked at, {found or 'no'} faults")
+    click.echo(f"{checked.images} images looked at, {found or 'no'} faults")
 
 
 @dataset_group.command("prepare")
@@ -139,11 +139,11 @@ def prepare_command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Make training files of the pictures in FOLDER.
+    """Make training files of the images in FOLDER.
 
-    Each picture is taken at several sizes and cut into overlapping squares, as PNG files that
+    Each image is taken at several sizes and cut into overlapping squares, as PNG files that
     training reads quickly. Transparency is left out. A run that was stopped goes on where it was.
-    Ends with exit code 1 if a picture had to be left out.
+    Ends with exit code 1 if an image had to be left out.
 
     \b
     realesr dataset prepare DIV2K/ -o DIV2K_sub/ --least-detail 2
@@ -158,7 +158,7 @@ def prepare_command(
     if dry_run:
         _tell_plan(len(sources), count(sources, settings), settings, as_json=as_json)
         return 0
-    with ProgressBar("preparing", unit="picture", enabled=not quiet) as progress:
+    with ProgressBar("preparing", unit="image", enabled=not quiet) as progress:
         done = prepare(sources, output, settings, overwrite=overwrite, report=progress)
     if as_json:
         _print_json(_plain_prepared(done))
@@ -182,19 +182,19 @@ def _refuse_inside(output: Path, folder: Path, lq: Path | None) -> None:
             raise ConfigError(f"{output} lies within {source}: choose a folder outside of it")
 
 
-def _tell_plan(pictures: int, files: int, settings: PrepareSettings, *, as_json: bool) -> None:
+def _tell_plan(images: int, files: int, settings: PrepareSettings, *, as_json: bool) -> None:
     if as_json:
-        _print_json({"format": 1, "pictures": pictures, "files": files})
+        _print_json({"format": 1, "images": images, "files": files})
     else:
         most = "at most " if settings.least_detail else ""
-        click.echo(f"{pictures} pictures would give {most}{files} files")
+        click.echo(f"{images} images would give {most}{files} files")
 
 
 def _plain_prepared(done: Prepared) -> dict[str, Any]:
     left = [{"path": str(one.path), "reason": one.reason} for one in done.left_out]
     return {
         "format": 1,
-        "pictures": done.pictures,
+        "images": done.images,
         "written": done.written,
         "present": done.present,
         "plain": done.plain,
@@ -209,4 +209,4 @@ def _tell_prepared(done: Prepared, output: Path, *, verbose: bool) -> None:
         click.echo(f"and {len(done.left_out) - SHOWN} more; --verbose lists all")
     present = f", {done.present} were there already" if done.present else ""
     plain = f", {done.plain} squares had too little detail" if done.plain else ""
-    click.echo(f"{output}: {done.written} files made of {done.pictures} pictures{present}{plain}")
+    click.echo(f"{output}: {done.written} files made of {done.images} images{present}{plain}")

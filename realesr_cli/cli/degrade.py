@@ -41,7 +41,7 @@ _IDLE = "{} has no effect with --recipe, which says everything: drop one of them
 class DegradeSettings:
     """What the command is asked for."""
 
-    output: Path | None = option(None, help="Picture to write.")
+    output: Path | None = option(None, help="Image to write.")
     preset: str | None = option(
         None, help=f"A known degradation (--list tells which); {DEFAULT_PRESET} if not given."
     )
@@ -88,7 +88,7 @@ def degrade_command(
 ) -> None:
     """Make PHOTO worse as training does, and tell what was done to it.
 
-    The result is a picture --scale times smaller. With --grid it is a sheet for looking at: what
+    The result is an image --scale times smaller. With --grid it is a sheet for looking at: what
     the network will be shown.
 
     \b
@@ -101,7 +101,7 @@ def degrade_command(
         return
     settings = settings_from(ctx, DegradeSettings)
     if photo is None or settings.output is None:
-        raise click.UsageError("name a photo, and with -o the picture to write", ctx)
+        raise click.UsageError("name a photo, and with -o the image to write", ctx)
     _check(settings, photo)
     if settings.recipe is not None:
         for key in ("preset", "config", "seed", "scale", "crop"):

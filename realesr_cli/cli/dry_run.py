@@ -29,12 +29,12 @@ from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.types import Image
 
 _CPU_SIDE, _GPU_SIDE = 96, 512
-"""Sides in pixels of the picture that is timed."""
+"""Sides in pixels of the image that is timed."""
 
 
 @dataclass(frozen=True)
 class DryRunModel:
-    """What the pictures would be made with; `download` are bytes, None where not known."""
+    """What the images would be made with; `download` are bytes, None where not known."""
 
     used: RunDescription
     reasons: tuple[str, ...]
@@ -43,7 +43,7 @@ class DryRunModel:
 
 
 def calibrate(upscaler: Upscaler, settings: UpscaleSettings) -> None:
-    """Time a small picture of noise, so that estimates know how long theirs will take.
+    """Time a small image of noise, so that estimates know how long theirs will take.
 
     Of `settings` only the share of a second network matters: which of the two are run.
     """
@@ -54,7 +54,7 @@ def calibrate(upscaler: Upscaler, settings: UpscaleSettings) -> None:
 
 
 def estimate(upscaler: Upscaler, job: Job, settings: UpscaleSettings) -> Estimate:
-    """What one picture would cost."""
+    """What one image would cost."""
     header = job.header
     assert header is not None
     shape = ImageShape(header.height, header.width, header.channels, header.has_alpha, header.bits)
@@ -64,7 +64,7 @@ def estimate(upscaler: Upscaler, job: Job, settings: UpscaleSettings) -> Estimat
 def show(
     model: DryRunModel, jobs: Sequence[Job], estimates: Sequence[Estimate | None], style: Style
 ) -> None:
-    """Print the plan on stdout: lines for people, or one JSON object per picture and a summary."""
+    """Print the plan on stdout: lines for people, or one JSON object per image and a summary."""
     if style.json:
         for job, found in zip(jobs, estimates, strict=True):
             print_json(_plain(job, found, model))
@@ -84,7 +84,7 @@ def _fetch(model: DryRunModel) -> int | bool:
 
 def _model_line(model: DryRunModel) -> str:
     used = model.used
-    text = f"{used.model} on {used.device}, {used.precision}, tile {used.tile or 'whole picture'}"
+    text = f"{used.model} on {used.device}, {used.precision}, tile {used.tile or 'whole image'}"
     text += used.describe()
     if not model.missing:
         return text

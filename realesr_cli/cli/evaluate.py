@@ -1,4 +1,4 @@
-"""`realesr evaluate`: models judged by numbers on a folder of pictures."""
+"""`realesr evaluate`: models judged by numbers on a folder of images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STDOUT = "-"
 class ReportSettings:
     """How the numbers are told."""
 
-    per_picture: bool = option(False, help="Every picture's scores too, not the means alone.")
+    per_image: bool = option(False, help="Every image's scores too, not the means alone.")
     json: str | None = option(None, help="Write everything as JSON to this file; - for stdout.")
     csv: str | None = option(None, help="Write the scores as CSV to this file; - for stdout.")
     precision: str = option(
@@ -69,7 +69,7 @@ class EvaluateRequest:
     "--outputs",
     multiple=True,
     metavar="NAME=FOLDER",
-    help="Finished pictures to judge as a row NAME of the table; may be repeated.",
+    help="Finished images to judge as a row NAME of the table; may be repeated.",
 )
 @settings_options(ImageSetSettings)
 @settings_options(ScoreSettings)
@@ -88,14 +88,14 @@ def evaluate_command(
 ) -> int:
     """Judge models by numbers.
 
-    Every picture of --gt is compared with what each model makes of its small version, which is
+    Every image of --gt is compared with what each model makes of its small version, which is
     given (--lq) or made (--degrade). Plain bicubic is always the first row. FOLDERS hold finished
-    pictures, which are judged beside the models; without --gt there are only scores that need no
+    images, which are judged beside the models; without --gt there are only scores that need no
     ground truth. Files belong together by name, apart from a constant beginning or end.
 
     \b
     realesr evaluate --gt Set5/ --degrade bicubic -m x4plus -m esrgan --channel y8
-    realesr evaluate --gt photos/ --degrade realesrgan -m general -m runs/mine --per-picture
+    realesr evaluate --gt photos/ --degrade realesrgan -m general -m runs/mine --per-image
     realesr evaluate --gt Set14/HR --lq Set14/LR -m x4plus --outputs other=results/ --csv set14.csv
     realesr evaluate results/
     """
@@ -115,7 +115,7 @@ def evaluate_command(
 
 
 def _outputs(folders: Sequence[Path], named: Sequence[str]) -> dict[str, Path]:
-    """Folders of finished pictures by the name of their row."""
+    """Folders of finished images by the name of their row."""
     found: dict[str, Path] = {}
     given = [(path.resolve().name or str(path), path) for path in folders]
     for text in named:
@@ -138,7 +138,7 @@ def _evaluate(request: EvaluateRequest) -> int:
     shown = not request.quiet
     _check_targets(request.tell)
     models = _open(request)
-    with ProgressBar("evaluating", unit="picture", enabled=shown) as progress:
+    with ProgressBar("evaluating", unit="image", enabled=shown) as progress:
         evaluation = evaluate(
             request.which,
             models,
@@ -154,7 +154,7 @@ def _evaluate(request: EvaluateRequest) -> int:
         say_error(failure.error if named else f"{failure.name}: {failure.error}")
     if evaluation.failures and not request.quiet:
         count = len(evaluation.failures)
-        click.echo(f"{count} left out, {len(evaluation.pictures)} judged", err=True)
+        click.echo(f"{count} left out, {len(evaluation.images)} judged", err=True)
     return 1 if evaluation.failures else 0
 
 
@@ -177,7 +177,7 @@ def _tell(evaluation: Evaluation, tell: ReportSettings) -> None:
 
     made = ((tell.json, table.to_json), (tell.csv, table.to_csv))
     if _STDOUT not in (tell.json, tell.csv):
-        click.echo(table.text(evaluation, per_picture=tell.per_picture))
+        click.echo(table.text(evaluation, per_image=tell.per_image))
     for target, render in made:
         if target == _STDOUT:
             click.echo(render(evaluation), nl=False)

@@ -70,8 +70,8 @@ def export_command(
 ) -> None:
     """Write MODEL (a name, a file, a training run or A:B@0.8) as a file for other programs.
 
-    The file is run and compared with the model on three test pictures before it gets its name.
-    An ONNX file takes pictures of any size and number; writing one needs realesr-cli[onnx].
+    The file is run and compared with the model on three test images before it gets its name.
+    An ONNX file takes images of any size and number; writing one needs realesr-cli[onnx].
 
     \b
     realesr export x4plus --to onnx                     RealESRGAN_x4plus.onnx here
@@ -135,13 +135,13 @@ def _lines(done: ExportResult, network: str) -> list[str]:
     made_of = ", ".join(f"{s['name']} (sha256 {s['sha256'][:12]})" for s in sources)
     return [
         f"{done.path}: {network}, {numbers}{opset}, {done.bytes:,} bytes",
-        f"  of {made_of}, licence {done.description['licence']}",
+        f"  of {made_of}, license {done.description['license']}",
         *(f"  {_parity_text(one)}" for one in done.parity),
     ]
 
 
 def _parity_text(one: Parity) -> str:
-    count = f"{one.batch} pictures of " if one.batch > 1 else ""
+    count = f"{one.batch} images of " if one.batch > 1 else ""
     size = f"{count}{one.width}x{one.height}"
     if one.psnr is None:
         return f"{size}: the same numbers as the model's"

@@ -55,7 +55,7 @@ def interpolate_command(
     """Mix two networks of one architecture: (1 - alpha) A + alpha B, for every number in them.
 
     Meant for networks of one training, such as one before and after its adversarial stage: the
-    mixture goes smoothly from A's pictures to B's. `-m A:B@0.8` of the other commands does the
+    mixture goes smoothly from A's images to B's. `-m A:B@0.8` of the other commands does the
     same without a file.
 
     \b

@@ -22,7 +22,7 @@ INTERRUPTED = 130
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "upscale": (
         "realesr_cli.cli.upscale:upscale_command",
-        "Enlarge and restore pictures.",
+        "Enlarge and restore images.",
     ),
     "models": (
         "realesr_cli.cli.models:models_group",
@@ -38,7 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "train": (
         "realesr_cli.cli.train:train_command",
-        "Train a network on folders of pictures.",
+        "Train a network on folders of images.",
     ),
     "degrade": (
         "realesr_cli.cli.degrade:degrade_command",
@@ -46,7 +46,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "evaluate": (
         "realesr_cli.cli.evaluate:evaluate_command",
-        "Judge models by numbers on a folder of pictures.",
+        "Judge models by numbers on a folder of images.",
     ),
     "compare": (
         "realesr_cli.cli.compare:compare_command",
@@ -54,7 +54,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "dataset": (
         "realesr_cli.cli.dataset:dataset_group",
-        "Look over training pictures, and make training files of them.",
+        "Look over training images, and make training files of them.",
     ),
     "completion": (
         "realesr_cli.cli.completion:completion_command",
@@ -101,7 +101,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, "-V", "--version", message="realesr-cli %(version)s")
 def cli() -> None:
-    """Enlarge and restore pictures with Real-ESRGAN and ESRGAN models, and train your own."""
+    """Enlarge and restore images with Real-ESRGAN and ESRGAN models, and train your own."""
 
 
 def run(args: Sequence[str] | None = None) -> NoReturn:

@@ -97,7 +97,7 @@ def info_command(model: str, as_json: bool) -> None:
         ("network", info.description or ""),
         ("parameters", f"{info.parameters:,}" if info.parameters else ""),
         ("scale", f"x{info.scale}" if info.scale else ""),
-        ("licence", info.licence),
+        ("license", info.license),
         ("file", where),
         ("size", f"{info.bytes:,} bytes" if info.bytes else "not known"),
         ("sha256", info.sha256 or "not known"),
@@ -124,7 +124,7 @@ def recorded_rows(recorded: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _source_facts(source: dict[str, Any]) -> dict[str, Any]:
     """One line's worth of a source: the start of its hash, and whether it is a mixture itself."""
-    shown = {key: source[key] for key in ("name", "share", "licence", "sha256") if source.get(key)}
+    shown = {key: source[key] for key in ("name", "share", "license", "sha256") if source.get(key)}
     if "sha256" in shown:
         shown["sha256"] = str(shown["sha256"])[:12]
     return shown | ({"itself of": len(source["sources"])} if source.get("sources") else {})
@@ -174,7 +174,7 @@ def pull_command(
     for entry in [registry.resolve(name) for name in names]:
         if not quiet and registry.cached(entry) is None:
             size = size_text(entry.bytes)
-            click.echo(f"{entry.name}: {size}, licence {entry.licence}", err=True)
+            click.echo(f"{entry.name}: {size}, license {entry.license}", err=True)
         try:
             with ProgressBar(entry.name, bytes=True, enabled=not quiet) as progress:
                 path = ensure(
@@ -188,7 +188,7 @@ def pull_command(
         unverified = entry.sha256 is None
         if unverified and not quiet:
             say_warning(f"{entry.name}: its SHA-256 could not be compared with a known one")
-        result = {"name": entry.name, "ok": True, "path": path, "licence": entry.licence}
+        result = {"name": entry.name, "ok": True, "path": path, "license": entry.license}
         results.append({**result, "verified": not unverified})
         if not as_json and not quiet:
             click.echo(f"{entry.name}: {path}")
@@ -266,7 +266,7 @@ def import_command(path: Path, name: str | None, quiet: bool, as_json: bool) -> 
     """Copy a model file, or those of a ComfyUI or A1111 folder, into the cache.
 
     PATH may be a weight file, a folder of them, or the folder of ComfyUI (models/upscale_models)
-    or A1111 (models/ESRGAN, models/RealESRGAN). Official files are recognised by their SHA-256,
+    or A1111 (models/ESRGAN, models/RealESRGAN). Official files are recognized by their SHA-256,
     others by their tensors; nothing in a file is ever run.
     """
     from realesr_cli.weights.import_models import import_file, import_models

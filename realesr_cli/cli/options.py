@@ -283,7 +283,7 @@ blend_model_option = click.option(
     "--blend-model",
     type=ModelType(),
     metavar="NAME|PATH",
-    help="A second model of the same scale, whose picture is mixed with the first one's.",
+    help="A second model of the same scale, whose image is mixed with the first one's.",
 )
 models_option = functools.partial(
     click.option,

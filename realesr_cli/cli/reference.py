@@ -29,7 +29,7 @@ Exit codes: 0 all done, 1 some of the work failed, 2 wrong usage, 3 a model or i
 | `REALESR_HOME` | Folder of the cache; else the platform's place for caches. |
 | `REALESR_OFFLINE` | `1`: never use the network. |
 | `HTTPS_PROXY`, `NO_PROXY` | Proxy for downloads. |
-| `NO_COLOR`, `FORCE_COLOR` | Colour on stderr never, or always. |
+| `NO_COLOR`, `FORCE_COLOR` | Color on stderr never, or always. |
 """
 
 

@@ -1,4 +1,4 @@
-"""What goes to the terminal's error stream: coloured labels, warnings, progress bars."""
+"""What goes to the terminal's error stream: colored labels, warnings, progress bars."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def wants_color(stream: TextIO) -> bool:
-    """Whether colour is welcome: never with NO_COLOR or TERM=dumb, always with FORCE_COLOR."""
+    """Whether color is welcome: never with NO_COLOR or TERM=dumb, always with FORCE_COLOR."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()

@@ -1,4 +1,4 @@
-"""`realesr train`: from folders of pictures to a network of one's own."""
+"""`realesr train`: from folders of images to a network of one's own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RUNS = Path("runs")
 class TrainOptions:
     """What everyone sets; everything else is reached by --set. None where a flag was not given."""
 
-    val: str = option("", help="Pictures to validate with; else some of --data.")
+    val: str = option("", help="Images to validate with; else some of --data.")
     out: str = option("", help="Folder of the run; runs/RECIPE if not given.")
     recipe: str = option(
         "", help=f"What to train, or a TOML file (--list tells); {DEFAULT_RECIPE} if not given."
@@ -80,7 +80,7 @@ def _folders(name: str, help: str) -> Decorator:
 
 
 @click.command("train")
-@_folders("--data", "High-quality pictures, searched deeply; may be repeated.")
+@_folders("--data", "High-quality images, searched deeply; may be repeated.")
 @_folders("--lq", "Paired training: the low-quality folder of each --data.")
 @settings_options(TrainOptions, short={"out": ("-o",)})
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
@@ -105,7 +105,7 @@ def train_command(
     list_only: bool,
     quiet: bool,
 ) -> int:
-    """Train a network on folders of pictures.
+    """Train a network on folders of images.
 
     The plan, its cost and what it takes on disk are printed first. The run's folder is a model:
     `realesr upscale photo.jpg -m runs/NAME`. Ctrl-C saves; --resume goes on, to the bit.
@@ -152,7 +152,7 @@ def configure(request: TrainRequest) -> TrainConfig:
     if flags.iters:
         values |= per_stage(base, "iterations", flags.iters)
     if flags.lr:
-        values |= per_stage(base, "optimiser.lr", flags.lr)
+        values |= per_stage(base, "optimizer.lr", flags.lr)
     given = {
         "data.gt": [str(p) for p in request.data] or None,
         "data.lq": [str(p) for p in request.lq] or None,
@@ -197,7 +197,7 @@ def _run(request: TrainRequest, config: TrainConfig, *, dry_run: bool, quiet: bo
         console = TrainConsole(quiet=quiet or not world.first)
         talks = not console.quiet
         fetching = ProgressBar("fetching", bytes=True, enabled=talks)
-        looking = ProgressBar("looking at pictures", unit="file", enabled=talks)
+        looking = ProgressBar("looking at images", unit="file", enabled=talks)
         caller = RunContext(
             console,
             interrupt.asked,
@@ -274,7 +274,7 @@ def _print_plan(found: PreparedRun, console: TrainConsole) -> bool:
     missing = () if is_offline() else to_fetch(found.config, resumed=resumed)
     if console.quiet:
         return bool(missing)
-    plan = make_plan(found.config, found.pictures, found.out)
+    plan = make_plan(found.config, found.images, found.out)
     for line in plan_lines(found.config, plan, found.machine, str(found.out)):
         console.line(line)
     for entry in missing:

@@ -141,7 +141,7 @@ def plan_lines(config: TrainConfig, plan: TrainingPlan, machine: Machine, out: s
     lines = [
         f"recipe    {config.recipe}, scale {config.scale}, into {out}",
         f"network   {plan.network}, {plan.parameters:,} parameters{judge}",
-        f"pictures  {plan.pictures:,} to train on ({plan.megapixels:,.0f} megapixels), "
+        f"images  {plan.images:,} to train on ({plan.megapixels:,.0f} megapixels), "
         f"{plan.held_out} to validate with",
         f"batch     {plan.batch} crops of {config.data.patch} low-quality pixels a side"
         + (f", in {config.data.accumulate} passes" if config.data.accumulate > 1 else ""),

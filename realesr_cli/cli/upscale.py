@@ -1,4 +1,4 @@
-"""`realesr upscale`: what was asked, settled before any work, then done picture by picture."""
+"""`realesr upscale`: what was asked, settled before any work, then done image by image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _STOPPING = "stopping when the tile in work is done; the same signal again stops
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run over pictures goes, apart from how each is made and written."""
+    """How a run over images goes, apart from how each is made and written."""
 
     output: str | None = option(
         None,
@@ -63,7 +63,7 @@ class RunOptions:
     recursive: bool = option(False, help="Search subfolders too; the output mirrors them.")
     overwrite: bool = option(False, help="Make results again that are there already.")
     dry_run: bool = option(False, help="Only tell what would be done, and at what cost.")
-    fail_fast: bool = option(False, help="Stop at the first picture that fails.")
+    fail_fast: bool = option(False, help="Stop at the first image that fails.")
 
     def __post_init__(self) -> None:
         check(self)
@@ -140,9 +140,9 @@ def upscale_command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Enlarge and restore pictures.
+    """Enlarge and restore images.
 
-    INPUTS are files, folders, globs, or - for a picture on standard input. A result goes beside
+    INPUTS are files, folders, globs, or - for an image on standard input. A result goes beside
     its input as name_x4.png unless -o says otherwise; what is finished already is skipped, and no
     input is ever overwritten.
 
@@ -159,7 +159,7 @@ def upscale_command(
     request = _request(ctx, fit, (model, blend_model), offline, style)
     arguments = (*inputs, *aliased(ctx).inputs)
     if not arguments:
-        raise click.UsageError("no input given: name a picture, a folder, or - for stdin", ctx)
+        raise click.UsageError("no input given: name an image, a folder, or - for stdin", ctx)
     return _upscale(request, arguments, aliased(ctx).suffix)
 
 
@@ -256,20 +256,18 @@ def _plan(
 
 def _stdin() -> bytes:
     if sys.stdin.isatty():
-        raise ConfigError("- reads a picture from standard input, which is a terminal here")
+        raise ConfigError("- reads an image from standard input, which is a terminal here")
     return sys.stdin.buffer.read()
 
 
 def _check_stdout(request: UpscaleRequest) -> None:
-    """ConfigError where a picture on standard output would be of no use."""
+    """ConfigError where an image on standard output would be of no use."""
     if request.run.dry_run:
         return
     if request.style.json:
-        raise ConfigError(
-            "the picture goes to stdout, where --json writes too: name a file with -o"
-        )
+        raise ConfigError("the image goes to stdout, where --json writes too: name a file with -o")
     if sys.stdout.isatty():
-        raise ConfigError("the picture goes to stdout, which is a terminal: name a file with -o")
+        raise ConfigError("the image goes to stdout, which is a terminal: name a file with -o")
 
 
 def _tell_avoided(request: UpscaleRequest, arguments: Sequence[str], avoid: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Look over training pictures before they cost a week: every fault, with the file it is in."""
+"""Look over training images before they cost a week: every fault, with the file it is in."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Report = Callable[[int, int], None]
 
 ADVICE: dict[str, str] = {
     "unreadable": "remove these files or fetch them again",
-    "same-name": "rename one: pictures are paired and prepared by their name without extension",
-    "unpaired": "add the partner, or remove the picture; see --lq-prefix and --lq-suffix",
+    "same-name": "rename one: images are paired and prepared by their name without extension",
+    "unpaired": "add the partner, or remove the image; see --lq-prefix and --lq-suffix",
     "ratio": "the ground truth must be exactly --scale times its partner in width and height",
     "channels": "one of the pair is gray: save both with the same channels",
-    "content": "the two pictures of these pairs show different things",
-    "small": "a training crop does not fit: such pictures are padded; better left out",
+    "content": "the two images of these pairs show different things",
+    "small": "a training crop does not fit: such images are padded; better left out",
     "duplicate": "keep one of each: copies are learned twice",
     "blocky": "compressed hard: the network learns to paint the blocks; better left out",
-    "leak": "validation pictures that are trained on score too well: remove them from one side",
+    "leak": "validation images that are trained on score too well: remove them from one side",
 }
 """Every kind of fault, and what to do about it."""
 
@@ -44,9 +44,9 @@ class DatasetProblem:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """The outcome: how many pictures were looked at, and all faults in order of their kinds."""
+    """The outcome: how many images were looked at, and all faults in order of their kinds."""
 
-    pictures: int
+    images: int
     faults: tuple[DatasetProblem, ...]
 
     def counts(self) -> dict[str, int]:
@@ -57,7 +57,7 @@ class DatasetReport:
 
 @dataclass(frozen=True)
 class Looked:
-    """What is kept of one decoded picture."""
+    """What is kept of one decoded image."""
 
     path: Path
     height: int
@@ -70,7 +70,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class Folders:
-    """What is checked: ground truths, their low-quality versions, and validation pictures."""
+    """What is checked: ground truths, their low-quality versions, and validation images."""
 
     gt: tuple[Path, ...]
     lq: tuple[Path, ...] = ()
@@ -80,16 +80,16 @@ class Folders:
 def check_dataset(
     folders: Folders, settings: CheckSettings, *, report: Report | None = None
 ) -> DatasetReport:
-    """Decode every picture and find what is wrong with them and between them.
+    """Decode every image and find what is wrong with them and between them.
 
     Raises ConfigError where the number of folders does not fit, and DatasetError for folders that
-    are missing or hold no pictures.
+    are missing or hold no images.
     """
     if not folders.gt:
-        raise ConfigError("no folder of pictures given")
+        raise ConfigError("no folder of images given")
     if folders.lq and len(folders.lq) != len(folders.gt):
         raise ConfigError(
-            f"{len(folders.lq)} folders of low-quality pictures for {len(folders.gt)} of ground "
+            f"{len(folders.lq)} folders of low-quality images for {len(folders.gt)} of ground "
             "truths: give one for each, in the same order"
         )
     files = {role: _files(getattr(folders, role)) for role in ("gt", "lq", "validation")}
@@ -171,7 +171,7 @@ def _pairs(
     faults = []
     for key, path in wanted.items():
         if key not in given:
-            text = f"no low-quality picture named {'/'.join(key)} in {lq_root}"
+            text = f"no low-quality image named {'/'.join(key)} in {lq_root}"
             faults.append(DatasetProblem("unpaired", path, text))
         elif path in looked and given[key] in looked:
             faults += _pair(looked[path], looked[given[key]], settings)
@@ -188,7 +188,7 @@ def _pair(gt: Looked, lq: Looked, settings: CheckSettings) -> list[DatasetProble
         sizes = f"{gt.width}x{gt.height} is not {scale} times {lq.width}x{lq.height}"
         faults.append(DatasetProblem("ratio", gt.path, sizes, lq.path))
     if gt.gray != lq.gray:
-        which = "ground truth" if gt.gray else "low-quality picture"
+        which = "ground truth" if gt.gray else "low-quality image"
         faults.append(DatasetProblem("channels", gt.path, f"only the {which} is gray", lq.path))
     found = similarity.likeness(gt.thumb, lq.thumb)
     if found < settings.likeness:
@@ -209,7 +209,7 @@ def _small_or_blocky(gt: Sequence[Looked], settings: CheckSettings) -> list[Data
 
 
 def _alike(first: Looked, second: Looked) -> bool:
-    """Hashes of flat pictures agree by chance; the thumbnails must, too."""
+    """Hashes of flat images agree by chance; the thumbnails must, too."""
     return similarity.likeness(first.thumb, second.thumb) > 0.9
 
 

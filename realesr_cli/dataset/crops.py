@@ -1,4 +1,4 @@
-"""Which training files are made of which pictures: versions, squares and names, all unwritten."""
+"""Which training files are made of which images: versions, squares and names, all unwritten."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A picture to be prepared, by its path inside its folder, with its partner if any."""
+    """An image to be prepared, by its path inside its folder, with its partner if any."""
 
     path: Path
     inside: Path
@@ -25,14 +25,14 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class ScaledVersion:
-    """One version of a picture: what its name gets, and its size (height, width) in pixels."""
+    """One version of an image: what its name gets, and its size (height, width) in pixels."""
 
     mark: str
     size: Size
 
 
 def versions(size: Size, settings: PrepareSettings) -> list[ScaledVersion]:
-    """The versions of a picture of `size`; none is larger than the picture itself."""
+    """The versions of an image of `size`; none is larger than the image itself."""
     made = [ScaledVersion("", size)] if settings.original else []
     for number, factor in enumerate(settings.scales):
         height, width = (max(1, int(side * factor)) for side in size)
@@ -45,7 +45,7 @@ def versions(size: Size, settings: PrepareSettings) -> list[ScaledVersion]:
 
 
 def corners(size: Size, settings: PrepareSettings) -> list[Size]:
-    """Top and left of every square; the last of a row or column ends at the picture's edge."""
+    """Top and left of every square; the last of a row or column ends at the image's edge."""
     return [
         (top, left) for top in _starts(size[0], settings) for left in _starts(size[1], settings)
     ]
@@ -61,16 +61,16 @@ def _starts(length: int, settings: PrepareSettings) -> list[int]:
 
 
 def count_files(size: Size, settings: PrepareSettings) -> int:
-    """How many files a picture of `size` gives."""
+    """How many files an image of `size` gives."""
     if not settings.side:
         return len(versions(size, settings))
     return sum(len(corners(version.size, settings)) for version in versions(size, settings))
 
 
 def find_sources(gt: Path, lq: Path | None, settings: PrepareSettings) -> list[SourceImage]:
-    """The pictures of a folder, with their partners.
+    """The images of a folder, with their partners.
 
-    DatasetError where the folder is missing or empty, partners are missing, or two pictures would
+    DatasetError where the folder is missing or empty, partners are missing, or two images would
     give files of one name; ConfigError for smaller versions of pairs, which have none.
     """
     files = find_files(gt)
@@ -108,7 +108,7 @@ class CropFile:
 
 
 def pieces(source: SourceImage, size: Size, out: Path, settings: PrepareSettings) -> list[CropFile]:
-    """The ground-truth files of a picture of `size`, as `name_T0_s001.png`."""
+    """The ground-truth files of an image of `size`, as `name_T0_s001.png`."""
     made = []
     folder = out / "gt" if source.lq is not None else out
     for version in versions(size, settings):

@@ -1,6 +1,6 @@
-"""Make training files of large pictures: smaller versions of each, cut into overlapping squares.
+"""Make training files of large images: smaller versions of each, cut into overlapping squares.
 
-The published models were trained on such files: every picture also at 0.75, 0.5 and 1/3 of its size
+The published models were trained on such files: every image also at 0.75, 0.5 and 1/3 of its size
 and with a shortest edge of 400 pixels, by Lanczos, and cut into squares of 400 (or 480) pixels.
 """
 
@@ -55,7 +55,7 @@ SETTINGS_FILE = "prepared.json"
 class Prepared:
     """The outcome: files written, files that were there already, and what was left out."""
 
-    pictures: int
+    images: int
     written: int
     present: int
     plain: int
@@ -65,7 +65,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Made:
-    """Of one picture."""
+    """Of one image."""
 
     written: int
     present: int
@@ -80,7 +80,7 @@ def prepare(
     overwrite: bool = False,
     report: Report | None = None,
 ) -> Prepared:
-    """Write the files of all pictures below `out` (pairs: below its folders gt and lq).
+    """Write the files of all images below `out` (pairs: below its folders gt and lq).
 
     Files land whole, and those that are there already are not made again unless `overwrite`, so
     that a run that was stopped goes on; squares that had too little detail are measured again.
@@ -103,7 +103,7 @@ def prepare(
             if report is not None:
                 report(done, len(sources))
     return Prepared(
-        pictures=len(sources),
+        images=len(sources),
         written=sum(one.written for one in made),
         present=sum(one.present for one in made),
         plain=sum(one.plain for one in made),
@@ -142,7 +142,7 @@ def _make_folder(path: Path) -> None:
 def _prepare_one(
     source: SourceImage, out: Path, settings: PrepareSettings, *, overwrite: bool
 ) -> _Made | ExcludedImage:
-    """What became of a picture's files, or why there are none."""
+    """What became of an image's files, or why there are none."""
     try:
         header = probe(source.path)
         size = header.height, header.width

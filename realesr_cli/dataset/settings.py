@@ -20,7 +20,7 @@ class CheckSettings:
     )
     blockiness: float = option(
         1.5,
-        help="Steps at borders of JPEG blocks, of 255, from which a picture counts as blocky; "
+        help="Steps at borders of JPEG blocks, of 255, from which an image counts as blocky; "
         "1.2 is about JPEG quality 50, 1.7 about 30.",
         above=0,
     )
@@ -28,9 +28,9 @@ class CheckSettings:
         6, help="Bits of 64 in which perceptual hashes of near-duplicates differ.", low=0, high=20
     )
     likeness: float = option(
-        0.7, help="Least correlation of the two pictures of a pair.", low=-1, high=1
+        0.7, help="Least correlation of the two images of a pair.", low=-1, high=1
     )
-    workers: int = option(4, help="Pictures decoded at the same time.", low=1, high=64)
+    workers: int = option(4, help="Images decoded at the same time.", low=1, high=64)
 
     def __post_init__(self) -> None:
         check(self)
@@ -38,7 +38,7 @@ class CheckSettings:
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """How pictures are made ready."""
+    """How images are made ready."""
 
     scales: tuple[float, ...] = option(
         (0.75, 0.5, 1 / 3), help="Smaller versions by these factors.", above=0, high=1
@@ -46,8 +46,8 @@ class PrepareSettings:
     shortest: int = option(
         400, help="One more version with this shortest edge in pixels; 0: none.", low=0
     )
-    original: bool = option(True, help="Take the picture itself as well.")
-    side: int = option(400, help="Squares of this side in pixels; 0: whole pictures.", low=0)
+    original: bool = option(True, help="Take the image itself as well.")
+    side: int = option(400, help="Squares of this side in pixels; 0: whole images.", low=0)
     step: int = option(200, help="Pixels from one square to the next.", low=1)
     rest: int = option(
         0, help="Pixels that may be left at the right and bottom without another square.", low=0
@@ -62,7 +62,7 @@ class PrepareSettings:
     lq_prefix: str = option("", help="What low-quality names have before the others' names.")
     lq_suffix: str = option("", help="What they have after it, as in x4.")
     compress_level: int = option(3, help="Effort of PNG compression.", low=0, high=9)
-    workers: int = option(4, help="Pictures worked on at the same time.", low=1, high=64)
+    workers: int = option(4, help="Images worked on at the same time.", low=1, high=64)
 
     def __post_init__(self) -> None:
         check(self)

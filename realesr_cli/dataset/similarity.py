@@ -1,4 +1,4 @@
-"""What a picture looks like, in a few numbers: a perceptual hash, a thumbnail, its blockiness."""
+"""What an image looks like, in a few numbers: a perceptual hash, a thumbnail, its blockiness."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HASH_SIDE = 8
 _HASH_THUMB = 32
 THUMB = 16
 
-_CENTRE = 1536
+_CENTER = 1536
 """Blockiness is measured on the middle of this many pixels a side: more would tell no more."""
 
 _EDGE = 12.0
@@ -33,7 +33,7 @@ def luma_of(pixels: NDArray[np.generic]) -> Floats:
 
 
 def shrink(luma: Floats, side: int) -> Floats:
-    """(side, side) by averages over areas; pictures smaller than that repeat pixels."""
+    """(side, side) by averages over areas; images smaller than that repeat pixels."""
     rows, columns = (_starts(length, side) for length in luma.shape)
     sums = np.add.reduceat(np.add.reduceat(luma, rows, axis=0), columns, axis=1)
     counts = np.outer(_counts(rows, luma.shape[0]), _counts(columns, luma.shape[1]))
@@ -50,7 +50,7 @@ def _counts(starts: NDArray[np.intp], length: int) -> NDArray[np.intp]:
 
 
 def perceptual_hash(luma: Floats) -> Bits:
-    """64 bits that stay nearly the same when a picture is resized, compressed or brightened.
+    """64 bits that stay nearly the same when an image is resized, compressed or brightened.
 
     The signs, about their median, of the lowest frequencies of a 32x32 thumbnail without the mean.
     """
@@ -102,14 +102,14 @@ def _signs(hashes: Sequence[Bits]) -> Floats:
 def blockiness(luma: Floats) -> float:
     """How much larger steps are at the borders of 8x8 blocks than elsewhere, in codes of 255.
 
-    About 0 for clean pictures, 1.2 at JPEG quality 50, 1.7 at 30; 0 for pictures under 64 pixels.
+    About 0 for clean images, 1.2 at JPEG quality 50, 1.7 at 30; 0 for images under 64 pixels.
     The grid may start anywhere, so cropped JPEGs are found too; enlarged or shrunk ones are not.
     """
     height, width = luma.shape
     if min(height, width) < 64:
         return 0.0
-    top, left = max(0, (height - _CENTRE) // 2), max(0, (width - _CENTRE) // 2)
-    middle = luma[top : top + _CENTRE, left : left + _CENTRE]
+    top, left = max(0, (height - _CENTER) // 2), max(0, (width - _CENTER) // 2)
+    middle = luma[top : top + _CENTER, left : left + _CENTER]
     return max(0.0, min(_grid_step(middle), _grid_step(middle.T)))
 
 

@@ -31,7 +31,7 @@ _BLUR_A, _BLUR_B, _SHRINK_FIRST, _SHRINK_LAST, _NOISE, _JPEG = range(6)
 _STRIDE_TAPS = 25
 _LEAST_SIGMA = 0.1
 
-# Standard deviation of noise with correlated colours, of 255: the same in every picture.
+# Standard deviation of noise with correlated colors, of 255: the same in every image.
 _CORRELATED_SIGMA = 25
 
 

@@ -12,15 +12,13 @@ from torch import Tensor
 from realesr_cli.ops.quantize import to_8bit_levels
 
 
-def through_libjpeg(picture: Tensor, quality: int) -> Tensor:
+def through_libjpeg(image: Tensor, quality: int) -> Tensor:
     """(3, H, W) in [0, 1] through a JPEG file in memory, 4:2:0, quality 1 to 100.
 
-    The picture is clamped and rounded to 8 bit first; the result has 8-bit values on its device.
+    The image is clamped and rounded to 8 bit first; the result has 8-bit values on its device.
     """
     held = io.BytesIO()
-    Image.fromarray(to_8bit_levels(picture)).save(
-        held, "JPEG", quality=quality, subsampling="4:2:0"
-    )
+    Image.fromarray(to_8bit_levels(image)).save(held, "JPEG", quality=quality, subsampling="4:2:0")
     with Image.open(held) as decoded:
         back = torch.from_numpy(np.array(decoded))
-    return back.permute(2, 0, 1).to(picture) / 255
+    return back.permute(2, 0, 1).to(image) / 255

@@ -80,7 +80,7 @@ class Resize:
     of: str = option(
         "current",
         choices=("current", "lq"),
-        help="what the factor is of: the picture as it is, or the final low-quality size",
+        help="what the factor is of: the image as it is, or the final low-quality size",
     )
 
     def __post_init__(self) -> None:
@@ -102,8 +102,8 @@ class Noise:
     gaussian: float = option(0.5, help="share of Gaussian noise; else Poisson", low=0, high=1)
     sigma: Range = option((1.0, 30.0), help="standard deviation of Gaussian noise, of 255", low=0)
     poisson_scale: Range = option((0.05, 3.0), help="strength of Poisson noise", low=0)
-    levels: int = option(256, help="photons at white; 0: counted in the picture", low=0)
-    gray: float = option(0.4, help="share of noise without colour", low=0, high=1)
+    levels: int = option(256, help="photons at white; 0: counted in the image", low=0)
+    gray: float = option(0.4, help="share of noise without color", low=0, high=1)
 
     def __post_init__(self) -> None:
         check(self)
@@ -182,8 +182,8 @@ class Shuffled:
         ("bilinear", "bicubic", "box"), help="interpolations", choices=MODES
     )
     sigma: tuple[int, int] = option((2, 25), help="Gaussian noise, of 255, whole numbers", low=0)
-    gray: float = option(0.4, help="share of noise without colour", low=0, high=1)
-    correlated: float = option(0.2, help="share of noise with correlated colours", low=0, high=1)
+    gray: float = option(0.4, help="share of noise without color", low=0, high=1)
+    correlated: float = option(0.2, help="share of noise with correlated colors", low=0, high=1)
     jpeg: float = option(0.9, help="probability of the JPEG among the shuffled", low=0, high=1)
     quality: tuple[int, int] = option(
         (30, 95), help="of both JPEGs, whole numbers", low=1, high=100
@@ -219,7 +219,7 @@ class DegradationConfig:
     compatible: bool = option(
         False,
         help="as the reference: choices drawn once per batch, one gray noise pattern per batch, "
-        "photons counted in the picture, transposed JPEG luma table, zero JPEG borders",
+        "photons counted in the image, transposed JPEG luma table, zero JPEG borders",
     )
 
     def __post_init__(self) -> None:

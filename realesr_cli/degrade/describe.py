@@ -49,12 +49,12 @@ def _words(operation: Operation) -> tuple[str, str]:
         return "resize", f"to {operation.width}x{operation.height}, {operation.mode}"
     if isinstance(operation, GaussianNoise):
         if operation.mix:
-            return "noise", "Gaussian with correlated colours"
-        colour = "gray" if operation.gray else "coloured"
-        return "noise", f"{colour} Gaussian, sigma {operation.sigma:.1f} of 255"
+            return "noise", "Gaussian with correlated colors"
+        color = "gray" if operation.gray else "colored"
+        return "noise", f"{color} Gaussian, sigma {operation.sigma:.1f} of 255"
     if isinstance(operation, PoissonNoise):
-        colour = "gray" if operation.gray else "coloured"
-        return "noise", f"{colour} Poisson, strength {operation.scale:.2f}"
+        color = "gray" if operation.gray else "colored"
+        return "noise", f"{color} Poisson, strength {operation.scale:.2f}"
     if isinstance(operation, Compress):
         real = " by libjpeg" if operation.encoder == "libjpeg" else ""
         return "jpeg", f"quality {operation.quality:.0f}{real}"

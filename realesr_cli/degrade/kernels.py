@@ -27,14 +27,14 @@ Array = NDArray[np.float64]
 class Kernel:
     """The plain numbers of one kernel; those its kind has no use for keep their defaults."""
 
-    kind: str = option(help="shape of the kernel; none leaves the picture as it is", choices=KINDS)
+    kind: str = option(help="shape of the kernel; none leaves the image as it is", choices=KINDS)
     size: int = option(help="taps on each side, odd", low=1, high=255)
     sigma_x: float = option(1.0, help="standard deviation along the first axis, pixels", above=0)
     sigma_y: float = option(1.0, help="the same along the second axis; as sigma_x if iso", above=0)
     theta: float = option(0.0, help="turn of the axes in radians, from x to y (downwards)")
     beta: float = option(1.0, help="shape of generalized and plateau kernels", above=0)
     cutoff: float = option(math.pi, help="of sinc kernels, in radians per pixel", above=0)
-    shift: float = option(0.0, help="offset of the centre in pixels, right and down")
+    shift: float = option(0.0, help="offset of the center in pixels, right and down")
 
     def __post_init__(self) -> None:
         check(self)
@@ -83,14 +83,14 @@ def sinc(size: int, cutoff: float) -> Array:
 
 
 def sinc_raw(size: int, cutoff: float) -> Array:
-    """The filter before its sum is made 1: w J1(w r) / (2 pi r), and w^2 / (4 pi) at the centre."""
+    """The filter before its sum is made 1: w J1(w r) / (2 pi r), and w^2 / (4 pi) at the center."""
     offsets = np.arange(size) - (size - 1) / 2
     radius = np.hypot(offsets[None, :], offsets[:, None])
-    centre = radius == 0
-    distances, where = np.unique(np.where(centre, 1.0, radius), return_inverse=True)
+    center = radius == 0
+    distances, where = np.unique(np.where(center, 1.0, radius), return_inverse=True)
     around = (cutoff * bessel_j1(cutoff * distances) / (2 * math.pi * distances))[where]
     around = around.reshape(size, size)
-    return np.asarray(np.where(centre, cutoff**2 / (4 * math.pi), around))
+    return np.asarray(np.where(center, cutoff**2 / (4 * math.pi), around))
 
 
 def bessel_j1(x: Array) -> Array:

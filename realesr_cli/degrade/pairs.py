@@ -54,8 +54,8 @@ def make_pairs(
     """Degrade ground truths, (B, 3, H, W) in [0, 1], and cut aligned crops at random places.
 
     The low-quality side starts from the sharpened ground truth if `config.usm`. Places lie on the
-    low-quality grid and are drawn for each picture (for the batch if `config.compatible`).
-    Raises ConfigError if the crop is larger than the low-quality picture.
+    low-quality grid and are drawn for each image (for the batch if `config.compatible`).
+    Raises ConfigError if the crop is larger than the low-quality image.
     """
     height, width = gt.shape[-2:]
     count = gt.shape[0]
@@ -98,16 +98,16 @@ def _corners(
     return corners * len(recipes) if shared else corners
 
 
-def _crop(pictures: Tensor, corners: list[Corner], size: tuple[int, int]) -> Tensor:
+def _crop(images: Tensor, corners: list[Corner], size: tuple[int, int]) -> Tensor:
     cut = [
-        picture[:, top : top + size[0], left : left + size[1]]
-        for picture, (top, left) in zip(pictures, corners, strict=True)
+        image[:, top : top + size[0], left : left + size[1]]
+        for image, (top, left) in zip(images, corners, strict=True)
     ]
     return torch.stack(cut)
 
 
-def _sharpened(pictures: Tensor, config: DegradationConfig) -> Tensor:
-    parts = torch.split(pictures, 1) if pictures.device.type == "cpu" else (pictures,)
+def _sharpened(images: Tensor, config: DegradationConfig) -> Tensor:
+    parts = torch.split(images, 1) if images.device.type == "cpu" else (images,)
     return torch.cat(
         [
             usm_sharpen(

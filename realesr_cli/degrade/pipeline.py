@@ -1,4 +1,4 @@
-"""Degradation from end to end: settings to recipes, recipes and pictures to worse pictures."""
+"""Degradation from end to end: settings to recipes, recipes and images to worse images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def sample(
 ) -> Recipe:
     """Draw what is done to one ground truth of `size` (height, width) pixels.
 
-    Every number, seeds of noise included, comes from `rng`. Raises ConfigError if the picture is
+    Every number, seeds of noise included, comes from `rng`. Raises ConfigError if the image is
     smaller than `scale`.
     """
     return sample_batch(config, rng, 1, scale=scale, size=size)[0]
@@ -67,7 +67,7 @@ def sample_batch(
     batch_seed = seed(rng) if config.compatible else 0
     recipes = []
     for _ in range(count):
-        # A fresh generator of the same seed repeats the shared choices for every picture.
+        # A fresh generator of the same seed repeats the shared choices for every image.
         shared = np.random.default_rng(batch_seed) if config.compatible else rng
         draw = Draw(Chance(rng, shared, config.compatible), size, scale)
         if config.shuffled is not None:
@@ -84,29 +84,29 @@ def apply(
     """The low-quality versions of ground truths, as their recipes say.
 
     Args:
-        recipes: one for every picture, or a single one for all.
+        recipes: one for every image, or a single one for all.
         gt: RGB, (B, 3, H, W) in [0, 1].
         noise_device: where noise is drawn. "cpu" gives the same noise wherever `gt` is; "input"
             draws on the device of `gt`, which is faster on a GPU.
 
     Returns (B, 3, H // scale, W // scale), float32 with 8-bit values in [0, 1]. On the CPU each
-    picture is worked on by itself, so that its result does not depend on its neighbours; on a GPU
-    pictures that need the same step go through it together. Raises ConfigError if the recipes are
-    not for pictures of this number and size.
+    image is worked on by itself, so that its result does not depend on its neighbors; on a GPU
+    images that need the same step go through it together. Raises ConfigError if the recipes are
+    not for images of this number and size.
     """
     listed = (recipes,) * gt.shape[0] if isinstance(recipes, Recipe) else tuple(recipes)
     _check_fit(listed, gt)
     source = gt.device if noise_device == "input" else torch.device("cpu")
-    pictures = list(torch.split(gt.float(), 1))
+    images = list(torch.split(gt.float(), 1))
     if gt.device.type == "cpu":
         done = [
-            _run((recipe,), [one], source)[0] for recipe, one in zip(listed, pictures, strict=True)
+            _run((recipe,), [one], source)[0] for recipe, one in zip(listed, images, strict=True)
         ]
     else:
-        done = _run(listed, pictures, source)
-    for recipe, picture in zip(listed, done, strict=True):
-        if tuple(picture.shape[-2:]) != recipe.lq_size:
-            height, width = picture.shape[-2:]
+        done = _run(listed, images, source)
+    for recipe, image in zip(listed, done, strict=True):
+        if tuple(image.shape[-2:]) != recipe.lq_size:
+            height, width = image.shape[-2:]
             raise ConfigError(
                 f"the recipe ends with {height}x{width} pixels in place of "
                 f"{recipe.lq_size[0]}x{recipe.lq_size[1]}: its last resize is missing or wrong"
@@ -116,35 +116,35 @@ def apply(
 
 def _check_fit(recipes: Sequence[Recipe], gt: Tensor) -> None:
     if gt.ndim != 4 or gt.shape[1] != 3:
-        raise ConfigError(f"pictures are (B, 3, H, W), got {tuple(gt.shape)}")
+        raise ConfigError(f"images are (B, 3, H, W), got {tuple(gt.shape)}")
     if len(recipes) != gt.shape[0] or not recipes:
-        raise ConfigError(f"{len(recipes)} recipes for {gt.shape[0]} pictures")
+        raise ConfigError(f"{len(recipes)} recipes for {gt.shape[0]} images")
     for recipe in recipes:
         if (recipe.height, recipe.width) != tuple(gt.shape[-2:]):
             raise ConfigError(
-                f"the recipe is for a picture of {recipe.height}x{recipe.width} (height x width), "
+                f"the recipe is for an image of {recipe.height}x{recipe.width} (height x width), "
                 f"this one has {gt.shape[-2]}x{gt.shape[-1]}"
             )
     if len({recipe.lq_size for recipe in recipes}) > 1:
         raise ConfigError("the recipes of one batch have different scales")
 
 
-def _run(recipes: Sequence[Recipe], pictures: list[Tensor], source: torch.device) -> list[Tensor]:
-    """All operations on all pictures, each (1, 3, H, W), together where they are alike."""
-    pictures = list(pictures)
+def _run(recipes: Sequence[Recipe], images: list[Tensor], source: torch.device) -> list[Tensor]:
+    """All operations on all images, each (1, 3, H, W), together where they are alike."""
+    images = list(images)
     for step in range(max(len(recipe.operations) for recipe in recipes)):
         groups: dict[Hashable, list[int]] = defaultdict(list)
         for index, recipe in enumerate(recipes):
             if step < len(recipe.operations):
                 key = _alike(recipe.operations[step])
-                groups[key, pictures[index].shape].append(index)
+                groups[key, images[index].shape].append(index)
         for members in groups.values():
-            batch = torch.cat([pictures[index] for index in members])
+            batch = torch.cat([images[index] for index in members])
             operations = [recipes[index].operations[step] for index in members]
             results = torch.split(_perform(operations, batch, source), 1)
             for index, result in zip(members, results, strict=True):
-                pictures[index] = result
-    return pictures
+                images[index] = result
+    return images
 
 
 def _alike(operation: Operation) -> Hashable:
@@ -159,7 +159,7 @@ def _alike(operation: Operation) -> Hashable:
 
 
 def _perform(operations: Sequence[Operation], batch: Tensor, source: torch.device) -> Tensor:
-    """One operation on each picture of a batch; the operations are alike."""
+    """One operation on each image of a batch; the operations are alike."""
     first = operations[0]
     if isinstance(first, Sharpen):
         return usm_sharpen(
@@ -173,7 +173,7 @@ def _perform(operations: Sequence[Operation], batch: Tensor, source: torch.devic
         return _compress([op for op in operations if isinstance(op, Compress)], batch)
     if isinstance(first, Round):
         return (batch * 255).round_().clamp_(0, 255).div_(255)
-    noisy = [_noisy(op, picture, source) for op, picture in zip(operations, batch, strict=True)]
+    noisy = [_noisy(op, image, source) for op, image in zip(operations, batch, strict=True)]
     return torch.stack(noisy).clamp_(0, 1)
 
 
@@ -206,10 +206,10 @@ def _compress(operations: Sequence[Compress], batch: Tensor) -> Tensor:
     return jpeg(batch, quality, style=REFERENCE_STYLE if first.reference else DEFAULT_STYLE)
 
 
-def _noisy(operation: Operation, picture: Tensor, source: torch.device) -> Tensor:
+def _noisy(operation: Operation, image: Tensor, source: torch.device) -> Tensor:
     if isinstance(operation, GaussianNoise):
         return noise.gaussian(
-            picture,
+            image,
             operation.sigma,
             gray=operation.gray,
             source=noise.generator(operation.seed, source),
@@ -217,7 +217,7 @@ def _noisy(operation: Operation, picture: Tensor, source: torch.device) -> Tenso
         )
     assert isinstance(operation, PoissonNoise)
     return noise.poisson(
-        picture,
+        image,
         operation.scale,
         gray=operation.gray,
         levels=operation.levels,

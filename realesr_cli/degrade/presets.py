@@ -44,7 +44,7 @@ def _mmagic(stage: Stage) -> Stage:
     return Stage(
         blur=replace(stage.blur, beta_draw="nested"),
         resize=replace(stage.resize, of="current", modes=("box", "bilinear", "bicubic")),
-        # Its pictures are 0..255 when photons are counted: 255 times as many.
+        # Its images are 0..255 when photons are counted: 255 times as many.
         noise=replace(stage.noise, levels=256 * 255),
         jpeg=replace(stage.jpeg, encoder="libjpeg"),
     )

@@ -1,4 +1,4 @@
-"""Degraded pictures to look at: pixel arrays in and out, whole or as a sheet of versions."""
+"""Degraded images to look at: pixel arrays in and out, whole or as a sheet of versions."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
 
 
 def degraded(pixels: NDArray[Any], recipe: Recipe) -> Pixels:
-    """The low-quality version of a picture.
+    """The low-quality version of an image.
 
     `pixels` is (height, width, 1 or 3): uint8, uint16, or float in [0, 1]; gray is taken as three
     equal channels. Returns (height // scale, width // scale, 3). Raises ConfigError if the recipe
-    is for a picture of another size.
+    is for an image of another size.
     """
     return to_8bit_levels(apply(recipe, _to_tensor(pixels))[0])
 
 
 def central_crop(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """The middle of a picture, `size` (height, width) pixels. ConfigError if it is smaller."""
+    """The middle of an image, `size` (height, width) pixels. ConfigError if it is smaller."""
     height, width = pixels.shape[:2]
     if size[0] > height or size[1] > width:
         raise ConfigError(
-            f"a crop of {size[0]}x{size[1]} (height x width) does not fit into the picture of "
+            f"a crop of {size[0]}x{size[1]} (height x width) does not fit into the image of "
             f"{height}x{width}"
         )
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
@@ -50,7 +50,7 @@ def crop_size(pixels: NDArray[Any], side: int, scale: int) -> tuple[int, int]:
     """Height and width, up to `side` and divisible by `scale`, of the largest possible crop."""
     height, width = (min(side, int(length)) // scale * scale for length in pixels.shape[:2])
     if min(height, width) < 1:
-        raise ConfigError(f"the picture is too small for a crop at scale {scale}")
+        raise ConfigError(f"the image is too small for a crop at scale {scale}")
     return height, width
 
 

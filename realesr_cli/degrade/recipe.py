@@ -1,4 +1,4 @@
-"""A recipe: all that is done to one picture, as plain numbers that can be stored and replayed."""
+"""A recipe: all that is done to one image, as plain numbers that can be stored and replayed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STRIDE = "stride"
 
 @dataclass(frozen=True)
 class Sharpen:
-    """Unsharp masking of the whole picture, before anything else."""
+    """Unsharp masking of the whole image, before anything else."""
 
     weight: float = option(0.5, help="share of the residual added", low=0)
     radius: int = option(50, help="width of the window in pixels", low=1)
@@ -71,7 +71,7 @@ class PoissonNoise:
 
     scale: float = option(help="factor on the noise", low=0)
     gray: bool = option(help="the same for all channels")
-    levels: int = option(help="photons at white; 0: counted in the picture", low=0)
+    levels: int = option(help="photons at white; 0: counted in the image", low=0)
     seed: int = option(help="of the noise", low=0)
 
     def __post_init__(self) -> None:
@@ -112,10 +112,10 @@ _NAME_OF = {cls: name for name, cls in _NAMES.items()}
 
 
 def check_size(height: int, width: int, scale: int) -> None:
-    """Raise ConfigError if nothing is left of a picture at this scale."""
+    """Raise ConfigError if nothing is left of an image at this scale."""
     if min(height, width) < scale:
         raise ConfigError(
-            f"a picture of {height}x{width} (height x width) is too small for scale {scale}"
+            f"an image of {height}x{width} (height x width) is too small for scale {scale}"
         )
 
 

@@ -42,7 +42,7 @@ NO_FILTER = Filter(Kernel("none", 1))
 
 @dataclass(frozen=True)
 class Chance:
-    """Where random numbers come from: `own` to the picture, `shared` by its batch.
+    """Where random numbers come from: `own` to the image, `shared` by its batch.
 
     Both are one generator, unless a batch is to be drawn as the reference draws it.
     """

@@ -177,10 +177,10 @@ def version_of(package: str) -> str | None:
 def _libraries() -> tuple[LibraryInfo, ...]:
     problem = None
     try:
-        version = str(load_opencv("for 16-bit colour").__version__)
+        version = str(load_opencv("for 16-bit color").__version__)
     except MissingDependencyError as error:
         version, problem = version_of("opencv-python") or "", str(error)
-    needed = LibraryInfo("opencv-python", "16-bit colour", version or None, problem)
+    needed = LibraryInfo("opencv-python", "16-bit color", version or None, problem)
     optional = (LibraryInfo(name, use, version_of(name)) for name, use in OPTIONAL.items())
     return (needed, *optional)
 

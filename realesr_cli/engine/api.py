@@ -1,4 +1,4 @@
-"""`upscale(x)`: one call for any kind of picture, which gives back the same kind."""
+"""`upscale(x)`: one call for any kind of image, which gives back the same kind."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def upscale(
     settings: UpscaleSettings = UpscaleSettings(),
     engine: EngineSettings = EngineSettings(),
 ) -> Any:
-    """Enlarge and restore a picture.
+    """Enlarge and restore an image.
 
     `x` is a path (an `Image` comes back, with `.save(path)`), encoded bytes (bytes of the same
     format), a PIL image, an `Image`, an array (H, W) or (H, W, 1..4) of uint8, uint16 or float in
@@ -79,7 +79,7 @@ def upscale(
 
     `scale` is output over input size (the model's own if neither it nor a size in `settings` is
     given), `model` a name, a file, a training run's folder or an `Upscaler`, `denoise` 0..1 for
-    the models that have it. `blend_model` is a second model of the same scale, of whose picture the
+    the models that have it. `blend_model` is a second model of the same scale, of whose image the
     share `blend` (0..1; 0.5 if not given) is mixed in. The networks stay loaded for the next call
     with the same models. Raises the classes of `realesr_cli.errors`.
     """
@@ -100,7 +100,7 @@ def upscale(
 
 
 def _of_same_kind(x: Any, upscaler: Upscaler, settings: UpscaleSettings) -> Any:
-    """A picture of any kind enlarged, as the kind that `upscale` promises for it."""
+    """An image of any kind enlarged, as the kind that `upscale` promises for it."""
     if isinstance(x, (str, Path)):
         return upscaler(read_image(x), settings)
     if isinstance(x, Image):
@@ -188,7 +188,7 @@ def _tensor(x: Tensor, upscaler: Upscaler, settings: UpscaleSettings) -> Tensor:
     if x.ndim == 4:
         if len(x) == 0:
             raise ConfigError("an empty batch has nothing to upscale")
-        return torch.stack([_tensor(picture, upscaler, settings) for picture in x])
+        return torch.stack([_tensor(img, upscaler, settings) for img in x])
     if x.ndim not in (2, 3):
         raise UnsupportedImageError(f"a tensor of shape {tuple(x.shape)}: give HW, CHW or BCHW")
     plain = x.detach().cpu()

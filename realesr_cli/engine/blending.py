@@ -1,4 +1,4 @@
-"""Image interpolation: the pictures of two networks of one scale, mixed pixel by pixel."""
+"""Image interpolation: the images of two networks of one scale, mixed pixel by pixel."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from realesr_cli.engine.guard import Forward
 from realesr_cli.errors import ConfigError
 
 DEFAULT_SHARE = 0.5
-"""Share of the second network's picture where none is given."""
+"""Share of the second network's image where none is given."""
 
 
 def blend_forwards(first: Forward, second: Forward, share: float) -> Forward:
-    """(1 - share) of the first's picture plus `share` of the second's, in float.
+    """(1 - share) of the first's image plus `share` of the second's, in float.
 
     Each is clamped to [0, 1] before, as it would be alone. Memory running out or numbers
     overflowing in one network is its own guard's business. Source: "ESRGAN" (2018), section 3.4,

@@ -1,4 +1,4 @@
-"""What one picture will take: output size, tiles, memory; arithmetic on a grid, nothing is run."""
+"""What one image will take: output size, tiles, memory; arithmetic on a grid, nothing is run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from realesr_cli.image.types import Image
 
 @dataclass(frozen=True)
 class ImageShape:
-    """What of a picture decides the cost; `alpha` only where it varies, as a constant is free."""
+    """What of an image decides the cost; `alpha` only where it varies, as a constant is free."""
 
     height: int
     width: int
@@ -21,14 +21,14 @@ class ImageShape:
 
     @staticmethod
     def of(image: Image) -> ImageShape:
-        """The shape of a picture in memory."""
+        """The shape of an image in memory."""
         varies = image.alpha is not None and constant_alpha(image.alpha) is None
         return ImageShape(image.height, image.width, image.channels, varies, image.bits)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one picture will take; sizes in pixels, memory in bytes."""
+    """What one image will take; sizes in pixels, memory in bytes."""
 
     height: int
     width: int
@@ -43,11 +43,11 @@ class Estimate:
     peak_bytes: int
     """Estimate of the main memory needed beyond Python, torch and the network."""
     seconds: float | None = None
-    """Estimate from the pictures done so far; None before the first."""
+    """Estimate from the images done so far; None before the first."""
 
 
 def estimate(shape: ImageShape, grid: Grid, alpha: str, working: int) -> Estimate:
-    """For a picture cut like `grid`; `alpha` is the setting, `working` what a tile takes."""
+    """For an image cut like `grid`; `alpha` is the setting, `working` what a tile takes."""
     out_height, out_width = grid.rows.out_size, grid.columns.out_size
     passes = 2 if shape.alpha and alpha == "model" else 1
     output_bytes = out_height * out_width * (shape.channels + shape.alpha) * (shape.bits // 8)

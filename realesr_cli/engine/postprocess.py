@@ -1,4 +1,4 @@
-"""What happens to a tile between the network and the finished picture; tensors of one window."""
+"""What happens to a tile between the network and the finished image; tensors of one window."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from realesr_cli.engine.tiling import Taps
 from realesr_cli.ops.filters import gaussian_blur
 
 COLOR_SIGMA = 5.0
-"""Standard deviation, in input pixels, of what --color-fix takes for large-scale colour."""
+"""Standard deviation, in input pixels, of what --color-fix takes for large-scale color."""
 
 COLOR_RADIUS = 15
 """Where its Gaussian is cut off: three standard deviations."""

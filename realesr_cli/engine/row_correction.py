@@ -1,9 +1,9 @@
-"""Back-projection of a picture that is finished row by row: only rows not yet settled are held.
+"""Back-projection of an image that is finished row by row: only rows not yet settled are held.
 
-A corrected row depends on the enlarged picture some (iterations x 4 or 5) pixels of the original to
+A corrected row depends on the enlarged image some (iterations x 4 or 5) pixels of the original to
 each side. Tiles overlapping by that much would cost a network far more than the correction itself,
 so tiles stay as they are, and the correction follows the sweep at that distance: it is the same as
-on the whole picture, wherever tiles lie.
+on the whole image, wherever tiles lie.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch import Tensor
 from realesr_cli.ops.back_projection import AxisSteps, residual_sum
 
 Rows = Callable[[Tensor], None]
-"""Takes the next rows (C, n, W) of the enlarged picture, from the first to the last."""
+"""Takes the next rows (C, n, W) of the enlarged image, from the first to the last."""
 
 _PIECE = 256
-"""Rows of the enlarged picture worked on at a time."""
+"""Rows of the enlarged image worked on at a time."""
 
 _REACH = 6
 """No iteration looks further than this, in pixels of the original, at any ratio above 1."""
 
 
 def rows_held(iterations: int, ratio: float) -> int:
-    """Most rows of the enlarged picture that a `RowCorrection` keeps as floats, some to spare."""
+    """Most rows of the enlarged image that a `RowCorrection` keeps as floats, some to spare."""
     return int((1.5 * iterations * _REACH + 2 * _REACH) * ratio) + _PIECE
 
 
@@ -66,7 +66,7 @@ class RowCorrection:
         self._settle()
 
     def _measure(self) -> None:
-        """The residual of those rows of the original whose part of the picture is complete."""
+        """The residual of those rows of the original whose part of the image is complete."""
         rows, columns = self._axes
         start, stop = self._measured, int(torch.searchsorted(self._measurable, self._known + 1))
         if stop == start:
@@ -109,7 +109,7 @@ class RowCorrection:
             self._residual_from = kept
 
     def _piece(self, start: int, stop: int) -> Tensor:
-        """Rows [start, stop) of the enlarged picture, from those held."""
+        """Rows [start, stop) of the enlarged image, from those held."""
         found, top = [], self._held_from
         for part in self._held:
             bottom = top + part.shape[1]

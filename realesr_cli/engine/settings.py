@@ -29,12 +29,12 @@ class UpscaleSettings:
     )
     tta: bool = option(False, help="Average over 8 flips and rotations: 8 times slower.")
     strength: float = option(
-        1.0, help="1 is the network's picture, 0 the plainly resampled one.", low=0, high=1
+        1.0, help="1 is the network's image, 0 the plainly resampled one.", low=0, high=1
     )
-    color_fix: bool = option(False, help="Take large-scale colour from the input.")
+    color_fix: bool = option(False, help="Take large-scale color from the input.")
     blend: float | None = option(
         None,
-        help="Share of the second model's picture in the result; 0.5 if not given, 0 is the first "
+        help="Share of the second model's image in the result; 0.5 if not given, 0 is the first "
         "model alone.",
         low=0,
         high=1,
@@ -42,7 +42,7 @@ class UpscaleSettings:
     back_project: int = option(
         0,
         help="Iterations that correct the result until, reduced again, it is the input: for clean "
-        "reduced pictures, since noise and JPEG traces come back too; 20 is usual, 0 is off.",
+        "reduced images, since noise and JPEG traces come back too; 20 is usual, 0 is off.",
         low=0,
         high=100,
     )
@@ -88,7 +88,7 @@ class EngineSettings:
         "auto", help="Number format inside the network.", choices=("auto", "fp32", "bf16", "fp16")
     )
     tile: int | Literal["auto"] = option(
-        "auto", help="Core of a tile in input pixels; 0 is the whole picture.", low=0
+        "auto", help="Core of a tile in input pixels; 0 is the whole image.", low=0
     )
     overlap: int | Literal["auto"] = option(
         "auto", help="Input pixels that a tile sees beyond its core.", low=0
@@ -115,7 +115,7 @@ def output_size(settings: UpscaleSettings, size: tuple[int, int], own: int) -> t
     out = _asked_size(settings, size, own)
     if settings.back_project and not (out[0] > size[0] and out[1] > size[1]):
         raise UnsupportedImageError(
-            f"a picture of {size[1]}x{size[0]} would become {out[1]}x{out[0]}, and back-projection "
+            f"an image of {size[1]}x{size[0]} would become {out[1]}x{out[0]}, and back-projection "
             "only corrects results that are larger both ways: ask for a larger size, or leave "
             "--back-project away"
         )

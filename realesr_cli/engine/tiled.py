@@ -1,4 +1,4 @@
-"""Run a Forward over the tiles of a picture and assemble the result as integers.
+"""Run a Forward over the tiles of an image and assemble the result as integers.
 
 Input and output stay in main memory, in the format of the file; only tiles become floats. Finished
 parts are rounded as soon as no later tile can touch them, so that apart from the output itself the
@@ -35,7 +35,7 @@ def full_scale(dtype: np.dtype[Any]) -> float:
 
 @dataclass(frozen=True)
 class Grid:
-    """How a picture is cut: two axes, the network's scale, and tiles computed at a time."""
+    """How an image is cut: two axes, the network's scale, and tiles computed at a time."""
 
     rows: Axis
     columns: Axis
@@ -55,11 +55,11 @@ class PostProcess:
     strength: float = 1.0
     color_fix: bool = False
     back_project: int = 0
-    """Iterations of back-projection on the enlarged picture, before rounding."""
+    """Iterations of back-projection on the enlarged image, before rounding."""
     kernel: str = "gaussian"
     """Its variant: one of `ops.backproject.KERNELS`."""
     decode: Curve | None = None
-    """From the picture's tone curve to sRGB's, before the network; float32 (h, w, C)."""
+    """From the image's tone curve to sRGB's, before the network; float32 (h, w, C)."""
     encode: Curve | None = None
     """The inverse, before rounding."""
 
@@ -109,7 +109,7 @@ Window = tuple[Span, Span]
 
 
 def _batches(line: list[Window], size: int) -> Iterator[list[Window]]:
-    """Neighbours whose windows and results have equal shapes, at most `size` at a time."""
+    """Neighbors whose windows and results have equal shapes, at most `size` at a time."""
     group: list[Window] = []
     for window in line:
         if group and (len(group) == size or _shape(group[0]) != _shape(window)):
@@ -144,7 +144,7 @@ def _compute(
         plain = plain.clamp(0, 1)
         result = plain if result is None else plain.lerp_(result, look.strength)
     for tile, (row, column) in zip(result, windows, strict=True):
-        # Most tiles of most pictures have no neighbour to be mixed with on an axis.
+        # Most tiles of most images have no neighbor to be mixed with on an axis.
         if row.weights.min() < 1:
             tile *= torch.from_numpy(row.weights).to(tile.device)[:, None]
         if column.weights.min() < 1:
@@ -239,7 +239,7 @@ class _Store:
         if self._along_rows:
             place[:] = quantize(rows, self._target, self._encode)
         else:
-            # In the picture's own order, which memory is written to faster in.
+            # In the image's own order, which memory is written to faster in.
             values = quantize(rows.transpose(1, 2), self._target, self._encode)
             place[:] = values.transpose(1, 0, 2)
         self._start = stop

@@ -1,6 +1,6 @@
 """Where tiles lie along one axis and how they blend; integers and numpy only.
 
-A picture is cut per axis, and a tile is the product of two spans. The blend weights of an axis sum
+An image is cut per axis, and a tile is the product of two spans. The blend weights of an axis sum
 to one at every output pixel, so the products over both axes do too: no division, no weight buffer.
 """
 
@@ -30,7 +30,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a picture: input and output size, and how it is cut."""
+    """One axis of an image: input and output size, and how it is cut."""
 
     size: int
     out_size: int
@@ -90,7 +90,7 @@ def _reach(axis: Axis, bounds: list[int], i: int) -> int:
 def _weights(
     edges: tuple[int, int], reach: tuple[int, int], ratio: float
 ) -> tuple[tuple[int, int], NDArray[np.float32]]:
-    """Output range and weights: 1 inside, raised-cosine ramps centred on inner boundaries."""
+    """Output range and weights: 1 inside, raised-cosine ramps centerd on inner boundaries."""
     left, right = (int(r * ratio) for r in reach)
     lo, hi = edges[0] - left, edges[1] + right
     weights = np.ones(hi - lo, dtype=np.float32)
@@ -122,8 +122,8 @@ def resample_taps(size: int, out_size: int, window: tuple[int, int]) -> Taps:
     """Antialiased cubic resampling of an axis, for the output pixels of `window` only.
 
     The kernel is cubic (a = -0.5), stretched by the factor of reduction (as MATLAB's imresize and
-    Pillow do), with pixel centres at (i + 0.5) * size / out_size - 0.5. At the ends the weights
-    that fall outside are dropped and the rest renormalised, as Pillow does. Rows sum to one.
+    Pillow do), with pixel centers at (i + 0.5) * size / out_size - 0.5. At the ends the weights
+    that fall outside are dropped and the rest renormalized, as Pillow does. Rows sum to one.
     """
     step = size / out_size
     stretch = max(1.0, step)

@@ -1,4 +1,4 @@
-"""`Upscaler`: a network on a device, built once, that turns pictures into larger ones."""
+"""`Upscaler`: a network on a device, built once, that turns images into larger ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Report = Callable[[int, int], None]
 Cancel = Callable[[], bool]
 
 WHOLE_MARGIN = 32
-"""A picture of as many pixels as a tile with this much overlap is not cut: overlap costs time."""
+"""An image of as many pixels as a tile with this much overlap is not cut: overlap costs time."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class _Placed:
 
 
 class Upscaler:
-    """A network ready to enlarge pictures. Safe to use from several threads at once.
+    """A network ready to enlarge images. Safe to use from several threads at once.
 
-    Holds the network, the policy and what was learned about the device, nothing of a picture.
+    Holds the network, the policy and what was learned about the device, nothing of an image.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Upscaler:
         *,
         partner: nn.Module | None = None,
     ) -> None:
-        """`net` as `load_model` gives it, `partner` a second one whose pictures are blended in.
+        """`net` as `load_model` gives it, `partner` a second one whose images are blended in.
 
         `UpscaleSettings.blend` says how much of them. Raises DeviceError for a device that is not
         there, ConfigError for a partner of another scale.
@@ -107,7 +107,7 @@ class Upscaler:
         report: Report | None = None,
         cancel: Cancel | None = None,
     ) -> Image:
-        """The enlarged picture: same channels, depth, profile and metadata.
+        """The enlarged image: same channels, depth, profile and metadata.
 
         Raises Cancelled when `cancel()` turns true between tiles, OutOfMemory when nothing helps.
         """
@@ -137,7 +137,7 @@ class Upscaler:
     def estimate(
         self, shape: ImageShape, settings: UpscaleSettings = UpscaleSettings()
     ) -> Estimate:
-        """What a picture of this shape will take."""
+        """What an image of this shape will take."""
         grid = self._grid((shape.height, shape.width), settings)
         working = self._working_bytes(grid, shape, settings)
         found = estimate(shape, grid, settings.alpha, working)
@@ -176,7 +176,7 @@ class Upscaler:
         return upscale_tiled(forward, image.alpha[..., None], grid, PostProcess(), quiet)[..., 0]
 
     def _share(self, settings: UpscaleSettings) -> float:
-        """How much of the second network's picture is in the result."""
+        """How much of the second network's image is in the result."""
         if len(self._networks) > 1:
             return DEFAULT_SHARE if settings.blend is None else settings.blend
         if settings.blend is not None:
@@ -187,7 +187,7 @@ class Upscaler:
         return 0.0
 
     def _used(self, settings: UpscaleSettings) -> list[_Placed]:
-        """The networks that have a share in the result; alone it is exactly its own picture."""
+        """The networks that have a share in the result; alone it is exactly its own image."""
         share = self._share(settings)
         if share == 0:
             return self._networks[:1]
@@ -206,7 +206,7 @@ class Upscaler:
         )
 
     def _grid(self, size: tuple[int, int], settings: UpscaleSettings) -> Grid:
-        """How a picture of this (height, width) is cut."""
+        """How an image of this (height, width) is cut."""
         out = output_size(settings, size, self.scale)
         networks = self._used(settings)
         policy = _common([network.policy for network in networks])
@@ -286,7 +286,7 @@ def _hooks(planned: Estimate, report: Report | None, cancel: Cancel | None) -> T
 
 
 class _Pace:
-    """Seconds per input pixel, learned from finished pictures; a lock keeps threads apart."""
+    """Seconds per input pixel, learned from finished images; a lock keeps threads apart."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

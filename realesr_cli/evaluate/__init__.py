@@ -1,1 +1,1 @@
-"""Judging models: sets of pictures, tables of scores, pages and sheets to compare by eye."""
+"""Judging models: sets of images, tables of scores, pages and sheets to compare by eye."""

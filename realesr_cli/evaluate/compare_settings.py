@@ -40,7 +40,7 @@ class PageSettings:
     title: str | None = option(None, help="Heading of the page; the photo's name if not given.")
     quality: int | None = option(
         None,
-        help="Quality of the pictures in the page, for a smaller one; without loss if not given.",
+        help="Quality of the images in the page, for a smaller one; without loss if not given.",
         low=1,
         high=100,
     )
@@ -85,7 +85,7 @@ class SheetSettings:
 
     crops: int = option(3, help="How many detailed parts of each photo are shown.", low=1, high=50)
     crop_size: int = option(
-        256, help="Side of these parts, in pixels of the enlarged picture.", low=16, high=4096
+        256, help="Side of these parts, in pixels of the enlarged image.", low=16, high=4096
     )
     chosen: tuple[CropRegion, ...] = option((), help="Parts to show instead.")
 

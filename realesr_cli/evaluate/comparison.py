@@ -30,12 +30,12 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What pictures were made with; `tile` 0 is the whole picture, `overlap` in input pixels."""
+    """What images were made with; `tile` 0 is the whole image, `overlap` in input pixels."""
 
     name: str
     network: str
     scale: int
-    licence: str
+    license: str
     files: tuple[WeightsFile, ...]
     device: str
     precision: str
@@ -47,13 +47,13 @@ class ModelSummary:
 class PhotoVersion:
     """One form of a photo.
 
-    `picture` has 8 bits; the input's has its own size, all others have `scale` times that.
+    `image` has 8 bits; the input's has its own size, all others have `scale` times that.
     `seconds` is what a model took; `scores` go by the keys of `scores.METRICS`.
     """
 
     name: str
     kind: Kind
-    picture: Image
+    image: Image
     seconds: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
 
@@ -87,12 +87,12 @@ def printable(name: str) -> str:
 
 
 def pixels_of(image: Image) -> Array:
-    """(height, width) of a gray picture, else (height, width, channels), alpha last."""
+    """(height, width) of a gray image, else (height, width, channels), alpha last."""
     return np.ascontiguousarray(np.asarray(image))
 
 
 def score_text(key: str, value: float) -> str:
-    """A score in the digits of its metric; equal pictures have an infinite PSNR."""
+    """A score in the digits of its metric; equal images have an infinite PSNR."""
     return "∞" if math.isinf(value) else f"{value:.{METRICS[key].digits}f}"
 
 

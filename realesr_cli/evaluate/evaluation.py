@@ -1,4 +1,4 @@
-"""`evaluate`: pictures enlarged by several models and by bicubic, and the scores of each."""
+"""`evaluate`: images enlarged by several models and by bicubic, and the scores of each."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _USUAL = ScoreSettings()
 
 @dataclass(frozen=True)
 class Row:
-    """The scores of one picture by one method, in the order of the columns; None: has none."""
+    """The scores of one image by one method, in the order of the columns; None: has none."""
 
-    picture: str
+    image: str
     method: str
     values: tuple[float | None, ...]
     reasons: Mapping[str, str]
@@ -53,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of methods on the same pictures; what failed is in no row of any method."""
+    """Scores of methods on the same images; what failed is in no row of any method."""
 
     metrics: tuple[Metric, ...]
     methods: tuple[str, ...]
@@ -64,12 +64,12 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     @property
-    def pictures(self) -> tuple[str, ...]:
-        """Names of the pictures that were judged."""
-        return tuple(dict.fromkeys(row.picture for row in self.rows))
+    def images(self) -> tuple[str, ...]:
+        """Names of the images that were judged."""
+        return tuple(dict.fromkeys(row.image for row in self.rows))
 
     def mean(self, method: str, metric: str) -> float | None:
-        """Of one column over all pictures that have that score; None where none has."""
+        """Of one column over all images that have that score; None where none has."""
         at = [m.key for m in self.metrics].index(metric)
         return self.metrics[at].mean([r.values[at] for r in self.rows if r.method == method])
 
@@ -84,17 +84,17 @@ def evaluate(
     offline: bool | None = None,
     report: Report | None = None,
 ) -> Evaluation:
-    """Judge models, and pictures made by other tools, on a set of pictures.
+    """Judge models, and images made by other tools, on a set of images.
 
-    `which` names ground truths and small pictures, or either; `models` are names, files, runs or
-    networks in use; `outputs` are folders of finished pictures by the name of their row. Plain
-    bicubic is the first row wherever there are small pictures. Without ground truths only the
+    `which` names ground truths and small images, or either; `models` are names, files, runs or
+    networks in use; `outputs` are folders of finished images by the name of their row. Plain
+    bicubic is the first row wherever there are small images. Without ground truths only the
     scores that need none are given.
 
-    Numbers are those of 8-bit pictures. A picture that cannot be read or made is left out for all
+    Numbers are those of 8-bit images. An image that cannot be read or made is left out for all
     methods and stands in `failures`. Raises ConfigError for models of different scale and for
-    settings that contradict each other, DatasetError for pictures that do not match, and what
-    opening a model raises. `report` counts rows of the table, every picture's apart.
+    settings that contradict each other, DatasetError for images that do not match, and what
+    opening a model raises. `report` counts rows of the table, every image's apart.
     """
     folders = {} if outputs is None else dict(outputs)
     ready = open_models(models, engine, scale=which.scale, offline=offline)
@@ -102,32 +102,32 @@ def evaluate(
     columns = select_metrics(settings.columns, settings.channel, with_gt=which.gt is not None)
     _check_inputs(which, ready, folders)
     items, notes = sets.find(which, folders)
-    pictures = sets.measure(items, scale)
+    image_set = sets.measure(items, scale)
     small = which.lq is not None or which.degrade is not None
     methods = (*((BICUBIC,) if small else ()), *(c.name for c in ready), *folders)
     check_unique_names(methods)
-    crop = _crop(settings, pictures, which)
+    crop = _crop(settings, image_set, which)
     keeper = None
     if settings.save is not None:
-        names = [picture.item.name for picture in pictures.pictures]
+        names = [img.item.name for img in image_set.images]
         keeper = OutputWriter(settings.save, methods[: len(methods) - len(folders)])
         keeper.prepare(names, _inputs(which, folders), overwrite=settings.overwrite)
     judge = _judge_of(settings, columns, crop, offline)
     work = _Work(
         methods=methods,
         models=ready,
-        judge=_with_ma(judge, settings, methods, pictures),
-        shrink=_shrink(which, pictures),
-        scale=pictures.scale,
+        judge=_with_ma(judge, settings, methods, image_set),
+        shrink=_shrink(which, image_set),
+        scale=image_set.scale,
         keeper=keeper,
     )
-    rows, failures = _judge_all(work, pictures, report)
+    rows, failures = _judge_all(work, image_set, report)
     return Evaluation(
         metrics=columns,
         methods=methods,
         rows=tuple(rows),
-        failures=(*pictures.failures, *failures),
-        settings=_facts(which, settings, pictures.scale, judge.crop, ready, folders),
+        failures=(*image_set.failures, *failures),
+        settings=_facts(which, settings, image_set.scale, judge.crop, ready, folders),
         notes=(*notes, *_gaps(columns, rows)),
     )
 
@@ -146,12 +146,12 @@ def _judge_of(
 
 
 def _with_ma(
-    judge: Scorer, settings: ScoreSettings, methods: Sequence[str], pictures: ImageSet
+    judge: Scorer, settings: ScoreSettings, methods: Sequence[str], image_set: ImageSet
 ) -> Scorer:
-    """With the scores of Ma et al., if there is a file of them, which must name every picture."""
+    """With the scores of Ma et al., if there is a file of them, which must name every image."""
     if settings.ma is None:
         return judge
-    names = [picture.item.name for picture in pictures.pictures]
+    names = [img.item.name for img in image_set.images]
     rows = [m for m in methods if m != BICUBIC] or list(methods)
     scores = read_ma_scores(settings.ma)
     if BICUBIC in scores.scores:
@@ -164,24 +164,24 @@ def _check_inputs(
 ) -> None:
     if models and which.lq is None and which.degrade is None:
         raise ConfigError(
-            "the models have nothing to enlarge: give small pictures with --lq, or --degrade "
+            "the models have nothing to enlarge: give small images with --lq, or --degrade "
             "bicubic to make them from the ground truths"
         )
     if not outputs and which.lq is None and which.degrade is None:
         raise ConfigError(
-            "nothing to judge: give --lq or --degrade with models (-m), or finished pictures "
+            "nothing to judge: give --lq or --degrade with models (-m), or finished images "
             "(a folder, or --outputs NAME=FOLDER)"
         )
 
 
-def _crop(settings: ScoreSettings, pictures: ImageSet, which: ImageSetSettings) -> int:
+def _crop(settings: ScoreSettings, image_set: ImageSet, which: ImageSetSettings) -> int:
     """The border that is left out. ConfigError where the scale is needed and nothing tells it."""
-    if pictures.scale is None and (which.lq is not None or which.degrade is not None):
-        raise ConfigError("nothing tells by how much the pictures are enlarged: give --scale")
+    if image_set.scale is None and (which.lq is not None or which.degrade is not None):
+        raise ConfigError("nothing tells by how much the images are enlarged: give --scale")
     if settings.crop is not None:
         return settings.crop
-    if pictures.scale is not None:
-        return pictures.scale
+    if image_set.scale is not None:
+        return image_set.scale
     if which.gt is None:
         return 0
     raise ConfigError(
@@ -189,16 +189,16 @@ def _crop(settings: ScoreSettings, pictures: ImageSet, which: ImageSetSettings) 
     )
 
 
-def _shrink(which: ImageSetSettings, pictures: ImageSet) -> Shrink | None:
+def _shrink(which: ImageSetSettings, image_set: ImageSet) -> Shrink | None:
     if which.degrade is None:
         return None
-    assert pictures.scale is not None
-    return shrinker(which.degrade, pictures.scale, which.seed)
+    assert image_set.scale is not None
+    return shrinker(which.degrade, image_set.scale, which.seed)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What is done with each picture."""
+    """What is done with each image."""
 
     methods: tuple[str, ...]
     models: tuple[EvaluatedModel, ...]
@@ -209,13 +209,13 @@ class _Work:
 
 
 def _judge_all(
-    work: _Work, pictures: ImageSet, report: Report | None
+    work: _Work, image_set: ImageSet, report: Report | None
 ) -> tuple[list[Row], list[Failure]]:
     rows: list[Row] = []
     failures: list[Failure] = []
     each = len(work.methods)
-    total = each * len(pictures.pictures)
-    for number, picture in enumerate(pictures.pictures):
+    total = each * len(image_set.images)
+    for number, img in enumerate(image_set.images):
 
         def step(done: int, before: int = number * each) -> None:
             if report is not None:
@@ -223,23 +223,23 @@ def _judge_all(
 
         step(0)
         try:
-            rows += _judge(work, picture, step)
+            rows += _judge(work, img, step)
         except RealesrError as error:
-            failures.append(Failure(picture.item.name, str(error)))
+            failures.append(Failure(img.item.name, str(error)))
         step(each)
     return rows, failures
 
 
-def _judge(work: _Work, picture: Measured, step: Callable[[int], None]) -> list[Row]:
-    """All rows of one picture. Raises the RealesrError that makes it impossible."""
-    name = picture.item.name
-    gt = None if picture.item.gt is None else read_rgb8(picture.item.gt)
-    if gt is not None and picture.gt is not None:
-        gt = gt[: picture.gt[0], : picture.gt[1]]
+def _judge(work: _Work, img: Measured, step: Callable[[int], None]) -> list[Row]:
+    """All rows of one image. Raises the RealesrError that makes it impossible."""
+    name = img.item.name
+    gt = None if img.item.gt is None else read_rgb8(img.item.gt)
+    if gt is not None and img.gt is not None:
+        gt = gt[: img.gt[0], : img.gt[1]]
     target = None if gt is None else to_tensor(gt)
     rows = []
     for done, (method, pixels) in enumerate(
-        zip(work.methods, _made(work, picture, gt), strict=True), 1
+        zip(work.methods, _made(work, img, gt), strict=True), 1
     ):
         if gt is not None:
             pixels = pixels[: gt.shape[0], : gt.shape[1]]
@@ -251,30 +251,30 @@ def _judge(work: _Work, picture: Measured, step: Callable[[int], None]) -> list[
     return rows
 
 
-def _made(work: _Work, picture: Measured, gt: Pixels | None) -> Any:
-    """The picture by each method, in their order, each made when it is asked for."""
+def _made(work: _Work, img: Measured, gt: Pixels | None) -> Any:
+    """The image by each method, in their order, each made when it is asked for."""
     small = None
-    if picture.item.lq is not None:
-        small = read_rgb8(picture.item.lq)
+    if img.item.lq is not None:
+        small = read_rgb8(img.item.lq)
     elif work.shrink is not None:
         assert gt is not None
-        small = work.shrink(gt, picture.item.name)
+        small = work.shrink(gt, img.item.name)
     if small is not None:
         assert work.scale is not None
         yield bicubic(small, work.scale)
         for model in work.models:
             yield model.upscaler(Image(small)).pixels
-    for path in picture.item.outputs:
+    for path in img.item.outputs:
         yield read_rgb8(path)
 
 
 def _gaps(columns: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
-    """Which scores some pictures do not have, and why."""
+    """Which scores some images do not have, and why."""
     notes = []
     for metric in columns:
         without = [row for row in rows if metric.key in row.reasons]
         for reason in dict.fromkeys(row.reasons[metric.key] for row in without):
-            names = dict.fromkeys(r.picture for r in without if r.reasons[metric.key] == reason)
+            names = dict.fromkeys(r.image for r in without if r.reasons[metric.key] == reason)
             notes.append(f"no {metric.title} of {sets.listed(list(names))}: {reason}")
     return notes
 

@@ -1,4 +1,4 @@
-"""Pictures as they are judged: 8-bit RGB, made small where that is asked for, bicubic resizing."""
+"""Images as they are judged: 8-bit RGB, made small where that is asked for, bicubic resizing."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def bicubic(pixels: Pixels, factor: float) -> Pixels:
 
 
 def shrinker(degrade: str, scale: int, seed: int) -> Shrink:
-    """What makes small pictures of ground truths whose sides are multiples of the scale.
+    """What makes small images of ground truths whose sides are multiples of the scale.
 
-    `degrade` is `bicubic`, a preset or a TOML file. Chance comes from the seed and the picture's
-    name, so that a picture is degraded in the same way whatever else is in the set. Raises
+    `degrade` is `bicubic`, a preset or a TOML file. Chance comes from the seed and the image's
+    name, so that an image is degraded in the same way whatever else is in the set. Raises
     ConfigError for a degradation that is none, UnsupportedImage (when called) for ground truths
     smaller than the scale.
     """

@@ -1,4 +1,4 @@
-"""Where the pictures of an evaluation are kept, checked before any of them is made."""
+"""Where the images of an evaluation are kept, checked before any of them is made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OutputWriter:
     methods: tuple[str, ...]
 
     def prepare(
-        self, pictures: Sequence[str], inputs: Sequence[Path], *, overwrite: bool = False
+        self, names: Sequence[str], inputs: Sequence[Path], *, overwrite: bool = False
     ) -> None:
         """Create the folders.
 
@@ -34,8 +34,8 @@ class OutputWriter:
         given = {path.resolve(): path for path in inputs}
         for folder in folders.values():
             if folder.resolve() in given:
-                raise ConfigError(f"{folder} is a folder of the pictures judged: save elsewhere")
-            there = (path for name in pictures if (path := folder / f"{name}.png").exists())
+                raise ConfigError(f"{folder} is a folder of the images judged: save elsewhere")
+            there = (path for name in names if (path := folder / f"{name}.png").exists())
             found = None if overwrite else next(there, None)
             if found is not None:
                 raise ConfigError(f"{found} is there already: --overwrite replaces it")
@@ -47,7 +47,7 @@ class OutputWriter:
                 raise ImageWriteError(f"{folder} cannot be created: {reason}") from error
 
     def keep(self, method: str, name: str, pixels: Pixels) -> None:
-        """Write one picture, if it is of a method kept here; raises ImageWriteError."""
+        """Write one image, if it is of a method kept here; raises ImageWriteError."""
         if method in self.methods:
             Image(pixels).save(self._folder(method) / f"{name}.png")
 

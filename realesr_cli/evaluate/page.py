@@ -44,13 +44,13 @@ _PIXEL_BYTES, _LOSSY_PIXEL_BYTES = 2.0, 0.4
 """About what a pixel takes in a page, measured on photographs: without loss, and at quality 90."""
 
 _WEBP_SIDE = 16_383
-"""Longest side in pixels of a WebP picture."""
+"""Longest side in pixels of a WebP image."""
 
 
 def write_page(comparison: Comparison, path: Path, settings: PageSettings = _USUAL) -> int:
     """Write the page, whole or not at all, replacing a file of that name; returns its bytes.
 
-    Pictures are in it as WebP, without loss unless the settings give a quality (as PNG where they
+    Images are in it as WebP, without loss unless the settings give a quality (as PNG where they
     are too long for WebP). Raises ImageWriteError, with the reason, where it cannot be written.
     """
     size = 0
@@ -95,9 +95,9 @@ def page_parts(comparison: Comparison, settings: PageSettings = _USUAL) -> Itera
 
 
 def data_uri(image: Image, quality: int | None = None) -> str:
-    """A picture of 8 bits as `data:image/...;base64,...`: WebP, or PNG where WebP is too small.
+    """An image of 8 bits as `data:image/...;base64,...`: WebP, or PNG where WebP is too small.
 
-    The colour profile goes with it unless it is sRGB's.
+    The color profile goes with it unless it is sRGB's.
     """
     icc = None if image.icc is None or is_srgb(image.icc) else image.icc
     if max(image.height, image.width) > _WEBP_SIDE:
@@ -108,15 +108,13 @@ def data_uri(image: Image, quality: int | None = None) -> str:
 
 
 def _webp(image: Image, icc: bytes | None, quality: int | None) -> bytes:
-    picture = pillow.fromarray(np.asarray(pixels_of(image)))
+    img = pillow.fromarray(np.asarray(pixels_of(image)))
     buffer = BytesIO()
     if quality is None:
         # Here `quality` and `method` are efforts: the highest save 2 % and take thrice the time.
-        picture.save(
-            buffer, "WEBP", lossless=True, exact=True, quality=20, method=1, icc_profile=icc
-        )
+        img.save(buffer, "WEBP", lossless=True, exact=True, quality=20, method=1, icc_profile=icc)
     else:
-        picture.save(buffer, "WEBP", quality=quality, icc_profile=icc)
+        img.save(buffer, "WEBP", quality=quality, icc_profile=icc)
     return buffer.getvalue()
 
 
@@ -131,7 +129,7 @@ def _filled(template: str, values: dict[str, str]) -> str:
 
 
 def _policy(template: str) -> str:
-    """Nothing but this page's own script and style, and pictures that are in it."""
+    """Nothing but this page's own script and style, and images that are in it."""
     rules = ["default-src 'none'", "img-src data:", "base-uri 'none'", "form-action 'none'"]
     for kind in ("script", "style"):
         (text,) = re.findall(rf"<{kind}>(.*?)</{kind}>", template, re.DOTALL)
@@ -156,9 +154,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def _footer(comparison: Comparison, settings: PageSettings) -> str:
     kept = (
-        "Pictures are embedded without loss"
+        "Images are embedded without loss"
         if settings.quality is None
-        else f"Pictures are embedded as WebP of quality {settings.quality}"
+        else f"Images are embedded as WebP of quality {settings.quality}"
     )
     scored = any(version.scores for photo in comparison.photos for version in photo.versions)
     border = f"Scores leave out {comparison.scale} pixels on each side. " if scored else ""
@@ -172,7 +170,7 @@ def _photo(photo: Photo, scale: int, settings: PageSettings) -> Iterator[str]:
     name = escape(photo.name)
     yield (
         f'<article class="photo card" data-name="{name}" data-width="{photo.width}" '
-        f'data-height="{photo.height}">\n<h2>{name}</h2>\n<div class="pictures">\n'
+        f'data-height="{photo.height}">\n<h2>{name}</h2>\n<div class="images">\n'
     )
     for version in photo.versions:
         yield _figure(photo, version, scale, settings)
@@ -188,7 +186,7 @@ def _figure(photo: Photo, version: PhotoVersion, scale: int, settings: PageSetti
     quality = None if version.kind == "input" else settings.quality
     scores = ", ".join(full_score(key, value) for key, value in version.scores.items())
     name = escape(version.name)
-    image = version.picture
+    image = version.image
     return (
         f'<figure data-name="{name}" data-factor="{factor}" data-score="{escape(scores)}"'
         f"{' data-alpha' if image.has_alpha else ''}>"
@@ -210,7 +208,7 @@ def _scores(photo: Photo) -> str:
             text = "" if value is None else score_text(key, value)
             cells.append(f"<td{mark}>{text}</td>")
         taken = "" if version.seconds is None else f"{version.seconds:.2f} s"
-        size = f"{version.picture.width} x {version.picture.height}"
+        size = f"{version.image.width} x {version.image.height}"
         rows.append(
             f'<tr><th scope="row">{escape(version.name)}</th><td>{size}</td>{"".join(cells)}'
             f"<td>{taken}</td></tr>\n"
@@ -247,7 +245,7 @@ def _properties(models: Sequence[ModelSummary]) -> Iterator[tuple[str, list[str]
     yield "Scale", [f"x{m.scale}" for m in models]
     yield "File", ["<br>".join(_file(f) for f in m.files) for m in models]
     yield "SHA-256", ["<br>".join(f"<code>{f.sha256}</code>" for f in m.files) for m in models]
-    yield "Licence", [escape(m.licence) for m in models]
+    yield "License", [escape(m.license) for m in models]
     yield "Computed on", [escape(f"{m.device}, {m.precision}") for m in models]
     yield "Tile", [_tile(m) for m in models]
 
@@ -259,5 +257,5 @@ def _file(file: WeightsFile) -> str:
 
 def _tile(model: ModelSummary) -> str:
     if not model.tile:
-        return "whole picture"
+        return "whole image"
     return f"{model.tile} pixels, overlap {model.overlap or 0}"

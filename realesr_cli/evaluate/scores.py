@@ -37,10 +37,10 @@ class Metric:
     """Whether it compares with a ground truth."""
     digits: int
     quadratic: bool = False
-    """Whether the mean over pictures is that of squares, as for root mean squares."""
+    """Whether the mean over images is that of squares, as for root mean squares."""
 
     def mean(self, values: Sequence[float | None]) -> float | None:
-        """Over the pictures that have this score; None where none has."""
+        """Over the images that have this score; None where none has."""
         there = [value for value in values if value is not None]
         if not there:
             return None
@@ -73,7 +73,7 @@ METRICS: dict[str, Metric] = {
 }
 
 Values = tuple[float | None, ...]
-"""Scores in the order of the columns; None where a picture has none."""
+"""Scores in the order of the columns; None where an image has none."""
 
 
 def select_metrics(names: Sequence[str], channel: Channel, *, with_gt: bool) -> tuple[Metric, ...]:
@@ -102,7 +102,7 @@ def select_metrics(names: Sequence[str], channel: Channel, *, with_gt: bool) -> 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Computes the columns of a table for one picture; `crop` border pixels are left out."""
+    """Computes the columns of a table for one image; `crop` border pixels are left out."""
 
     metrics: tuple[Metric, ...]
     crop: int
@@ -110,11 +110,11 @@ class Scorer:
     ma: MaScores | None = None
 
     def scores(
-        self, picture: Tensor, gt: Tensor | None, name: str, method: str
+        self, image: Tensor, gt: Tensor | None, name: str, method: str
     ) -> tuple[Values, dict[str, str]]:
-        """The scores of a picture, and why it has none in some column, by key of the column.
+        """The scores of an image, and why it has none in some column, by key of the column.
 
-        picture, gt: (3, H, W) in [0, 1]; `name` and `method` find the score of Ma et al.
+        image, gt: (3, H, W) in [0, 1]; `name` and `method` find the score of Ma et al.
         """
         found: dict[str, float] = {}
         reasons: dict[str, str] = {}
@@ -123,32 +123,32 @@ class Scorer:
         for key in sorted(keys, key=lambda k: k == "pi"):
             try:
                 if key == "pi":
-                    found[key] = self._index(picture, found.get("niqe"), name, method)
+                    found[key] = self._index(image, found.get("niqe"), name, method)
                 elif key == "niqe":
-                    found[key] = niqe(picture, crop=self.crop)
+                    found[key] = niqe(image, crop=self.crop)
                 else:
                     assert gt is not None
-                    found[key] = self._distance(key, picture, gt)
+                    found[key] = self._distance(key, image, gt)
             except ValueError as error:
                 reasons[key] = str(error)
         return tuple(found.get(key) for key in keys), reasons
 
-    def _index(self, picture: Tensor, natural: float | None, name: str, method: str) -> float:
+    def _index(self, image: Tensor, natural: float | None, name: str, method: str) -> float:
         own = None if self.ma is None else self.ma.of(method)
         if own is None:
             raise ValueError(f"no scores of Ma et al. for {method}")
         return perceptual_index(
-            own[name], niqe(picture, crop=self.crop) if natural is None else natural
+            own[name], niqe(image, crop=self.crop) if natural is None else natural
         )
 
-    def _distance(self, key: str, picture: Tensor, gt: Tensor) -> float:
+    def _distance(self, key: str, image: Tensor, gt: Tensor) -> float:
         if key == "lpips":
             assert self.lpips is not None
-            return self.lpips(picture, gt, crop=self.crop)
+            return self.lpips(image, gt, crop=self.crop)
         if key == "rmse":
-            return rmse(picture, gt, crop=self.crop)
+            return rmse(image, gt, crop=self.crop)
         what, _, channel = key.partition("-")
         compare = psnr if what == "psnr" else ssim
         if channel == "y8":
-            return compare(whole_luma(picture), whole_luma(gt), crop=self.crop)
-        return compare(picture, gt, crop=self.crop, luma=channel == "y")
+            return compare(whole_luma(image), whole_luma(gt), crop=self.crop)
+        return compare(image, gt, crop=self.crop, luma=channel == "y")

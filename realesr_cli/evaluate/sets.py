@@ -1,4 +1,4 @@
-"""The pictures to judge: folders read, matched by name, and measured, before any work is done."""
+"""The images to judge: folders read, matched by name, and measured, before any work is done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from realesr_cli.errors import ConfigError, DatasetError, ImageError
 from realesr_cli.evaluate.settings import ImageSetSettings
-from realesr_cli.image.formats import is_picture
+from realesr_cli.image.formats import is_image
 from realesr_cli.image.pairing import PLAIN, Affix, detect, keyed, split_mixed
 from realesr_cli.image.probe import probe
 
@@ -20,7 +20,7 @@ _MOD_CROPS = (1, 2, 4, 8, 12, 16, 24, 48)
 
 _TOLD = ": --gt-prefix, --gt-suffix, --lq-prefix and --lq-suffix say by what"
 _FOUND = ", the same for all results of a folder: rename, add or remove files"
-"""What helps where small pictures, and results, do not match the others by name."""
+"""What helps where small images, and results, do not match the others by name."""
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -28,7 +28,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of a set: its ground truth, its small version, and results made elsewhere."""
+    """One image of a set: its ground truth, its small version, and results made elsewhere."""
 
     name: str
     gt: Path | None = None
@@ -39,17 +39,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Measured:
-    """A picture of a set with what its headers say; sizes are (height, width) in pixels."""
+    """An image of a set with what its headers say; sizes are (height, width) in pixels."""
 
     item: Item
     gt: Size | None
-    """Size of the ground truth, cut so that it is a multiple of the small picture."""
+    """Size of the ground truth, cut so that it is a multiple of the small image."""
     lq: Size | None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be judged, and why."""
+    """An image that could not be judged, and why."""
 
     name: str
     error: str
@@ -59,15 +59,15 @@ class Failure:
 class ImageSet:
     """What there is to judge; `scale` is None where nothing tells it."""
 
-    pictures: tuple[Measured, ...]
+    images: tuple[Measured, ...]
     scale: int | None
     failures: tuple[Failure, ...] = ()
 
 
 def find(settings: ImageSetSettings, outputs: Mapping[str, Path]) -> tuple[list[Item], list[str]]:
-    """The pictures of a set with all that belongs to each, and notes on how they were chosen.
+    """The images of a set with all that belongs to each, and notes on how they were chosen.
 
-    The ground truths say which pictures there are; without them the small pictures, and without
+    The ground truths say which images there are; without them the small images, and without
     those the first folder of results. Raises DatasetError for missing and empty folders and for
     files without a counterpart, ConfigError where no folder is given.
     """
@@ -75,7 +75,7 @@ def find(settings: ImageSetSettings, outputs: Mapping[str, Path]) -> tuple[list[
     results = [_Side(path, _files(path)) for path in outputs.values()]
     anchor = gt or lq or (results[0] if results else None)
     if anchor is None:
-        raise ConfigError("nothing to judge: give --gt, --lq or a folder of pictures")
+        raise ConfigError("nothing to judge: give --gt, --lq or a folder of images")
     small = None if lq is None else _partners(anchor, lq, _TOLD)
     columns = [_partners(anchor, side, _FOUND) for side in results]
     items = [
@@ -92,7 +92,7 @@ def find(settings: ImageSetSettings, outputs: Mapping[str, Path]) -> tuple[list[
 
 @dataclass(frozen=True)
 class _Side:
-    """A folder and its picture files by name; `affix` is how they are called, if that is given."""
+    """A folder and its image files by name; `affix` is how they are called, if that is given."""
 
     folder: Path
     files: Mapping[str, Path]
@@ -104,14 +104,14 @@ class _Side:
         if not kept:
             first = next(iter(self.files))
             raise DatasetError(
-                f"{self.folder}: no picture is called {affix} among {len(self.files)}, the first "
+                f"{self.folder}: no image is called {affix} among {len(self.files)}, the first "
                 f"of which is {first}: is the prefix or suffix right?"
             )
         return replace(self, files=kept, affix=affix)
 
 
 def _sides(settings: ImageSetSettings) -> tuple[_Side | None, _Side | None, list[str]]:
-    """Ground truths and small pictures, without files that are neither."""
+    """Ground truths and small images, without files that are neither."""
     gt_affix = Affix(settings.gt_prefix, settings.gt_suffix)
     lq_affix = Affix(settings.lq_prefix, settings.lq_suffix)
     gt = None if settings.gt is None else _Side(settings.gt, _files(settings.gt))
@@ -123,7 +123,7 @@ def _sides(settings: ImageSetSettings) -> tuple[_Side | None, _Side | None, list
     together = gt is not None and lq is not None and gt.folder.resolve() == lq.folder.resolve()
     if together and mixed is None and not (gt_affix and lq_affix):
         raise DatasetError(
-            f"{settings.gt} is the folder of both ground truths and small pictures: tell them "
+            f"{settings.gt} is the folder of both ground truths and small images: tell them "
             "apart, as with --gt-suffix _HR --lq-suffix _LR"
         )
     if mixed is not None and (lq is None or together):
@@ -137,13 +137,13 @@ def _sides(settings: ImageSetSettings) -> tuple[_Side | None, _Side | None, list
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Pictures directly in a folder, by name without extension, sorted."""
+    """Images directly in a folder, by name without extension, sorted."""
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise DatasetError(f"{folder} {what}: give a folder of pictures")
+        raise DatasetError(f"{folder} {what}: give a folder of images")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if not path.is_file() or not is_picture(path):
+        if not path.is_file() or not is_image(path):
             continue
         other = found.setdefault(path.stem, path)
         if other is not path:
@@ -152,9 +152,9 @@ def _files(folder: Path) -> dict[str, Path]:
                 "not certain: rename or remove one"
             )
     if not found:
-        held = "no picture file" if any(folder.iterdir()) else "no file"
+        held = "no image file" if any(folder.iterdir()) else "no file"
         raise DatasetError(
-            f"{folder} holds {held}: give a folder of pictures (folders in it are not searched)"
+            f"{folder} holds {held}: give a folder of images (folders in it are not searched)"
         )
     return found
 
@@ -185,7 +185,7 @@ def _mismatch(
     if extra:
         parts.append(f"{listed(extra)} of {other.folder} without one in {anchor.folder}")
     return (
-        f"pictures do not match by name: {'; '.join(parts)}. Names may differ by what stands "
+        f"images do not match by name: {'; '.join(parts)}. Names may differ by what stands "
         f"before or behind them{hint}"
     )
 
@@ -197,10 +197,10 @@ def listed(names: Sequence[str]) -> str:
 
 
 def measure(items: Sequence[Item], scale: int | None) -> ImageSet:
-    """Sizes of all pictures, from their headers; those that cannot be read go to `failures`.
+    """Sizes of all images, from their headers; those that cannot be read go to `failures`.
 
-    `scale` None is found from the pictures. Raises DatasetError where sizes do not match: a ground
-    truth must be `scale` times its small picture once it is cut to a multiple of the scale (or of
+    `scale` None is found from the images. Raises DatasetError where sizes do not match: a ground
+    truth must be `scale` times its small image once it is cut to a multiple of the scale (or of
     12 and the like, as benchmarks are), and a result as large as the ground truth, cut or not.
     """
     kept: list[tuple[Item, Size | None, Size | None, list[Size]]] = []
@@ -214,7 +214,7 @@ def measure(items: Sequence[Item], scale: int | None) -> ImageSet:
     if scale is None:
         scale = _found_scale([(gt, lq) for _, gt, lq, _ in kept])
     wrong: list[str] = []
-    pictures = []
+    images = []
     for item, gt, lq, outputs in kept:
         cut = None if gt is None else _cut(gt, lq, scale)
         if gt is not None and cut is None:
@@ -226,14 +226,14 @@ def measure(items: Sequence[Item], scale: int | None) -> ImageSet:
             odd = fitting.index(False)
             wrong.append(f"{item.outputs[odd]} ({_wxh(outputs[odd])}, not {_wxh(gt)})")
             continue
-        pictures.append(Measured(item, cut, lq))
+        images.append(Measured(item, cut, lq))
     if wrong:
         what = "" if scale is None else f" at scale {scale}"
         raise DatasetError(
             f"sizes do not match{what}: {listed(wrong)}. A ground truth must be the scale times "
-            "its small picture, and a result as large as the ground truth"
+            "its small image, and a result as large as the ground truth"
         )
-    return ImageSet(tuple(pictures), scale, tuple(failures))
+    return ImageSet(tuple(images), scale, tuple(failures))
 
 
 def _size(path: Path) -> Size:
@@ -246,7 +246,7 @@ def _wxh(size: Size) -> str:
 
 
 def _found_scale(sizes: Sequence[tuple[Size | None, Size | None]]) -> int | None:
-    """The whole number that the first ground truth is of its small picture."""
+    """The whole number that the first ground truth is of its small image."""
     for gt, lq in sizes:
         if gt is not None and lq is not None:
             factor = gt[0] // lq[0]

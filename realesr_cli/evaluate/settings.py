@@ -1,4 +1,4 @@
-"""What an evaluation is asked for: which pictures, and which scores."""
+"""What an evaluation is asked for: which images, and which scores."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ Channel = Literal["mixed", "y", "y8", "rgb"]
 
 @dataclass(frozen=True)
 class ImageSetSettings:
-    """Which pictures are judged, and what the models are given."""
+    """Which images are judged, and what the models are given."""
 
     gt: Path | None = option(None, help="Folder of ground truths.")
-    lq: Path | None = option(None, help="Folder of the small pictures that the models enlarge.")
+    lq: Path | None = option(None, help="Folder of the small images that the models enlarge.")
     degrade: str | None = option(
         None,
-        help="Make the small pictures from the ground truths: 'bicubic' (MATLAB's), a degradation "
+        help="Make the small images from the ground truths: 'bicubic' (MATLAB's), a degradation "
         "(`realesr degrade --list`), or a TOML file with one.",
     )
     scale: int | None = option(
         None, help="How many times larger; that of the models if not given.", low=1, high=16
     )
-    seed: int = option(0, help="Of the degradation: the same number, the same pictures.", low=0)
+    seed: int = option(0, help="Of the degradation: the same number, the same images.", low=0)
     gt_prefix: str = option("", help="What ground truths' names begin with, before the name.")
     gt_suffix: str = option("", help="What follows the name: '_HR'. Other files are passed over.")
-    lq_prefix: str = option("", help="The same for the small pictures.")
-    lq_suffix: str = option("", help="The same for the small pictures: '_LR' or 'x4'.")
+    lq_prefix: str = option("", help="The same for the small images.")
+    lq_suffix: str = option("", help="The same for the small images: '_LR' or 'x4'.")
 
     def __post_init__(self) -> None:
         check(self)
         if self.lq is not None and self.degrade is not None:
-            raise ConfigError("--lq and --degrade: the small pictures are given or made, not both")
+            raise ConfigError("--lq and --degrade: the small images are given or made, not both")
         if self.degrade is not None and self.gt is None:
-            raise ConfigError("--degrade makes small pictures from ground truths: give --gt")
+            raise ConfigError("--degrade makes small images from ground truths: give --gt")
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class ScoreSettings:
     )
     ma: Path | None = option(
         None,
-        help="Scores of Ma et al. for the column pi, a CSV of picture,score or of "
-        "method,picture,score, or JSON. They are made elsewhere: the forests they come from may "
+        help="Scores of Ma et al. for the column pi, a CSV of image,score or of "
+        "method,image,score, or JSON. They are made elsewhere: the forests they come from may "
         "not be shipped.",
     )
     save: Path | None = option(None, help="Keep what is made: FOLDER/ROW/NAME.png.")
-    overwrite: bool = option(False, help="Replace pictures that are in --save already.")
+    overwrite: bool = option(False, help="Replace images that are in --save already.")
 
     def __post_init__(self) -> None:
         check(self)

@@ -1,4 +1,4 @@
-"""A comparison as one plain picture: crops at full size in columns, with labels."""
+"""A comparison as one plain image: crops at full size in columns, with labels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Fonts:
 
 
 def write_sheet(comparison: Comparison, path: Path, settings: SheetSettings = _USUAL) -> None:
-    """Write the sheet as the picture format that the file's name states; see `draw_sheet`.
+    """Write the sheet as the image format that the file's name states; see `draw_sheet`.
 
     Raises what `write_image` does too.
     """
@@ -56,8 +56,8 @@ def write_sheet(comparison: Comparison, path: Path, settings: SheetSettings = _U
 def draw_sheet(comparison: Comparison, settings: SheetSettings = _USUAL) -> NDArray[np.uint8]:
     """(height, width, 3): for each photo its name, the versions with their scores, and the crops.
 
-    One pixel of the sheet is one of the enlarged pictures; pixels of the input are squares.
-    Colours are sRGB, and transparent pixels show a checkerboard. Raises ConfigError for a crop
+    One pixel of the sheet is one of the enlarged images; pixels of the input are squares.
+    Colors are sRGB, and transparent pixels show a checkerboard. Raises ConfigError for a crop
     that lies outside a photo.
     """
     fonts = _fonts()
@@ -76,9 +76,9 @@ def draw_sheet(comparison: Comparison, settings: SheetSettings = _USUAL) -> NDAr
 
 
 def detailed(image: Image, size: tuple[int, int], count: int) -> list[CropRegion]:
-    """The parts of a picture with the most detail, at most `count`.
+    """The parts of an image with the most detail, at most `count`.
 
-    `size` is their (height, width), cut down to the picture's. Detail is the sum of the square
+    `size` is their (height, width), cut down to the image's. Detail is the sum of the square
     roots of the luma's gradients, so that texture counts for more than one sharp edge; what is
     transparent has none. Two parts share a quarter of their height or width at most.
     """
@@ -109,11 +109,11 @@ def _window_sums(values: NDArray[np.float64], height: int, width: int) -> NDArra
     below, above = table[height:], table[:-height]
     sums: NDArray[np.float64] = below[:, width:] - below[:, :-width]
     sums -= above[:, width:] - above[:, :-width]
-    return sums.clip(0)  # Rounding must not make an even picture look used up.
+    return sums.clip(0)  # Rounding must not make an even image look used up.
 
 
 def _crops(photo: Photo, scale: int, settings: SheetSettings) -> list[CropRegion]:
-    source = photo.versions[0].picture
+    source = photo.versions[0].image
     if settings.chosen:
         for crop in settings.chosen:
             crop.require_inside(photo.name, (source.height, source.width))
@@ -157,7 +157,7 @@ def _cell(version: PhotoVersion, crop: CropRegion, scale: int) -> pillow.Image:
     factor = 1 if version.kind == "input" else scale
     rows = slice(crop.y * factor, (crop.y + crop.height) * factor)
     columns = slice(crop.x * factor, (crop.x + crop.width) * factor)
-    image = version.picture
+    image = version.image
     alpha = None if image.alpha is None else image.alpha[rows, columns]
     part = pillow.fromarray(pixels_of(Image(image.pixels[rows, columns])))
     if image.icc is not None and not is_srgb(image.icc):

@@ -34,7 +34,7 @@ from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
 from realesr_cli.ops.quantize import to_8bit_levels
 from realesr_cli.ops.resize import imresize
-from realesr_cli.weights.provenance import merged_licence
+from realesr_cli.weights.provenance import merged_license
 
 _WARM_UP = 64
 """Side in pixels of what a model computes before its time is taken."""
@@ -64,7 +64,7 @@ def compare(
     """Enlarge photos with every model and with bicubic, and score the results.
 
     `models` are names, files, runs or networks in use. `originals` holds, in the order of the
-    photos, pictures that the photos are reduced from: PSNR and SSIM are taken against them, NIQE
+    photos, images that the photos are reduced from: PSNR and SSIM are taken against them, NIQE
     where there are none, `scale` pixels left out on each side. A photo or original that cannot be
     used becomes a `Failure`, and the others go on.
 
@@ -95,7 +95,7 @@ def compare(
 
 
 def bicubic(image: Image, scale: int) -> Image:
-    """MATLAB's bicubic enlargement, in 8 bits; colour is spread under transparent pixels first."""
+    """MATLAB's bicubic enlargement, in 8 bits; color is spread under transparent pixels first."""
     pixels = image.pixels
     if image.alpha is not None:
         pixels = bleed(pixels, image.alpha)
@@ -140,7 +140,7 @@ def _facts(model: EvaluatedModel) -> ModelSummary:
         name=printable(model.name),
         network=upscaler.architecture.describe(),
         scale=upscaler.scale,
-        licence=merged_licence([str(plain["licence"]) for plain in described]),
+        license=merged_license([str(plain["license"]) for plain in described]),
         files=tuple(
             WeightsFile(printable(source.path.name), plain["sha256"], source.share)
             for source, plain in zip(model.sources, described, strict=True)
@@ -178,7 +178,7 @@ def _photo(
         hooks.step(f"{name}, scores")
         made, gaps = _scored(made, truth, settings.channel, scale)
         notes += gaps
-        if any(version.picture.has_alpha for version in made):
+        if any(version.image.has_alpha for version in made):
             notes = (*notes, "transparent pixels are scored over white")
     return Photo(name, image.height * scale, image.width * scale, notes, tuple(made))
 
@@ -187,7 +187,7 @@ def _by_model(
     one: EvaluatedModel, image: Image, name: str, hooks: CompareCallbacks
 ) -> PhotoVersion:
     hooks.step(f"{name}, {printable(one.name)}")
-    # The first call of a network prepares things that are not the picture's cost.
+    # The first call of a network prepares things that are not the image's cost.
     one.upscaler(image.with_pixels(image.pixels[:_WARM_UP, :_WARM_UP], None))
     began = time.perf_counter()
     result = one.upscaler(image, report=hooks.tiles, cancel=hooks.cancel)
@@ -207,7 +207,7 @@ def _original(truth: Image, path: Path, photo: tuple[str, Image], scale: int) ->
 
 
 def _shown(image: Image) -> Image:
-    """The picture in 8 bits with its colour profile, and nothing else that its file says."""
+    """The image in 8 bits with its color profile, and nothing else that its file says."""
     alpha = None if image.alpha is None else to_uint8(image.alpha)
     return Image(to_uint8(image.pixels), alpha, icc=image.icc)
 
@@ -222,14 +222,14 @@ def _notes(image: Image) -> tuple[str, ...]:
 def _scored(
     versions: Sequence[PhotoVersion], truth: Image | None, channel: Channel, scale: int
 ) -> tuple[list[PhotoVersion], tuple[str, ...]]:
-    """The versions with their scores, and why some have none (the picture is too small)."""
+    """The versions with their scores, and why some have none (the image is too small)."""
     wanted = ("niqe",) if truth is None else ("psnr", "ssim")
     judge = Scorer(select_metrics(wanted, channel, with_gt=truth is not None), crop=scale)
     target = None if truth is None else _opaque(truth)
     scored, gaps = [], []
     for version in versions:
         if version.kind in ("bicubic", "model"):
-            values, reasons = judge.scores(_opaque(version.picture), target, "", version.name)
+            values, reasons = judge.scores(_opaque(version.image), target, "", version.name)
             keys = [metric.key for metric in judge.metrics]
             pairs = zip(keys, values, strict=True)
             version = replace(version, scores={k: v for k, v in pairs if v is not None})

@@ -22,23 +22,23 @@ _FEWEST_NAME = 14
 Values = Sequence[float | None]
 
 Group = tuple[str, Sequence[Values]]
-"""A picture's name (or `mean`) and the scores of each method."""
+"""An image's name (or `mean`) and the scores of each method."""
 
 
-def text(evaluation: Evaluation, *, per_picture: bool = False) -> str:
-    """The table for people: means, and with `per_picture` every picture's scores before them.
+def text(evaluation: Evaluation, *, per_image: bool = False) -> str:
+    """The table for people: means, and with `per_image` every image's scores before them.
 
-    The best of each column is marked with a star, among the methods of one picture or of the mean.
+    The best of each column is marked with a star, among the methods of one image or of the mean.
     """
     groups: list[Group] = []
-    if per_picture:
-        for picture in evaluation.pictures:
-            found = {row.method: row.values for row in evaluation.rows if row.picture == picture}
-            groups.append((picture, [found[method] for method in evaluation.methods]))
-    if len(evaluation.pictures) == 1 and not per_picture:
-        groups.append((evaluation.pictures[0], means(evaluation)))
-    elif len(evaluation.pictures) > 1:
-        groups.append((f"mean of {len(evaluation.pictures)}", means(evaluation)))
+    if per_image:
+        for image in evaluation.images:
+            found = {row.method: row.values for row in evaluation.rows if row.image == image}
+            groups.append((image, [found[method] for method in evaluation.methods]))
+    if len(evaluation.images) == 1 and not per_image:
+        groups.append((evaluation.images[0], means(evaluation)))
+    elif len(evaluation.images) > 1:
+        groups.append((f"mean of {len(evaluation.images)}", means(evaluation)))
     parts = [heading(evaluation)]
     if groups:
         parts.append(_table(evaluation, groups))
@@ -48,20 +48,20 @@ def text(evaluation: Evaluation, *, per_picture: bool = False) -> str:
 
 
 def heading(evaluation: Evaluation) -> str:
-    """Which pictures, made how, and by which conventions they are scored."""
+    """Which images, made how, and by which conventions they are scored."""
     facts = evaluation.settings
-    count = len(evaluation.pictures)
-    what = f"{count} picture{'' if count == 1 else 's'}"
+    count = len(evaluation.images)
+    what = f"{count} image{'' if count == 1 else 's'}"
     where = facts["gt"] or facts["lq"]
     lines = [f"{what} of {where}" if where else what]
     if facts["scale"] is not None:
         lines[0] += f", x{facts['scale']}"
     if facts["lq"] is not None and facts["gt"] is not None:
-        lines.append(f"small pictures: {facts['lq']}")
+        lines.append(f"small images: {facts['lq']}")
     elif facts["degrade"] == BICUBIC:
-        lines.append("small pictures: MATLAB bicubic of the ground truths")
+        lines.append("small images: MATLAB bicubic of the ground truths")
     elif facts["degrade"] is not None:
-        lines.append(f"small pictures: degradation {facts['degrade']}, seed {facts['seed']}")
+        lines.append(f"small images: degradation {facts['degrade']}, seed {facts['seed']}")
     crop = facts["crop"]
     border = f"{crop} pixels of border left out" if crop else "no border left out"
     lines.append(f"scored at 8 bits, {border}; * is the best, higher or lower as the column says")
@@ -129,7 +129,7 @@ def to_json(evaluation: Evaluation) -> str:
         rows = [row for row in evaluation.rows if row.method == method]
         methods[method] = {
             "mean": _named(evaluation.metrics, line),
-            "pictures": {row.picture: _named(evaluation.metrics, row.values) for row in rows},
+            "images": {row.image: _named(evaluation.metrics, row.values) for row in rows},
         }
     data = {
         "settings": dict(evaluation.settings),
@@ -138,7 +138,7 @@ def to_json(evaluation: Evaluation) -> str:
             for m in evaluation.metrics
         ],
         "methods": methods,
-        "failures": [{"picture": f.name, "error": f.error} for f in evaluation.failures],
+        "failures": [{"image": f.name, "error": f.error} for f in evaluation.failures],
         "notes": list(evaluation.notes),
     }
     return json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
@@ -150,12 +150,12 @@ def _named(metrics: Sequence[Metric], values: Values) -> dict[str, Any]:
 
 
 def to_csv(evaluation: Evaluation) -> str:
-    """One line for each picture and method, then the means under the picture `mean`."""
+    """One line for each image and method, then the means under the image `mean`."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["picture", "method", *(m.key for m in evaluation.metrics)])
+    writer.writerow(["image", "method", *(m.key for m in evaluation.metrics)])
     for row in evaluation.rows:
-        writer.writerow([row.picture, row.method, *_cells(row.values)])
+        writer.writerow([row.image, row.method, *_cells(row.values)])
     for method, line in zip(evaluation.methods, means(evaluation), strict=True):
         writer.writerow(["mean", method, *_cells(line)])
     return file.getvalue()

@@ -21,7 +21,7 @@ from realesr_cli.weights.provenance import describe_network
 from realesr_cli.weights.registry import UNKNOWN
 
 SHAPES = ((1, 3, 32, 48), (1, 3, 17, 23), (2, 3, 24, 20))
-"""Test pictures (batch, channels, height, width): a usual one, odd sides, two at a time."""
+"""Test images (batch, channels, height, width): a usual one, odd sides, two at a time."""
 
 MAX_DIFFERENCE = 1e-4
 """Largest difference of an output in fp32, of numbers up to 1 (an 8-bit step is 39 times that)."""
@@ -34,7 +34,7 @@ _LARGEST_HALF = 65504.0
 
 @dataclass(frozen=True)
 class Parity:
-    """How an exported model agrees with the network on one test picture of that size.
+    """How an exported model agrees with the network on one test image of that size.
 
     `max_abs` is the largest difference of an output number, `psnr` in dB with peak 1, None where
     all numbers are equal.
@@ -77,11 +77,11 @@ def export_model(
 ) -> ExportResult:
     """Write a model as `target`, in the form that `settings` asks for, and compare the two.
 
-    Scale, architecture, licence, and names and SHA-256 of the sources are kept in the file. It
-    takes its place only if it gives on three test pictures what the network gives: the same
+    Scale, architecture, license, and names and SHA-256 of the sources are kept in the file. It
+    takes its place only if it gives on three test images what the network gives: the same
     numbers (safetensors, pth), within `MAX_DIFFERENCE` (onnx), or within `MIN_PSNR` (fp16).
 
-    Raises ConfigError for a target that cannot be and for a licence where another is known,
+    Raises ConfigError for a target that cannot be and for a license where another is known,
     ExportError where results differ or fp16 cannot hold a weight, MissingDependency where ONNX is
     not installed, and WeightsWriteError where the file cannot be written; nothing is left behind
     then.
@@ -93,12 +93,12 @@ def export_model(
     if settings.is_half:
         _require_half(state, opened.name)
     description = _description(opened, settings)
-    pictures = [trial_picture(shape) for shape in SHAPES]
-    expected = _outputs(model_files.build_network(state, opened.architecture), pictures)
+    images = [trial_image(shape) for shape in SHAPES]
+    expected = _outputs(model_files.build_network(state, opened.architecture), images)
     with _landing(target) as part:
         _write(part, state, description, settings)
-        found = _read_back(part, pictures, settings)
-        parity = tuple(map(_compare, pictures, expected, found))
+        found = _read_back(part, images, settings)
+        parity = tuple(map(_compare, images, expected, found))
         _refuse_difference(parity, expected, settings, opened.name)
     return ExportResult(
         path=target,
@@ -116,13 +116,13 @@ def _description(opened: OpenedModel, settings: ExportSettings) -> dict[str, Any
     """What the file will say of itself."""
     description = describe_network(opened.architecture, opened.sources)
     description["numbers"] = "float16" if settings.is_half else "float32"
-    known, given = description["licence"], settings.license
+    known, given = description["license"], settings.license
     if given is not None and given != known:
         if UNKNOWN not in known:
             raise ConfigError(
                 f"license = {given!r}: {opened.name} is under {known} already: leave it away"
             )
-        description["licence"] = given
+        description["license"] = given
     return description
 
 
@@ -140,20 +140,20 @@ def _write(
         model_files.save_safetensors(part, state, description)
 
 
-def _read_back(part: Path, pictures: Sequence[Tensor], settings: ExportSettings) -> list[Tensor]:
-    """What the file gives for the pictures, read as another program would."""
+def _read_back(part: Path, images: Sequence[Tensor], settings: ExportSettings) -> list[Tensor]:
+    """What the file gives for the images, read as another program would."""
     if settings.to == "onnx":
-        return run_onnx(part.read_bytes(), pictures)
-    return _outputs(model_files.load_model(part), pictures)
+        return run_onnx(part.read_bytes(), images)
+    return _outputs(model_files.load_model(part), images)
 
 
-def _outputs(net: nn.Module, pictures: Sequence[Tensor]) -> list[Tensor]:
+def _outputs(net: nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
     with torch.inference_mode():
-        return [net(one) for one in pictures]
+        return [net(one) for one in images]
 
 
-def trial_picture(shape: tuple[int, int, int, int]) -> Tensor:
-    """A picture in [0, 1] with slopes, edges and noise; the same for the same shape."""
+def trial_image(shape: tuple[int, int, int, int]) -> Tensor:
+    """An image in [0, 1] with slopes, edges and noise; the same for the same shape."""
     batch, channels, height, width = shape
     generator = torch.Generator().manual_seed(height * width)
     slope = torch.linspace(0, 1, height)[:, None] * torch.linspace(1, 0, width)
@@ -189,7 +189,7 @@ def _refuse_difference(
             psnr = "exact" if one.psnr is None else f"PSNR {one.psnr:.1f} dB"
             hint = "; fp16 is too coarse for it, export without" if settings.is_half else ""
             raise ExportError(
-                f"{name}: exported to {settings.to} it gives another picture than the model "
+                f"{name}: exported to {settings.to} it gives another image than the model "
                 f"({one.width}x{one.height}: largest difference {one.max_abs:.3g}, {psnr}){hint}; "
                 "nothing was written"
             )

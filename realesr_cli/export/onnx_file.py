@@ -60,7 +60,7 @@ def properties(description: Mapping[str, Any], opset: int) -> dict[str, str]:
     return {
         "scale": str(description["scale"]),
         "architecture": architecture_from_plain(description["architecture"]).describe(),
-        "licence": str(description["licence"]),
+        "license": str(description["license"]),
         "source": " + ".join(
             source["name"] if source["share"] == 1 else f"{source['share']:g} {source['name']}"
             for source in sources
@@ -73,8 +73,8 @@ def properties(description: Mapping[str, Any], opset: int) -> dict[str, str]:
     }
 
 
-def run_onnx(data: bytes, pictures: Sequence[Tensor]) -> list[Tensor]:
-    """What ONNX Runtime computes on the processor for each picture (B, 3, H, W).
+def run_onnx(data: bytes, images: Sequence[Tensor]) -> list[Tensor]:
+    """What ONNX Runtime computes on the processor for each image (B, 3, H, W).
 
     Raises MissingDependency without the package onnxruntime, and ExportError where it refuses the
     file.
@@ -85,7 +85,7 @@ def run_onnx(data: bytes, pictures: Sequence[Tensor]) -> list[Tensor]:
     options.log_severity_level = 3
     try:
         session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        outputs = [session.run([OUTPUT], {INPUT: one.numpy()})[0] for one in pictures]
+        outputs = [session.run([OUTPUT], {INPUT: one.numpy()})[0] for one in images]
     except Exception as error:  # the runtime's own classes share no base but this
         reason = str(error).splitlines()[0]
         raise ExportError(

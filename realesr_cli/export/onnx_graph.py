@@ -1,6 +1,6 @@
 """The networks as ONNX graphs of any batch, height and width, written operator by operator.
 
-torch's own exporters are not used: they fix what the tracing picture did (the rows that a network
+torch's own exporters are not used: they fix what the tracing image did (the rows that a network
 with pixel-unshuffle adds to odd sizes), want a compiler's worth of imports, and put paths of this
 machine into the file. What is written here is compared with the network by whoever exports.
 """
@@ -144,8 +144,8 @@ class Graph:
         return self.node("Slice", [x, self.integers(0, 0), ends, self.integers(2, 3)])
 
 
-def _rrdb(g: Graph, a: RRDBArchitecture, picture: str) -> str:
-    x = picture if a.unshuffle == 1 else g.unshuffle(picture, a.unshuffle)
+def _rrdb(g: Graph, a: RRDBArchitecture, image: str) -> str:
+    x = image if a.unshuffle == 1 else g.unshuffle(image, a.unshuffle)
     first = x = g.conv(x, "conv_first")
     for block in range(a.blocks):
         start = x
@@ -156,7 +156,7 @@ def _rrdb(g: Graph, a: RRDBArchitecture, picture: str) -> str:
     for step in range(a.up_steps):
         x = g.leaky(g.conv(g.enlarge(x, 2), f"conv_up{step + 1}"), rrdbnet.SLOPE)
     x = g.conv(g.leaky(g.conv(x, "conv_hr"), rrdbnet.SLOPE), "conv_last")
-    return x if a.unshuffle == 1 else g.cropped(x, picture, a.scale)
+    return x if a.unshuffle == 1 else g.cropped(x, image, a.scale)
 
 
 def _dense_block(g: Graph, a: RRDBArchitecture, x: str, name: str) -> str:
@@ -171,8 +171,8 @@ def _dense_block(g: Graph, a: RRDBArchitecture, x: str, name: str) -> str:
     return g.add(x, g.conv(g.concatenate(*seen), f"{name}.conv5"), rrdbnet.RESIDUAL_SCALE)
 
 
-def _compact(g: Graph, a: CompactArchitecture, picture: str) -> str:
-    x = picture
+def _compact(g: Graph, a: CompactArchitecture, image: str) -> str:
+    x = image
     for number in range(a.convs + 1):
         x = g.conv(x, f"body.{2 * number}")
         if a.activation == "prelu":
@@ -183,18 +183,18 @@ def _compact(g: Graph, a: CompactArchitecture, picture: str) -> str:
             leaky = a.activation == "leakyrelu"
             x = g.leaky(x, compact.LEAKY_SLOPE) if leaky else g.node("Relu", [x])
     x = g.shuffle(g.conv(x, f"body.{2 * a.convs + 2}"), a.scale)
-    return g.add(x, g.enlarge(picture, a.scale) if a.scale > 1 else picture)
+    return g.add(x, g.enlarge(image, a.scale) if a.scale > 1 else image)
 
 
-def _srresnet(g: Graph, a: SRResNetArchitecture, picture: str) -> str:
-    x = g.leaky(g.conv(picture, "conv_first"), srresnet.SLOPE)
+def _srresnet(g: Graph, a: SRResNetArchitecture, image: str) -> str:
+    x = g.leaky(g.conv(image, "conv_first"), srresnet.SLOPE)
     for block in range(a.blocks):
         inner = g.node("Relu", [g.conv(x, f"body.{block}.conv1")])
         x = g.add(x, g.conv(inner, f"body.{block}.conv2"))
     for name in ("upconv1", "upconv2")[: a.scale // 2]:
         x = g.leaky(g.shuffle(g.conv(x, name), 2), srresnet.SLOPE)
     x = g.conv(g.leaky(g.conv(x, "conv_hr"), srresnet.SLOPE), "conv_last")
-    return g.add(x, g.enlarge(picture, a.scale, "linear"))
+    return g.add(x, g.enlarge(image, a.scale, "linear"))
 
 
 _WRITERS: Mapping[str, Callable[[Graph, Any, str], str]] = {
@@ -218,8 +218,8 @@ def onnx_model(
     if architecture.kind not in _WRITERS:
         raise ExportError(f"{architecture.describe()}: this kind of network has no ONNX form yet")
     g = Graph(state, half=half)
-    picture = g.node("Cast", [INPUT], {"to": TensorProto.FLOAT16}) if half else INPUT
-    last = _WRITERS[architecture.kind](g, architecture, picture)
+    image = g.node("Cast", [INPUT], {"to": TensorProto.FLOAT16}) if half else INPUT
+    last = _WRITERS[architecture.kind](g, architecture, image)
     if half:
         g.node("Cast", [last], {"to": TensorProto.FLOAT})
     g.nodes[-1].output[0] = OUTPUT

@@ -32,7 +32,7 @@ class ExportSettings:
     )
     half: bool = option(False, help="Weights and arithmetic of the ONNX file in fp16.")
     license: str | None = option(
-        None, help="Licence of a model that states none, an SPDX expression, as MIT."
+        None, help="License of a model that states none, an SPDX expression, as MIT."
     )
 
     def __post_init__(self) -> None:

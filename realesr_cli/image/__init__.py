@@ -1,1 +1,1 @@
-"""Picture files and their pixels: the only place that knows BGR, integers, EXIF and ICC."""
+"""Image files and their pixels: the only place that knows BGR, integers, EXIF and ICC."""

@@ -1,4 +1,4 @@
-"""Alpha: colour spread under transparent pixels, so that no fringe appears when a picture is
+"""Alpha: color spread under transparent pixels, so that no fringe appears when an image is
 enlarged, and the short cut for alpha that is the same everywhere."""
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ def constant_alpha(alpha: Array) -> int | float | None:
 
 
 def bleed(pixels: Array, alpha: Array) -> Array:
-    """Colour (height, width, channels) with the fully transparent pixels filled from the others.
+    """Color (height, width, channels) with the fully transparent pixels filled from the others.
 
     What a transparent pixel hides is arbitrary (black, mostly), and a network would mix it into
-    the edge. Here it continues the visible colour, each pixel weighted by its alpha, smoothly and
-    over any distance. Pixels whose alpha is above zero stay as they are, and so does a picture
+    the edge. Here it continues the visible color, each pixel weighted by its alpha, smoothly and
+    over any distance. Pixels whose alpha is above zero stay as they are, and so does an image
     without any. Source: the push-pull pyramid of Gortler et al., The Lumigraph (1996), 3.4.
     """
     hidden = alpha == 0
@@ -31,14 +31,14 @@ def bleed(pixels: Array, alpha: Array) -> Array:
     levels = [_halved(*_weighted(pixels, alpha))]
     while max(levels[-1][1].shape) > 1:
         levels.append(_halved(*levels[-1]))
-    colour = _quotient(*levels.pop())
+    color = _quotient(*levels.pop())
     while levels:
         sums, weights = levels.pop()
-        guess = _doubled(colour, *weights.shape)
-        # Less than one opaque pixel's worth of colour gives way to what lies around it.
+        guess = _doubled(color, *weights.shape)
+        # Less than one opaque pixel's worth of color gives way to what lies around it.
         trust = np.minimum(weights, 1)[..., None]
-        colour = guess + (_quotient(sums, weights) - guess) * trust
-    return _filled(pixels, hidden, colour)
+        color = guess + (_quotient(sums, weights) - guess) * trust
+    return _filled(pixels, hidden, color)
 
 
 def _weighted(pixels: Array, alpha: Array) -> tuple[Floats, Floats]:
@@ -79,8 +79,8 @@ def _stretched(array: Floats, size: int, axis: int) -> Floats:
     return np.moveaxis(result[:size], 0, axis)
 
 
-def _filled(pixels: Array, hidden: NDArray[np.bool_], colour: Floats) -> Array:
-    """The pixels with the hidden ones taken from `colour`, which is half as large."""
+def _filled(pixels: Array, hidden: NDArray[np.bool_], color: Floats) -> Array:
+    """The pixels with the hidden ones taken from `color`, which is half as large."""
     result = pixels.copy()
     height, width, channels = pixels.shape
     step = 2 * band_height(width, channels * 8)
@@ -91,7 +91,7 @@ def _filled(pixels: Array, hidden: NDArray[np.bool_], colour: Floats) -> Array:
             continue
         # One row more on either side, so that bands join as if there were none.
         low, high = start // 2 - 1, -(-rows.stop // 2) + 1
-        part = colour[max(low, 0) : high]
+        part = color[max(low, 0) : high]
         skip = start - 2 * max(low, 0)
         guess = _doubled(part, 2 * len(part), width)[skip : skip + len(where)]
         if pixels.dtype.kind == "u":

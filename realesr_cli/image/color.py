@@ -1,8 +1,8 @@
-"""Colour management: tone curves brought near sRGB's for the network, and CMYK, Lab and the like
+"""Color management: tone curves brought near sRGB's for the network, and CMYK, Lab and the like
 converted to sRGB.
 
 Networks are trained on sRGB-encoded values. What matters to them is the tone curve; primaries are
-left alone, so that no gamut is ever clipped and a wide-gamut picture keeps its profile.
+left alone, so that no gamut is ever clipped and a wide-gamut image keeps its profile.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ToneCurve:
         height, width, channels = x.shape
         step = band_height(width, 8)
         for channel in range(channels):
-            # A gray picture may carry an RGB profile; green's curve stands for brightness then.
+            # A gray image may carry an RGB profile; green's curve stands for brightness then.
             place = channel if len(self.curves) == channels else len(self.curves) // 2
             curve = self.curves[place]
             for start in range(0, height, step):
@@ -85,16 +85,16 @@ def is_srgb(icc: bytes) -> bool:
 
 
 def needs_conversion(icc: bytes | None) -> bool:
-    """Whether an RGB profile describes its colours by tables alone, so that there is no curve."""
+    """Whether an RGB profile describes its colors by tables alone, so that there is no curve."""
     profile = profiles.parse(icc) if icc else None
     return profile is not None and profile.tables_only
 
 
 def converted(image: pillow.Image, icc: bytes | None) -> tuple[pillow.Image, str] | None:
-    """An 8-bit CMYK, Lab or RGB picture as sRGB through a profile, and what was done.
+    """An 8-bit CMYK, Lab or RGB image as sRGB through a profile, and what was done.
 
-    None where there is no profile that fits the picture. The intent is relative colorimetric with
-    black-point compensation, as picture editors have it.
+    None where there is no profile that fits the image. The intent is relative colorimetric with
+    black-point compensation, as image editors have it.
     """
     from PIL import ImageCms
 

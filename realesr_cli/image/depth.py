@@ -1,4 +1,4 @@
-"""Pixel arrays: their depths, the rounding between them, and rows with alpha put beside colour."""
+"""Pixel arrays: their depths, the rounding between them, and rows with alpha put beside color."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ def interleaved(pixels: Array, alpha: Array | None, start: int, stop: int) -> Ar
 
 
 def over_white(pixels: Array, alpha: Array) -> Array:
-    """Colour (height, width, channels) composited over white, in the picture's own encoding."""
+    """Color (height, width, channels) composited over white, in the image's own encoding."""
     result = np.empty_like(pixels)
     height, width, channels = pixels.shape
     step = band_height(width, channels * 8)
     for start in range(0, height, step):
-        colour, cover = pixels[start : start + step], alpha[start : start + step, :, None]
+        color, cover = pixels[start : start + step], alpha[start : start + step, :, None]
         if pixels.dtype == np.float32:
-            result[start : start + step] = colour * cover + (1 - cover)
+            result[start : start + step] = color * cover + (1 - cover)
             continue
         top = np.uint64(np.iinfo(pixels.dtype).max)
-        wide, cover = colour.astype(np.uint64), cover.astype(np.uint64)
+        wide, cover = color.astype(np.uint64), cover.astype(np.uint64)
         result[start : start + step] = (wide * cover + top * (top - cover) + top // 2) // top
     return result

@@ -27,7 +27,7 @@ _THUMBNAIL_AT, _THUMBNAIL_SIZE = 513, 514
 _PREFIX = b"Exif\0\0"
 
 # What describes how a TIFF stores its pixels, or is carried apart (orientation, resolution, XMP,
-# profile); the rest of a TIFF's tags describes the picture.
+# profile); the rest of a TIFF's tags describes the image.
 # fmt: off
 _TIFF_STRUCTURE = frozenset((
     254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281,
@@ -53,7 +53,7 @@ class Metadata:
 def orient(array: Array, orientation: int) -> Array:
     """The pixels (height, width, ...) turned as an EXIF orientation of 1 to 8 says.
 
-    Source: Exif 2.32 section 4.6.4, tag 274; other values leave the picture as it is.
+    Source: Exif 2.32 section 4.6.4, tag 274; other values leave the image as it is.
     """
     if orientation in (5, 7):
         array = array.swapaxes(0, 1)
@@ -147,7 +147,7 @@ def resized_xmp(xmp: bytes, height: int, width: int) -> bytes:
 
 
 def from_tiff(block: ifd.IfdBlock, main: ifd.Directory) -> bytes | None:
-    """The tags of a TIFF that describe the picture, as an EXIF block; None where there are none.
+    """The tags of a TIFF that describe the image, as an EXIF block; None where there are none.
 
     Raises ifd.Malformed where a directory inside is damaged.
     """

@@ -1,4 +1,4 @@
-"""Names, file extensions and limits of the picture formats, and how a picture shall be written."""
+"""Names, file extensions and limits of the image formats, and how an image shall be written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from realesr_cli.errors import (
 from realesr_cli.settings import check, did_you_mean, option
 
 DEFAULT_MAX_PIXELS = 250_000_000
-"""Pictures with more pixels than this are refused on reading unless the caller raises the limit."""
+"""Images with more pixels than this are refused on reading unless the caller raises the limit."""
 
 WRITABLE = ("png", "jpg", "webp", "tiff", "avif", "bmp")
 
@@ -86,7 +86,7 @@ _QUALITY = {"jpg": 95, "webp": 90, "avif": 85}
 
 @dataclass(frozen=True)
 class WriteSettings:
-    """How a picture is written.
+    """How an image is written.
 
     Raises ConfigError for values outside the limits and for combinations that cannot be meant.
     """
@@ -104,7 +104,7 @@ class WriteSettings:
     )
     lossless: bool = option(False, help="Write webp without loss (png, tiff and bmp always are).")
     strip_metadata: bool = option(
-        False, help="Leave out EXIF, XMP, resolution and colour profile (colours become sRGB)."
+        False, help="Leave out EXIF, XMP, resolution and color profile (colors become sRGB)."
     )
     compress_level: int | None = option(
         None, help="Effort of the compression of png and tiff, 0 (none) to 9.", low=0, high=9
@@ -121,7 +121,7 @@ class WriteSettings:
 
 
 class FormatFields(Protocol):
-    """What `default_extension` needs to know about a picture."""
+    """What `default_extension` needs to know about an image."""
 
     @property
     def format(self) -> str | None: ...
@@ -170,7 +170,7 @@ def extension_of(format: str) -> str:
 
 def default_extension(image: FormatFields) -> str:
     """The extension a result gets when nobody says: that of the source where it can hold the
-    picture without loss of depth or alpha and is of a common kind, else `.png`."""
+    image without loss of depth or alpha and is of a common kind, else `.png`."""
     name = _SOURCES.get((image.format or "").upper(), "png")
     if image.bits > 8 and name not in ("png", "tiff"):
         name = "png"
@@ -179,8 +179,8 @@ def default_extension(image: FormatFields) -> str:
     return _EXTENSION_OF[name]
 
 
-def is_picture(path: PurePath | str) -> bool:
-    """Whether a scan of a folder takes this file for a picture, by its extension alone.
+def is_image(path: PurePath | str) -> bool:
+    """Whether a scan of a folder takes this file for an image, by its extension alone.
 
     Hidden files (a leading dot) are not taken.
     """
@@ -213,7 +213,7 @@ def _check_lossless(format: str, settings: WriteSettings) -> None:
 
 
 def check_size(format: str, height: int, width: int, *, bytes_per_pixel: int = 4) -> None:
-    """Raise ImageTooLarge where a picture does not fit the format, before any work is done.
+    """Raise ImageTooLarge where an image does not fit the format, before any work is done.
 
     `bytes_per_pixel` counts all channels (8 for 16-bit RGBA).
     """

@@ -68,7 +68,7 @@ _SRGB_COLUMNS = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.
 
 @dataclass(frozen=True)
 class Profile:
-    """The colour space a profile is for (`RGB`, `GRAY`, `CMYK`, `Lab`) and its tags."""
+    """The color space a profile is for (`RGB`, `GRAY`, `CMYK`, `Lab`) and its tags."""
 
     space: str
     tags: dict[str, bytes]
@@ -82,7 +82,7 @@ class Profile:
 
     @property
     def tables_only(self) -> bool:
-        """Whether an RGB profile describes its colours by tables alone, without curves."""
+        """Whether an RGB profile describes its colors by tables alone, without curves."""
         return self.space == "RGB" and "A2B0" in self.tags and not self.curves
 
     @property

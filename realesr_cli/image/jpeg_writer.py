@@ -1,4 +1,4 @@
-"""JPEG of large pictures, encoded in bands of rows, so that memory does not grow with them.
+"""JPEG of large images, encoded in bands of rows, so that memory does not grow with them.
 
 Source: ITU-T T.81 (JPEG) B.2.1, B.2.2 and E.1.4: at a restart marker the predictors start anew, so
 that bands of whole rows of blocks, encoded apart, are the intervals between the markers.
@@ -21,11 +21,11 @@ Encode = Callable[[Array], bytes | memoryview]
 
 
 def write(file: BinaryIO, pixels: Array, encode: Encode, *, block: int) -> None:
-    """Write a picture as one baseline JPEG.
+    """Write an image as one baseline JPEG.
 
     `encode` must give every band the same tables and metadata; `block` is the side of its blocks
-    of colour (8, or 16 where colour is halved). The pixels that a reader sees are those of the
-    picture encoded whole.
+    of color (8, or 16 where color is halved). The pixels that a reader sees are those of the
+    image encoded whole.
     """
     height, width, _ = pixels.shape
     across = -(-width // block)
@@ -60,7 +60,7 @@ def _split(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _adapted(head: bytes, height: int, interval: int) -> bytes:
-    """The header with the height of the whole picture and the interval between the markers."""
+    """The header with the height of the whole image and the interval between the markers."""
     for marker, start, _ in _segments(head):
         if marker in _FRAME:
             head = head[: start + 5] + struct.pack(">H", height) + head[start + 7 :]

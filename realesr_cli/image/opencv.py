@@ -1,4 +1,4 @@
-"""OpenCV, loaded only where deep colour needs it, so that a server without libGL does the rest."""
+"""OpenCV, loaded only where deep color needs it, so that a server without libGL does the rest."""
 
 from __future__ import annotations
 

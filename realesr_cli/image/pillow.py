@@ -1,4 +1,4 @@
-"""Pillow without its warnings and its size limit: pictures opened, and turned into arrays."""
+"""Pillow without its warnings and its size limit: images opened, and turned into arrays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from realesr_cli.image.depth import Array, unit_floats
 from realesr_cli.image.exif import Metadata, without_prefix
 
 _RUNS_PROGRAMS = ("EPS",)
-"""Pillow hands these to Ghostscript, which a picture from anywhere shall not reach."""
+"""Pillow hands these to Ghostscript, which an image from anywhere shall not reach."""
 
 QUIET_DECODERS = frozenset(("AVIF", "BMP", "JPEG", "MPO", "PNG", "PPM", "WEBP"))
 """Formats whose decoders give no warnings once they are open, so that threads decode at a time."""
@@ -58,7 +58,7 @@ def capture_warnings() -> Iterator[CapturedWarnings]:
 
 
 def open_quietly(stream: BinaryIO) -> pillow.Image | None:
-    """A picture with its header read and its pixels not yet; None where no plugin knows it.
+    """An image with its header read and its pixels not yet; None where no plugin knows it.
 
     Goes through Pillow's public table of plugins, as `PIL.Image.open` compares the size with a
     limit that belongs to the host program.
@@ -126,10 +126,10 @@ class Planes:
 
 
 def planes(image: pillow.Image, icc: bytes | None, *, sample_bits: int = 8) -> Planes:
-    """The arrays of a loaded picture of any mode.
+    """The arrays of a loaded image of any mode.
 
     `sample_bits` is the depth of gray in the file where that is below 8 bits. Raises
-    UnsupportedImage for modes that hold no picture in a known range.
+    UnsupportedImage for modes that hold no image in a known range.
     """
     mode = image.mode
     if mode in ("1", "L"):
@@ -148,7 +148,7 @@ def planes(image: pillow.Image, icc: bytes | None, *, sample_bits: int = 8) -> P
     if mode in ("CMYK", "LAB", "YCbCr", "HSV"):
         return _foreign(image, icc)
     if mode in ("RGB", "RGBA", "RGBX", "RGBa"):
-        return _colour(image, icc)
+        return _color(image, icc)
     raise UnsupportedImageError(
         f"pixels of Pillow's mode {mode!r} have no known range: convert to 8-bit or 16-bit first"
     )
@@ -159,7 +159,7 @@ def _own(array: Array) -> Array:
 
 
 def _keyed(image: pillow.Image, pixels: Array, sample_bits: int) -> Array | None:
-    """Alpha of a picture one of whose colours is declared transparent."""
+    """Alpha of an image one of whose colors is declared transparent."""
     key = image.info.get("transparency")
     if key is None or isinstance(key, bytes):
         return None
@@ -174,12 +174,12 @@ def _keyed(image: pillow.Image, pixels: Array, sample_bits: int) -> Array | None
 
 def _palette(image: pillow.Image, icc: bytes | None) -> Planes:
     clear = image.has_transparency_data
-    colours = np.asarray(image.convert("RGBA" if clear else "RGB"))
-    alpha = _own(colours[..., 3]) if clear else None
-    colours = colours[..., :3]
-    if (colours == colours[..., :1]).all():
-        colours = colours[..., :1]
-    return Planes(_own(colours), alpha, icc)
+    colors = np.asarray(image.convert("RGBA" if clear else "RGB"))
+    alpha = _own(colors[..., 3]) if clear else None
+    colors = colors[..., :3]
+    if (colors == colors[..., :1]).all():
+        colors = colors[..., :1]
+    return Planes(_own(colors), alpha, icc)
 
 
 def _foreign(image: pillow.Image, icc: bytes | None) -> Planes:
@@ -190,12 +190,12 @@ def _foreign(image: pillow.Image, icc: bytes | None) -> Planes:
     if image.mode == "YCbCr":
         return Planes(np.asarray(image.convert("RGB")), None, icc)
     if image.mode == "LAB":
-        raise UnsupportedImageError("Lab colours cannot be converted by this build of Pillow")
-    note = f"{image.mode} converted to sRGB without a profile: colours are approximate"
+        raise UnsupportedImageError("Lab colors cannot be converted by this build of Pillow")
+    note = f"{image.mode} converted to sRGB without a profile: colors are approximate"
     return Planes(np.asarray(image.convert("RGB")), None, None, (note,))
 
 
-def _colour(image: pillow.Image, icc: bytes | None) -> Planes:
+def _color(image: pillow.Image, icc: bytes | None) -> Planes:
     alpha = None
     if image.mode in ("RGBA", "RGBa"):
         image = image.convert("RGBA")
@@ -208,7 +208,7 @@ def _colour(image: pillow.Image, icc: bytes | None) -> Planes:
         managed = color.converted(rgb, icc)
         if managed is not None:
             rgb, icc = managed[0], None
-            notes = ("colours converted to sRGB: the profile has tables and no curves",)
+            notes = ("colors converted to sRGB: the profile has tables and no curves",)
     return Planes(np.asarray(rgb), alpha, icc, notes)
 
 

@@ -1,7 +1,7 @@
-"""PNG: its chunks checked and read, 16-bit colour decoded, and files of any depth written.
+"""PNG: its chunks checked and read, 16-bit color decoded, and files of any depth written.
 
 Source: PNG specification, third edition (W3C), sections 5 (chunks), 8 (interlacing), 9 (filters)
-and 11. Pillow has no 16-bit colour, hence the reader for that and one writer for everything.
+and 11. Pillow has no 16-bit color, hence the reader for that and one writer for everything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from realesr_cli.image.opencv import load_opencv
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+_COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _MAX_METADATA = 2**26
 _INCH = 0.0254
@@ -45,29 +45,29 @@ class PngHeader:
     height: int
     width: int
     bits: int
-    colour_type: int
+    color_type: int
     interlaced: bool
 
     @property
     def channels(self) -> int:
         """Samples of a pixel, alpha included; a palette's index counts as one."""
-        return _CHANNELS[self.colour_type]
+        return _CHANNELS[self.color_type]
 
 
 def read_header(data: bytes) -> PngHeader:
     """The header of a PNG. Raises UnreadableImage where it is damaged."""
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise UnreadableImageError("the PNG header is missing or cut off")
-    width, height, bits, colour_type, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
-    if not width or not height or colour_type not in _CHANNELS or bits not in (1, 2, 4, 8, 16):
+    width, height, bits, color_type, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
+    if not width or not height or color_type not in _CHANNELS or bits not in (1, 2, 4, 8, 16):
         raise UnreadableImageError("the PNG header is damaged")
-    return PngHeader(height, width, bits, colour_type, bool(interlace))
+    return PngHeader(height, width, bits, color_type, bool(interlace))
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Kind and content of every chunk, in order.
 
-    Raises UnreadableImage where the file ends early or a chunk the picture cannot do without
+    Raises UnreadableImage where the file ends early or a chunk the image cannot do without
     fails its checksum; ancillary chunks that fail it are left out.
     """
     position = len(SIGNATURE)
@@ -134,16 +134,16 @@ def read_deep(
     _check_complete(stream, header)
     bare = [(b"IHDR", data[16:29]), *((b"IDAT", content) for content in stream), (b"IEND", b"")]
     samples = _decode(SIGNATURE + b"".join(_chunk(*part) for part in bare), header)
-    colours = 1 if header.colour_type in (0, 4) else 3
-    pixels = np.ascontiguousarray(samples[..., :colours])
+    colors = 1 if header.color_type in (0, 4) else 3
+    pixels = np.ascontiguousarray(samples[..., :colors])
     alpha = None
     if header.channels in (2, 4):
         alpha = np.ascontiguousarray(samples[..., -1])
     named = dict(reversed(parts))
-    if alpha is None and len(named.get(b"tRNS", b"")) == 2 * colours:
+    if alpha is None and len(named.get(b"tRNS", b"")) == 2 * colors:
         clear = np.frombuffer(named[b"tRNS"], ">u2")
         alpha = np.where((pixels == clear).all(-1), 0, 65535).astype(np.uint16)
-    notes = ("an animation: its still picture was taken",) if b"acTL" in named else ()
+    notes = ("an animation: its still image was taken",) if b"acTL" in named else ()
     return pixels, alpha, _metadata(parts), notes
 
 
@@ -157,7 +157,7 @@ def write(
     height, width, channels = pixels.shape
     channels += alpha is not None
     bits = pixels.dtype.itemsize * 8
-    header = struct.pack(">IIBBBBB", width, height, bits, _COLOUR_TYPES[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, _COLOR_TYPES[channels], 0, 0, 0)
     file.write(SIGNATURE + _chunk(b"IHDR", header))
     for kind, content in _metadata_chunks(metadata):
         file.write(_chunk(kind, content))
@@ -183,7 +183,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _check_complete(stream: list[bytes], header: PngHeader) -> None:
-    """OpenCV returns what it could decode; a picture that lacks rows shall be an error instead."""
+    """OpenCV returns what it could decode; an image that lacks rows shall be an error instead."""
     missing = _expected_bytes(header)
     inflate = zlib.decompressobj()
     try:

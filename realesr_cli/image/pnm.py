@@ -1,4 +1,4 @@
-"""PPM and PGM files with more than 8 bits, which Pillow reduces to 8 where they have colour.
+"""PPM and PGM files with more than 8 bits, which Pillow reduces to 8 where they have color.
 
 Source: the Netpbm format specifications ppm(5) and pgm(5), binary variants P5 and P6.
 """

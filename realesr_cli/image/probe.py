@@ -1,4 +1,4 @@
-"""What a picture is, told from its header alone; and whether a file holds a whole picture."""
+"""What an image is, told from its header alone; and whether a file holds a whole image."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from realesr_cli.image import pillow as pil
 from realesr_cli.image import png, pnm, sniff, tiff
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS
 from realesr_cli.image.read import read_image
-from realesr_cli.image.source import Source, bytes_of, check_pixels, named, not_recognised
+from realesr_cli.image.source import Source, bytes_of, check_pixels, named, not_recognized
 
 _HEAD = 4096
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """A picture as `read_image` would return it, without its pixels.
+    """An image as `read_image` would return it, without its pixels.
 
     The size is that after the orientation is applied. Palettes count as three channels.
     """
@@ -42,7 +42,7 @@ class ImageInfo:
 
 
 def probe(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> ImageInfo:
-    """Read the header of a picture.
+    """Read the header of an image.
 
     Damage in the pixels goes unnoticed. Raises what `read_image` raises for the same source, as
     far as the header shows it.
@@ -64,7 +64,7 @@ def probe(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Ima
 
 
 def whole_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a file that holds a whole picture; None where it is damaged or missing.
+    """Height and width of a file that holds a whole image; None where it is damaged or missing.
 
     PNG is followed chunk by chunk with their checksums, TIFF to the end of every strip; others
     are decoded.
@@ -119,8 +119,8 @@ def _probe_png(head: bytes, stream: BinaryIO) -> ImageInfo:
     block = exif_tags.without_prefix(found.get(b"eXIf"))
     xmp = png.xmp_of(found.get(b"iTXt", b""))
     size = _turned(header.height, header.width, exif_tags.orientation_of(block, xmp))
-    channels = 1 if header.colour_type in (0, 4) else 3
-    alpha = header.colour_type in (4, 6) or b"tRNS" in found
+    channels = 1 if header.color_type in (0, 4) else 3
+    alpha = header.color_type in (4, 6) or b"tRNS" in found
     return ImageInfo(*size, channels, max(8, header.bits), alpha, "PNG")
 
 
@@ -143,7 +143,7 @@ def _probe_pillow(head: bytes, stream: BinaryIO) -> ImageInfo:
     with pil.capture_warnings():
         image = pil.open_quietly(stream)
         if image is None:
-            raise UnreadableImageError(not_recognised(head))
+            raise UnreadableImageError(not_recognized(head))
         found = pil.metadata(image)
         alpha = image.has_transparency_data
     size = _turned(image.height, image.width, exif_tags.orientation_of(found.exif, found.xmp))

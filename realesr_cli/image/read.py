@@ -1,4 +1,4 @@
-"""Pictures read: from files, bytes and streams of every kind, from Pillow and from arrays."""
+"""Images read: from files, bytes and streams of every kind, from Pillow and from arrays."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from realesr_cli.image import pillow as pil
 from realesr_cli.image.depth import Array, to_uint8, unit_floats
 from realesr_cli.image.exif import Metadata
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS
-from realesr_cli.image.source import Source, bytes_of, check_pixels, named, not_recognised
+from realesr_cli.image.source import Source, bytes_of, check_pixels, named, not_recognized
 from realesr_cli.image.types import Image
 
 
 def read_image(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Image:
-    """Read a picture from a path, its bytes, or an open binary file.
+    """Read an image from a path, its bytes, or an open binary file.
 
     The orientation is applied, depth and channels are those of the file, and the first of several
     frames or pages is taken. `max_pixels` is compared with the header before anything is decoded;
     None lifts the limit.
 
-    Raises UnreadableImage for what is missing, damaged, cut off or no picture, UnsupportedImage
+    Raises UnreadableImage for what is missing, damaged, cut off or no image, UnsupportedImage
     for kinds not handled, ImageTooLarge above the limit, and MissingDependency where OpenCV is
     needed and cannot load.
     """
@@ -40,7 +40,7 @@ def read_image(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -
 
 
 def read_rgb8(source: Source) -> NDArray[np.uint8]:
-    """A picture as (height, width, 3) RGB of 8 bits: deeper ones rounded, gray as three equal
+    """An image as (height, width, 3) RGB of 8 bits: deeper ones rounded, gray as three equal
     channels, alpha left out. Raises what `read_image` raises."""
     pixels = to_uint8(read_image(source).pixels)
     if pixels.shape[2] == 1:
@@ -49,7 +49,7 @@ def read_rgb8(source: Source) -> NDArray[np.uint8]:
 
 
 def from_pil(image: pillow.Image) -> Image:
-    """A picture of Pillow's, orientation applied, with all it carries.
+    """An image of Pillow's, orientation applied, with all it carries.
 
     Raises UnsupportedImage for modes without a known range and UnreadableImage where its file
     cannot be decoded.
@@ -66,7 +66,7 @@ def from_pil(image: pillow.Image) -> Image:
 
 
 def from_array(array: Any) -> Image:
-    """A picture from (height, width) or (height, width, 1 to 4), RGB order, alpha last.
+    """An image from (height, width) or (height, width, 1 to 4), RGB order, alpha last.
 
     uint8, uint16, or floats of any width in [0, 1]. Raises UnsupportedImage, saying what is wrong,
     for everything else.
@@ -79,7 +79,7 @@ def from_array(array: Any) -> Image:
         if array.ndim == 3 and array.shape[0] in (1, 3, 4) and 0 not in array.shape:
             hint = "; this one looks like (channels, height, width): move the first axis to the end"
         raise UnsupportedImageError(
-            f"an array of shape {array.shape} is no picture: expected (height, width) or "
+            f"an array of shape {array.shape} is no image: expected (height, width) or "
             f"(height, width, 1 to 4){hint}"
         )
     if array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8):
@@ -90,14 +90,14 @@ def from_array(array: Any) -> Image:
         raise UnsupportedImageError(
             f"an array of {array.dtype} has no known range: make it uint8, uint16 or float in 0..1"
         )
-    colours = array.shape[2] - 1 + array.shape[2] % 2
-    alpha = None if colours == array.shape[2] else np.ascontiguousarray(array[..., colours])
-    return Image(np.ascontiguousarray(array[..., :colours]), alpha)
+    colors = array.shape[2] - 1 + array.shape[2] % 2
+    alpha = None if colors == array.shape[2] else np.ascontiguousarray(array[..., colors])
+    return Image(np.ascontiguousarray(array[..., :colors]), alpha)
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """A picture as its file has it; `turned` says that its orientation was applied already."""
+    """An image as its file has it; `turned` says that its orientation was applied already."""
 
     pixels: Array
     alpha: Array | None
@@ -128,7 +128,7 @@ def _read(data: bytes, limit: int | None) -> Image:
 def _decode_png(data: bytes, limit: int | None) -> _Decoded:
     header = png.read_header(data)
     check_pixels(header.height, header.width, limit)
-    if header.bits < 16 or header.colour_type == 0:
+    if header.bits < 16 or header.color_type == 0:
         return _decode_pillow(data, limit, sample_bits=header.bits)
     pixels, alpha, found, notes = png.read_deep(data, header)
     return _Decoded(pixels, alpha, found, "PNG", notes)
@@ -164,7 +164,7 @@ def _decode_pillow(data: bytes, limit: int | None, *, sample_bits: int = 8) -> _
     with pil.capture_warnings() as heard:
         image = pil.open_quietly(BytesIO(data))
         if image is None:
-            raise UnreadableImageError(not_recognised(data))
+            raise UnreadableImageError(not_recognized(data))
         check_pixels(image.height, image.width, limit)
         frames = () if image.format == "TIFF" else _frames_note(image)
         if image.format not in pil.QUIET_DECODERS:
@@ -186,8 +186,8 @@ def _frames_note(image: pillow.Image) -> tuple[str, ...]:
         image.seek(0)
     except Exception:  # A later frame is damaged; the first is all that is wanted.
         return ("first frame of an animation taken",)
-    # Phones store depth and brightness maps behind the picture, as MPO.
-    what = "main picture" if image.format == "MPO" else "first frame"
+    # Phones store depth and brightness maps behind the image, as MPO.
+    what = "main image" if image.format == "MPO" else "first frame"
     return (f"{what} of {frames} taken",) if frames > 1 else ()
 
 

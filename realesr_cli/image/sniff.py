@@ -6,8 +6,8 @@ import struct
 
 _UNSUPPORTED = {
     "avc": "HEIC/HEIF: convert it to JPEG, PNG or AVIF first",
-    "svg": "SVG, a drawing and no picture of pixels: render it first",
-    "pdf": "PDF: export its pages as pictures first",
+    "svg": "SVG, a drawing and no image of pixels: render it first",
+    "pdf": "PDF: export its pages as images first",
     "eps": "PostScript, which is a program and is not run: render it first",
     "jxl": "JPEG XL: convert it to PNG first",
     "exr": "OpenEXR: tone-map it to a 16-bit PNG or TIFF first",

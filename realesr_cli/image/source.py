@@ -1,4 +1,4 @@
-"""Where a picture's bytes come from, and the messages that reading and probing share."""
+"""Where an image's bytes come from, and the messages that reading and probing share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Error = TypeVar("_Error", bound=ImageError)
 def name_of(source: Source) -> str:
     """The source as messages name it."""
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return "picture in memory"
+        return "image in memory"
     if isinstance(source, (str, Path)):
         return str(source)
     return str(getattr(source, "name", "stream"))
@@ -41,7 +41,7 @@ def bytes_of(source: Source, limit: int = -1) -> bytes:
 def _file_bytes(path: Path, limit: int) -> bytes:
     try:
         if path.is_dir():  # Opening a folder fails on Windows too, but with another reason.
-            raise UnreadableImageError("a folder, not a picture")
+            raise UnreadableImageError("a folder, not an image")
         with path.open("rb") as file:
             return file.read(limit)
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def named(error: _Error, source: Source) -> _Error:
 
 
 def check_pixels(height: int, width: int, limit: int | None) -> None:
-    """Raise ImageTooLarge where a picture has more pixels than the limit."""
+    """Raise ImageTooLarge where an image has more pixels than the limit."""
     if limit is not None and height * width > limit:
         raise ImageTooLargeError(
             f"{width} x {height} = {height * width:,} pixels are more than the limit of {limit:,}; "
@@ -67,8 +67,8 @@ def check_pixels(height: int, width: int, limit: int | None) -> None:
         )
 
 
-def not_recognised(data: bytes) -> str:
+def not_recognized(data: bytes) -> str:
     """Why nothing could be made of these bytes."""
     if sniff.looks_like_text(data):
-        return "no picture: it holds text, whatever its name says"
-    return "no picture of a known kind, or damaged at its very beginning"
+        return "no image: it holds text, whatever its name says"
+    return "no image of a known kind, or damaged at its very beginning"

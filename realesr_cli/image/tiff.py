@@ -31,7 +31,7 @@ _COMPRESSIONS = {5: "LZW", 6: "JPEG", 7: "JPEG", 32773: "PackBits", 34925: "LZMA
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """How the first picture of a file is stored."""
+    """How the first image of a file is stored."""
 
     height: int
     width: int
@@ -59,13 +59,13 @@ class TiffLayout:
 
     @property
     def has_alpha(self) -> bool:
-        """Whether one of the channels beside the colour is alpha."""
+        """Whether one of the channels beside the color is alpha."""
         return self.photometric in (0, 1, 2) and self.alpha_place is not None
 
     @property
     def alpha_place(self) -> int | None:
-        """Which of the channels beside the colour is alpha, if any."""
-        spare = self.samples - self.colours
+        """Which of the channels beside the color is alpha, if any."""
+        spare = self.samples - self.colors
         # A file that does not say what its fourth channel is means alpha more often than not.
         kinds = self.extra[:spare] or ((2,) if spare == 1 else ())
         return next((i for i, kind in enumerate(kinds) if kind in (1, 2)), None)
@@ -81,8 +81,8 @@ class TiffLayout:
         return self.compression in (1, *_DEFLATE) and self.fill_order == 1
 
     @property
-    def colours(self) -> int:
-        """Channels of colour."""
+    def colors(self) -> int:
+        """Channels of color."""
         return 3 if self.photometric == 2 else 1
 
 
@@ -139,30 +139,30 @@ def read_deep(file: TiffFile) -> tuple[Array, Array | None, tuple[str, ...]]:
     UnsupportedImage for kinds not handled, MissingDependency where OpenCV cannot load.
     """
     layout = file.layout
-    colours = layout.colours
-    if not colours <= layout.samples <= _MAX_SAMPLES:
+    colors = layout.colors
+    if not colors <= layout.samples <= _MAX_SAMPLES:
         raise UnsupportedImageError(f"a TIFF with {layout.samples} channels")
     samples = _decode_plain(file) if layout.plain else _decode_opencv(file)
     if layout.sample_format == _FLOAT:
         samples = unit_floats(samples)
-    pixels = samples[..., :colours]
+    pixels = samples[..., :colors]
     if layout.photometric == 0:
         pixels = (1 if layout.sample_format == _FLOAT else 65535) - pixels
-    spare = layout.samples - colours
+    spare = layout.samples - colors
     alpha: Array | None = None
     notes: tuple[str, ...] = ()
     where = layout.alpha_place
     if where is not None:
-        alpha = np.ascontiguousarray(samples[..., colours + where])
+        alpha = np.ascontiguousarray(samples[..., colors + where])
         if layout.extra[where : where + 1] == (1,):
             pixels = _divided(pixels, alpha)
     if spare > (where is not None):
-        notes = (f"{spare - (where is not None)} channels beside the colour were left out",)
+        notes = (f"{spare - (where is not None)} channels beside the color were left out",)
     return np.ascontiguousarray(pixels), alpha, notes
 
 
 def complete(data: bytes) -> bool:
-    """Whether every strip or tile of the first picture lies inside the file."""
+    """Whether every strip or tile of the first image lies inside the file."""
     try:
         file = open_tiff(data)
         _check_segments(file, 1)
@@ -236,7 +236,7 @@ def _decode_plain(file: TiffFile) -> Array:
     for index in range(down * across * planes):
         plane, place = divmod(index, down * across)
         top, left = (place // across) * rows, (place % across) * columns
-        # The last strip ends with the picture; tiles are always whole.
+        # The last strip ends with the image; tiles are always whole.
         whole = 322 in file.main
         shape = (rows if whole else min(rows, layout.height - top), columns, depth)
         part = _segment(file, index, shape, kind)
@@ -314,9 +314,9 @@ def _decode_opencv(file: TiffFile) -> Array:
 
 
 def _divided(pixels: Array, alpha: Array) -> Array:
-    """Colour that was stored multiplied by alpha, divided again; zero where alpha is."""
+    """Color that was stored multiplied by alpha, divided again; zero where alpha is."""
     cover = alpha[..., None].astype(np.float64)
-    colour = np.divide(pixels, cover, out=np.zeros(pixels.shape), where=cover > 0).clip(0, 1)
+    color = np.divide(pixels, cover, out=np.zeros(pixels.shape), where=cover > 0).clip(0, 1)
     if pixels.dtype == np.float32:
-        return np.asarray(colour, np.float32)
-    return np.asarray(np.rint(colour * 65535), np.uint16)
+        return np.asarray(color, np.float32)
+    return np.asarray(np.rint(color * 65535), np.uint16)

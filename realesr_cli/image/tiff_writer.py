@@ -1,7 +1,7 @@
 """TIFF files written: gray or RGB, alpha or not, 8 or 16 bits or float, deflated, with metadata.
 
-Source: TIFF 6.0 and Adobe's technical note on deflate. Pillow writes no 16-bit colour, hence one
-writer for every depth; it goes band by band, so its memory does not grow with the picture.
+Source: TIFF 6.0 and Adobe's technical note on deflate. Pillow writes no 16-bit color, hence one
+writer for every depth; it goes band by band, so its memory does not grow with the image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The picture as the package passes it around: pixels, alpha and what belongs to them."""
+"""The image as the package passes it around: pixels, alpha and what belongs to them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A picture in memory.
+    """An image in memory.
 
     `pixels` is (height, width, channels) with one channel (gray) or three (RGB), and `alpha` is
     (height, width) or None; both are uint8, uint16 or float32, floats lying in [0, 1]. `exif` is
     the EXIF block from its byte order mark on, its orientation already applied to the pixels.
     `format` is Pillow's name of the source's format, and `notes` tell what the user should know
-    about how the picture was read. Two records are equal only when they are the same object.
+    about how the image was read. Two records are equal only when they are the same object.
 
     Raises UnsupportedImage where shapes or types are others.
     """
@@ -43,7 +43,7 @@ class Image:
         shape, dtype = self.pixels.shape, self.pixels.dtype
         if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape or dtype not in BITS:
             raise UnsupportedImageError(
-                f"pixels are {dtype} of shape {shape}; a picture is uint8, uint16 or float32 of "
+                f"pixels are {dtype} of shape {shape}; an image is uint8, uint16 or float32 of "
                 "shape (height, width, 1 or 3)"
             )
         alpha = self.alpha
@@ -65,12 +65,12 @@ class Image:
 
     @property
     def channels(self) -> int:
-        """Channels of colour, without alpha: 1 or 3."""
+        """Channels of color, without alpha: 1 or 3."""
         return int(self.pixels.shape[2])
 
     @property
     def gray(self) -> bool:
-        """Whether there is one channel of colour."""
+        """Whether there is one channel of color."""
         return self.channels == 1
 
     @property
@@ -84,7 +84,7 @@ class Image:
         return self.alpha is not None
 
     def with_pixels(self, pixels: Array, alpha: Array | None) -> Image:
-        """The same picture with other pixels (and alpha), all that belongs to it kept."""
+        """The same image with other pixels (and alpha), all that belongs to it kept."""
         return dataclasses.replace(self, pixels=pixels, alpha=alpha)
 
     def save(self, path: Path | str, write: WriteSettings | None = None) -> None:
@@ -98,16 +98,16 @@ class Image:
         write_image(self, path, write or WriteSettings())
 
     def to_pil(self) -> PillowImage:
-        """The picture as Pillow has it, with its profile, EXIF, XMP and resolution in `info`.
+        """The image as Pillow has it, with its profile, EXIF, XMP and resolution in `info`.
 
-        Pillow has no 16-bit colour: such pictures are rounded to 8 bits with a RealesrWarning.
+        Pillow has no 16-bit color: such images are rounded to 8 bits with a RealesrWarning.
         """
         from realesr_cli.image.write import to_pillow
 
         return to_pillow(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """(height, width) of a gray picture, else (height, width, channels), alpha being last."""
+        """(height, width) of a gray image, else (height, width, channels), alpha being last."""
         if self.alpha is not None:
             array = np.dstack([self.pixels, self.alpha])
         else:

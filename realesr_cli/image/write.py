@@ -1,4 +1,4 @@
-"""Pictures written: to files, whole or not at all, to bytes, and to Pillow."""
+"""Images written: to files, whole or not at all, to bytes, and to Pillow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BANDED_PIXELS = 64_000_000
 
 
 class WritableImage(Protocol):
-    """What is needed of a picture to write it; `realesr_cli.image.types.Image` has it."""
+    """What is needed of an image to write it; `realesr_cli.image.types.Image` has it."""
 
     @property
     def pixels(self) -> Array: ...
@@ -57,7 +57,7 @@ class WritableImage(Protocol):
 
 @dataclass(frozen=True)
 class _Ready:
-    """A picture in a depth and with channels that its format can hold."""
+    """An image in a depth and with channels that its format can hold."""
 
     pixels: Array
     alpha: Array | None
@@ -90,15 +90,15 @@ def encode_image(image: WritableImage, format: str, settings: WriteSettings = _D
 
 
 def to_pillow(image: WritableImage) -> pillow.Image:
-    """A picture of Pillow's, with metadata in its `info`.
+    """An image of Pillow's, with metadata in its `info`.
 
-    Modes L, LA, RGB and RGBA, I;16 for 16-bit gray and F for floating-point gray; deeper colour or
+    Modes L, LA, RGB and RGBA, I;16 for 16-bit gray and F for floating-point gray; deeper color or
     alpha is rounded to 8 bits with a RealesrWarning.
     """
     gray = image.pixels.shape[2] == 1
     pixels, alpha = image.pixels, image.alpha
     if pixels.dtype != np.uint8 and not (gray and alpha is None):
-        _warn("Pillow has no deep colour or alpha: the picture was rounded to 8 bits")
+        _warn("Pillow has no deep color or alpha: the image was rounded to 8 bits")
         pixels, alpha = to_uint8(pixels), None if alpha is None else to_uint8(alpha)
     result = _to_pillow(pixels, alpha)
     metadata = _metadata(image)
@@ -121,7 +121,7 @@ def _check_size(image: WritableImage, format: str) -> None:
 
 
 def _metadata(image: WritableImage) -> Metadata:
-    """What the picture carries, with the sizes that are stated in it brought up to date."""
+    """What the image carries, with the sizes that are stated in it brought up to date."""
     height, width = image.pixels.shape[:2]
     block = None if image.exif is None else exif.resized(image.exif, height, width)
     xmp = None if image.xmp is None else exif.resized_xmp(image.xmp, height, width)
@@ -135,11 +135,11 @@ def _ready(image: WritableImage, format: str, settings: WriteSettings) -> _Ready
             pixels, alpha = to_uint16(pixels), None if alpha is None else to_uint16(alpha)
     else:
         if alpha is not None and format in ("jpg", "bmp"):
-            _warn(f"{format} has no alpha: the picture was laid over white")
+            _warn(f"{format} has no alpha: the image was laid over white")
             pixels, alpha = over_white(pixels, alpha), None
         if pixels.dtype != np.uint8:
             bits = pixels.dtype.itemsize * 8
-            _warn(f"{format} has 8 bits a channel: the picture's {bits} were rounded")
+            _warn(f"{format} has 8 bits a channel: the image's {bits} were rounded")
             pixels, alpha = to_uint8(pixels), None if alpha is None else to_uint8(alpha)
     if settings.strip_metadata:
         return _Ready(_without_profile(pixels, metadata.icc), alpha, Metadata())
@@ -154,7 +154,7 @@ def _without_profile(pixels: Array, icc: bytes | None) -> Array:
     if pixels.dtype == np.uint8:
         managed = color.converted(_to_pillow(pixels, None), icc)
     if managed is None:
-        _warn("the colour profile was left out: colours may look different without it")
+        _warn("the color profile was left out: colors may look different without it")
         return pixels
     return np.asarray(managed[0])
 
@@ -163,7 +163,7 @@ def _held(metadata: Metadata, format: str) -> Metadata:
     """The part of the metadata that fits into the format."""
     if format == "bmp":
         if metadata.icc is not None and not color.is_srgb(metadata.icc):
-            _warn("bmp holds no colour profile: colours may look different without it")
+            _warn("bmp holds no color profile: colors may look different without it")
         return Metadata(dpi=metadata.dpi)
     if format != "jpg":
         return metadata
@@ -207,15 +207,15 @@ def _encoded_by_pillow(
             f"this build of Pillow cannot write {format}: install Pillow as a wheel, or choose "
             "another format"
         )
-    picture = _to_pillow(pixels, alpha)
+    img = _to_pillow(pixels, alpha)
     buffer = BytesIO()
     try:
         # The encoder writes to memory first: told of a file it would write around Python, and
         # the reason of a failure (a full disk) would be lost. For AVIF Pillow parses the EXIF.
         with pil.capture_warnings() if format == "avif" else contextlib.nullcontext():
-            picture.save(buffer, name, **options)
+            img.save(buffer, name, **options)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ImageWriteError(f"the {format} encoder refuses the picture: {error}") from error
+        raise ImageWriteError(f"the {format} encoder refuses the image: {error}") from error
     return buffer.getbuffer()
 
 
@@ -228,7 +228,7 @@ def _options(ready: _Ready, format: str, settings: WriteSettings) -> dict[str, A
         if metadata.exif is not None:
             options["exif"] = b"Exif\0\0" + metadata.exif
         # No `optimize` for jpg: Pillow's buffer for it is too small for noise at high quality.
-        if format != "webp":  # Fine colour detail is worth its bytes where quality is.
+        if format != "webp":  # Fine color detail is worth its bytes where quality is.
             options["subsampling"] = "4:4:4" if quality >= 90 else "4:2:0"
     if format == "webp":
         options["lossless"] = settings.lossless

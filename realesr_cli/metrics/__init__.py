@@ -1,1 +1,1 @@
-"""How good a picture is: with and without a reference."""
+"""How good an image is: with and without a reference."""

@@ -1,4 +1,4 @@
-"""LPIPS, a learned distance from a reference picture: 0 for equal ones, lower is better.
+"""LPIPS, a learned distance from a reference image: 0 for equal ones, lower is better.
 
 Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric",
 through their own package `lpips` (weights version 0.1), which the extra of that name installs. The
@@ -35,7 +35,7 @@ _FILES: dict[str, str] = {
 """torchvision's files; the last part of a name is the beginning of the file's SHA-256."""
 
 SMALLEST = 64
-"""Side of the pictures it was calibrated on; below it the deepest layers see nothing."""
+"""Side of the images it was calibrated on; below it the deepest layers see nothing."""
 
 
 class Lpips:
@@ -59,14 +59,14 @@ class Lpips:
 
     @torch.inference_mode()
     def __call__(self, a: Tensor, b: Tensor, *, crop: int = 0) -> float:
-        """Distance of two pictures of equal shape, about 0 to 1.
+        """Distance of two images of equal shape, about 0 to 1.
 
         a, b: (C, H, W) or (1, C, H, W), RGB or gray in [0, 1], brought to 8 bits first; `crop`
         pixels are left out on each side. ValueError when shapes differ or fewer than 64x64 pixels
         are left.
         """
         if a.shape != b.shape:
-            raise ValueError(f"pictures of different shapes: {tuple(a.shape)} and {tuple(b.shape)}")
+            raise ValueError(f"images of different shapes: {tuple(a.shape)} and {tuple(b.shape)}")
         height, width = (length - 2 * crop for length in a.shape[-2:])
         if crop < 0 or min(height, width) < SMALLEST:
             raise ValueError(

@@ -1,8 +1,8 @@
-"""NIQE, a score of naturalness that needs no reference picture: lower is better.
+"""NIQE, a score of naturalness that needs no reference image: lower is better.
 
 Source: Mittal, Soundararajan and Bovik 2013, "Making a 'completely blind' image quality analyzer",
 in the form that super-resolution papers report (luma rounded, blocks of 96 pixels, every block
-counted). The statistics of natural pictures it compares with are in data/, with their licence.
+counted). The statistics of natural images it compares with are in data/, with their license.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ BLOCK = 96
 """Side in pixels of the blocks whose statistics are taken; half of it at the second scale."""
 WINDOW, SIGMA = 7, 7 / 6
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""Neighbours (down, right) whose products are looked at."""
+"""Neighbors (down, right) whose products are looked at."""
 
 Array = NDArray[np.float64]
 
 
-def niqe(picture: Tensor, *, crop: int = 0) -> float:
-    """Distance of a picture's statistics from those of natural pictures; about 2 to 12.
+def niqe(img: Tensor, *, crop: int = 0) -> float:
+    """Distance of an image's statistics from those of natural images; about 2 to 12.
 
-    picture: (C, H, W) or (1, C, H, W), RGB or gray in [0, 1]. `crop` pixels are left out on each
-    side. The picture is cropped to whole blocks of 96x96; ValueError when that leaves fewer than
+    image: (C, H, W) or (1, C, H, W), RGB or gray in [0, 1]. `crop` pixels are left out on each
+    side. The image is cropped to whole blocks of 96x96; ValueError when that leaves fewer than
     two, since a single block has no covariance.
     """
-    luma = _luma(picture, crop)
+    luma = _luma(img, crop)
     features = np.concatenate(
         [
             block_features(luma, BLOCK),
@@ -46,9 +46,9 @@ def niqe(picture: Tensor, *, crop: int = 0) -> float:
     return _distance(features)
 
 
-def _luma(picture: Tensor, crop: int) -> Tensor:
+def _luma(img: Tensor, crop: int) -> Tensor:
     """(1, 1, H, W) float64, whole numbers on 16..235, of whole blocks."""
-    image = eight_bits(picture.squeeze(0) if picture.ndim == 4 else picture)
+    image = eight_bits(img.squeeze(0) if img.ndim == 4 else img)
     height, width = image.shape[-2:]
     rows, columns = (height - 2 * crop) // BLOCK, (width - 2 * crop) // BLOCK
     if crop < 0 or min(rows, columns) < 1 or rows * columns < 2:
@@ -61,11 +61,11 @@ def _luma(picture: Tensor, crop: int) -> Tensor:
 
 
 def block_features(luma: Tensor, side: int) -> Array:
-    """(blocks, 18): the shape of the normalised pixels and of four products of neighbours.
+    """(blocks, 18): the shape of the normalized pixels and of four products of neighbors.
 
     luma: (1, 1, H, W) on 0..255, H and W multiples of `side`. A feature of a flat block is NaN.
     """
-    normal = normalised(luma)[0, 0].numpy()
+    normal = normalized(luma)[0, 0].numpy()
     height, width = normal.shape
     tiled = normal.reshape(height // side, side, width // side, side).swapaxes(1, 2)
     blocks = tiled.reshape(-1, side, side)
@@ -78,7 +78,7 @@ def block_features(luma: Tensor, side: int) -> Array:
     return np.stack(columns, axis=1)
 
 
-def normalised(luma: Tensor) -> Tensor:
+def normalized(luma: Tensor) -> Tensor:
     """(1, 1, H, W) less its local mean, over its local deviation plus one (equation 1)."""
     offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
@@ -132,11 +132,11 @@ def _log_gamma(x: Array) -> Array:
 
 
 def _distance(features: Array) -> float:
-    """Between the Gaussian of these features and that of natural pictures (equation 10)."""
+    """Between the Gaussian of these features and that of natural images (equation 10)."""
     mean, covariance = pristine()
     whole = features[~np.isnan(features).any(axis=1)]
     if len(whole) < 2:
-        raise ValueError("NIQE: fewer than two blocks of the picture have any detail")
+        raise ValueError("NIQE: fewer than two blocks of the image have any detail")
     own_mean = np.nanmean(features, axis=0)
     own_covariance = np.cov(whole, rowvar=False)
     inverse = np.linalg.pinv((covariance + own_covariance) / 2)
@@ -146,7 +146,7 @@ def _distance(features: Array) -> float:
 
 @cache
 def pristine() -> tuple[Array, Array]:
-    """Mean (36) and covariance (36, 36) of the features of 125 natural pictures."""
+    """Mean (36) and covariance (36, 36) of the features of 125 natural images."""
     with (files("realesr_cli.metrics") / "data" / "niqe_pristine.npz").open("rb") as file:
         stored = np.load(file, allow_pickle=False)
         return stored["mu_pris_param"].reshape(-1), stored["cov_pris_param"]

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.image.formats import is_picture
+from realesr_cli.image.formats import is_image
 from realesr_cli.metrics.reference import PEAK, psnr, whole_luma
 from realesr_cli.settings import did_you_mean
 
@@ -39,7 +39,7 @@ def perceptual_index(ma: float, niqe: float) -> float:
 
 
 def rmse(a: Tensor, b: Tensor, *, crop: int = PIRM_SHAVE) -> float:
-    """Root mean square error on the luma of two pictures of equal shape, on the scale 0..255.
+    """Root mean square error on the luma of two images of equal shape, on the scale 0..255.
 
     a, b: (C, H, W) or (1, C, H, W), RGB or gray in [0, 1]; the luma is rounded to 8 bits, as
     MATLAB's is. ValueError when the shapes differ or nothing is left after the crop.
@@ -50,23 +50,23 @@ def rmse(a: Tensor, b: Tensor, *, crop: int = PIRM_SHAVE) -> float:
 
 @dataclass(frozen=True)
 class MaScores:
-    """Scores of Ma et al. by method and picture; the method "" stands for any one."""
+    """Scores of Ma et al. by method and image; the method "" stands for any one."""
 
     path: Path
     scores: Mapping[str, Mapping[str, float]]
 
     def of(self, method: str) -> Mapping[str, float] | None:
-        """The scores of one method by picture, or None where the file has none of it."""
+        """The scores of one method by image, or None where the file has none of it."""
         return self.scores.get(method)
 
 
 def read_ma_scores(path: Path) -> MaScores:
     """Scores from a CSV or JSON file.
 
-    CSV: lines `picture,score` or `method,picture,score`, with or without a heading. JSON: an object
-    of scores by picture, or of such objects by method. Pictures may be named with or without their
+    CSV: lines `image,score` or `method,image,score`, with or without a heading. JSON: an object
+    of scores by image, or of such objects by method. Images may be named with or without their
     extension. Raises ConfigError for a file that cannot be read, what is no score, a score outside
-    0 to 10, and a picture named twice.
+    0 to 10, and an image named twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -74,14 +74,14 @@ def read_ma_scores(path: Path) -> MaScores:
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         raise ConfigError(f"{path}: {error}") from None
     found: dict[str, dict[str, float]] = {}
-    for method, picture, value in rows:
-        score = _score(value, f"{path}: {picture}")
+    for method, img, value in rows:
+        score = _score(value, f"{path}: {img}")
         own = found.setdefault(method, {})
-        name = PurePath(picture).stem if is_picture(picture) else picture
+        name = PurePath(img).stem if is_image(img) else img
         if own.setdefault(name, score) != score:
-            raise ConfigError(f"{path}: {picture} has two different scores")
+            raise ConfigError(f"{path}: {img} has two different scores")
     if not found:
-        raise ConfigError(f"{path}: no score in it: expected lines `picture,score`")
+        raise ConfigError(f"{path}: no score in it: expected lines `image,score`")
     return MaScores(path, found)
 
 
@@ -105,9 +105,9 @@ def _csv_rows(text: str) -> Rows:
     rows: Rows = []
     for line in lines:
         if len(line) not in (2, 3):
-            raise ValueError(f"{','.join(line)}: expected picture,score or method,picture,score")
-        *method, picture, value = (cell.strip() for cell in line)
-        rows.append((method[0] if method else "", picture, value))
+            raise ValueError(f"{','.join(line)}: expected image,score or method,image,score")
+        *method, img, value = (cell.strip() for cell in line)
+        rows.append((method[0] if method else "", img, value))
     return rows
 
 
@@ -122,29 +122,29 @@ def _is_number(text: str) -> bool:
 def _json_rows(text: str) -> Rows:
     data = json.loads(text)
     if not isinstance(data, dict):
-        raise ValueError("expected an object of scores by picture")
+        raise ValueError("expected an object of scores by image")
     rows: Rows = []
     for key, value in data.items():
         if isinstance(value, dict):
-            rows += [(key, picture, score) for picture, score in value.items()]
+            rows += [(key, img, score) for img, score in value.items()]
         else:
             rows.append(("", key, value))
     return rows
 
 
-def assigned(ma: MaScores, methods: Sequence[str], pictures: Sequence[str]) -> MaScores:
-    """The scores by the methods of a table, all pictures of each there.
+def assigned(ma: MaScores, methods: Sequence[str], images: Sequence[str]) -> MaScores:
+    """The scores by the methods of a table, all images of each there.
 
     Scores without a method belong to the only one of `methods`. Raises ConfigError where whose they
-    are is not certain, for methods that are not in the table, and for pictures without a score.
+    are is not certain, for methods that are not in the table, and for images without a score.
     """
     scores = dict(ma.scores)
     plain = scores.pop("", None)
     if plain is not None:
         if len(methods) != 1 or scores:
             raise ConfigError(
-                f"{ma.path} does not say whose pictures the scores belong to: write lines "
-                f"`method,picture,score` (methods: {', '.join(methods)})"
+                f"{ma.path} does not say whose images the scores belong to: write lines "
+                f"`method,image,score` (methods: {', '.join(methods)})"
             )
         scores[methods[0]] = plain
     for method, own in scores.items():
@@ -153,7 +153,7 @@ def assigned(ma: MaScores, methods: Sequence[str], pictures: Sequence[str]) -> M
             raise ConfigError(
                 f"{ma.path}: {method} is no row of this table{near} (rows: {', '.join(methods)})"
             )
-        missing = [name for name in pictures if name not in own]
+        missing = [name for name in images if name not in own]
         if missing:
             more = len(missing) - _SHOWN
             listed = ", ".join(missing[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

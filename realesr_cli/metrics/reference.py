@@ -1,6 +1,6 @@
-"""PSNR and SSIM against a reference picture, in exactly the conventions of the field's papers.
+"""PSNR and SSIM against a reference image, in exactly the conventions of the field's papers.
 
-Pictures are first brought to 8 bits (clamp, x255, round half to even); everything after that is
+Images are first brought to 8 bits (clamp, x255, round half to even); everything after that is
 float64. Source of SSIM: Wang et al. 2004 in MATLAB's form, as super-resolution papers report it.
 """
 
@@ -21,11 +21,11 @@ Y_WEIGHTS = (65.481, 128.553, 24.966)
 
 
 def psnr(a: Tensor, b: Tensor, *, crop: int = 0, luma: bool = False) -> float:
-    """Peak signal-to-noise ratio in dB of two pictures of equal shape.
+    """Peak signal-to-noise ratio in dB of two images of equal shape.
 
     a, b: (C, H, W) or (1, C, H, W), RGB or gray in [0, 1]. `crop` pixels are left out on each side
     (papers use the scale), `luma` compares the MATLAB Y channel without rounding it. The error is
-    averaged over all channels together; equal pictures give infinity. ValueError when the shapes
+    averaged over all channels together; equal images give infinity. ValueError when the shapes
     differ or nothing is left after the crop.
     """
     x, y = _prepare(a, b, crop, luma)
@@ -34,10 +34,10 @@ def psnr(a: Tensor, b: Tensor, *, crop: int = 0, luma: bool = False) -> float:
 
 
 def ssim(a: Tensor, b: Tensor, *, crop: int = 0, luma: bool = False) -> float:
-    """Structural similarity, 1 for equal pictures; arguments as for `psnr`.
+    """Structural similarity, 1 for equal images; arguments as for `psnr`.
 
     11x11 Gaussian window of sigma 1.5, population moments, valid region only, mean over the
-    channels. ValueError also for pictures smaller than the window.
+    channels. ValueError also for images smaller than the window.
     """
     x, y = _prepare(a, b, crop, luma)
     if min(x.shape[-2:]) < SSIM_WINDOW:
@@ -73,14 +73,14 @@ def matlab_luma(image: Tensor) -> Tensor:
 def whole_luma(image: Tensor) -> Tensor:
     """(C, H, W) or (1, C, H, W) in [0, 1] to its luma (1, H, W), rounded to 8 bits, in [0, 1].
 
-    What MATLAB's rgb2ycbcr gives for 8-bit pictures, and published PSNR on Y often starts from.
+    What MATLAB's rgb2ycbcr gives for 8-bit images, and published PSNR on Y often starts from.
     """
     return matlab_luma(eight_bits(image.squeeze(0) if image.ndim == 4 else image)).round() / PEAK
 
 
 def _prepare(a: Tensor, b: Tensor, crop: int, luma: bool) -> tuple[Tensor, Tensor]:
     if a.shape != b.shape:
-        raise ValueError(f"pictures of different shapes: {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(f"images of different shapes: {tuple(a.shape)} and {tuple(b.shape)}")
     height, width = a.shape[-2:]
     if crop < 0 or min(height, width) <= 2 * crop:
         raise ValueError(f"a crop of {crop} leaves nothing of {height}x{width} pixels")

@@ -1,1 +1,1 @@
-"""Networks and how to recognise them from their tensors."""
+"""Networks and how to recognize them from their tensors."""

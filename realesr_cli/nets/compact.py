@@ -1,7 +1,7 @@
-"""SRVGGNetCompact ("Compact"), the small plain network of Real-ESRGAN, and how to recognise one.
+"""SRVGGNetCompact ("Compact"), the small plain network of Real-ESRGAN, and how to recognize one.
 
 Source: Real-ESRGAN's released small models (realesr-general-x4v3, realesr-animevideov3): a stack of
-3x3 convolutions at input size, one pixel-shuffle, and the nearest-neighbour input added.
+3x3 convolutions at input size, one pixel-shuffle, and the nearest-neighbor input added.
 """
 
 from __future__ import annotations

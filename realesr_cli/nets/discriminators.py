@@ -43,9 +43,9 @@ class SpectralConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) to (B, out, H', W')."""
-        return F.conv2d(x, self.normalised_weight(), stride=self.stride, padding=self.padding)
+        return F.conv2d(x, self.normalized_weight(), stride=self.stride, padding=self.padding)
 
-    def normalised_weight(self) -> Tensor:
+    def normalized_weight(self) -> Tensor:
         """The weight over its spectral norm; moves the power iteration in training mode."""
         # Half precision would ruin the norm: the few products here stay in single precision.
         with torch.autocast(self.weight_orig.device.type, enabled=False):
@@ -123,7 +123,7 @@ class UNetDiscriminator(nn.Module):
 
 
 class VGGDiscriminator(nn.Module):
-    """The discriminator of SRGAN and ESRGAN: one logit per picture of a fixed size.
+    """The discriminator of SRGAN and ESRGAN: one logit per image of a fixed size.
 
     Input (B, 3, size, size) with size 128 (14,499,401 parameters at 64 features) or 256; output
     (B, 1). Batch statistics are used in training mode (Ledig et al. 2017, figure 4).
@@ -150,7 +150,7 @@ class VGGDiscriminator(nn.Module):
         self.linear2 = nn.Linear(100, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logit of being real, one per picture; ValueError for any other size."""
+        """The logit of being real, one per image; ValueError for any other size."""
         if x.shape[-2:] != (self.size, self.size):
             raise ValueError(f"expects {self.size}x{self.size}, got {tuple(x.shape[-2:])}")
         x = _act(self.conv0_0(x))

@@ -135,7 +135,7 @@ class RRDB(nn.Module):
 class RRDBNet(nn.Module):
     """The generator: (B, 3, H, W) RGB in [0, 1] to (B, 3, H * scale, W * scale), not clamped.
 
-    Any H, W >= 1: with pixel-unshuffle the picture is extended to a multiple of the factor at the
+    Any H, W >= 1: with pixel-unshuffle the image is extended to a multiple of the factor at the
     right and bottom, and the result cut back.
     """
 
@@ -166,9 +166,9 @@ class RRDBNet(nn.Module):
 
 
 def unshuffle_any_size(x: Tensor, factor: int) -> Tensor:
-    """Pixel-unshuffle of a picture of any size: (B, C, H, W) to (B, C f^2, ceil(H/f), ceil(W/f)).
+    """Pixel-unshuffle of an image of any size: (B, C, H, W) to (B, C f^2, ceil(H/f), ceil(W/f)).
 
-    The missing rows and columns are mirrored where the picture is large enough, else repeated.
+    The missing rows and columns are mirrored where the image is large enough, else repeated.
     """
     if factor == 1:
         return x
@@ -180,7 +180,7 @@ def unshuffle_any_size(x: Tensor, factor: int) -> Tensor:
     return F.pixel_unshuffle(x, factor)
 
 
-# --- recognising the network from its tensors ---------------------------------------------------
+# --- recognizing the network from its tensors ---------------------------------------------------
 
 _MID = {
     "trunk_conv": "conv_body",

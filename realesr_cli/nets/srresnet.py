@@ -45,7 +45,7 @@ class SRResNetArchitecture:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv2(relu(conv1(x))), without normalisation; weights start at a tenth of Kaiming's."""
+    """x + conv2(relu(conv1(x))), without normalization; weights start at a tenth of Kaiming's."""
 
     def __init__(self, features: int) -> None:
         super().__init__()

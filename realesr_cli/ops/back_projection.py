@@ -1,4 +1,4 @@
-"""Iterative back-projection: an enlarged picture that gives its original when it is reduced again.
+"""Iterative back-projection: an enlarged image that gives its original when it is reduced again.
 
 Both published variants are linear in what is still missing, so the whole iteration can be carried
 out at the size of the original. With D the bicubic reduction, U the bicubic enlargement and P a
@@ -74,7 +74,7 @@ def residual_sum(
     """E0 + E1 + ... + E(iterations - 1) for rows `wanted` (None: all) of the original's size.
 
     `residual` (..., h, w) is E0 from row `origin` on; `axes` are those of rows and columns. It must
-    reach (iterations - 1) * axes[0].reach rows beyond `wanted`, or to the picture's border.
+    reach (iterations - 1) * axes[0].reach rows beyond `wanted`, or to the image's border.
     """
     rows, columns = axes
     low, high = origin, origin + residual.shape[-2]
@@ -95,12 +95,12 @@ def residual_sum(
 def back_project(
     enlarged: Tensor, original: Tensor, *, iterations: int, kernel: str = "gaussian"
 ) -> Tensor:
-    """`enlarged` (B, C, H, W) corrected towards one whose bicubic reduction is `original`.
+    """`enlarged` (B, C, H, W) corrected toward one whose bicubic reduction is `original`.
 
     `original` is (B, C, h, w) with h < H and w < W, any ratio; both are of one floating type, in
     which the sums are made, in [0, 1]. The result is not clamped; 0 iterations change nothing. All
     resizing is MATLAB's bicubic. The residual, original minus reduction, shrinks with every
-    iteration, for both kernels and any picture: the spectral norm of I - D P U is below 1 (at x4
+    iteration, for both kernels and any image: the spectral norm of I - D P U is below 1 (at x4
     0.83 for gaussian, 0.76 for reverse). Clamping and rounding the result put an end to that.
 
     kernel:

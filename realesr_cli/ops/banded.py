@@ -1,4 +1,4 @@
-"""Matrices whose rows are zero but for a few neighbours: composed, and applied to picture axes."""
+"""Matrices whose rows are zero but for a few neighbors: composed, and applied to image axes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _JPEG_INVERSE = (
 )
 _JPEG_OFFSET = (0.0, 128 / 255, 128 / 255)
 
-# MATLAB's rgb2ycbcr: Y 16..235 and Cb, Cr 16..240 for 8-bit pictures.
+# MATLAB's rgb2ycbcr: Y 16..235 and Cb, Cr 16..240 for 8-bit images.
 _STUDIO_FORWARD = (
     (65.481, 128.553, 24.966),
     (-37.797, -74.203, 112.0),

@@ -1,6 +1,6 @@
 """Blurring and sharpening: per-sample kernels, separable filters and unsharp masking (USM).
 
-Every filter here is a correlation over a picture continued by reflection (the border pixel is not
+Every filter here is a correlation over an image continued by reflection (the border pixel is not
 repeated), as OpenCV's default and the published degradations have it.
 """
 
@@ -14,23 +14,23 @@ from torch import Tensor
 
 # Output columns computed by one row of weights. A depthwise convolution has one output per weight
 # row and leaves a processor's vector units idle; a band of weights (Toeplitz) that yields this many
-# neighbouring outputs at once is several times as fast on CPU although it multiplies by zeros.
+# neighboring outputs at once is several times as fast on CPU although it multiplies by zeros.
 _BAND_2D = 16
 _BAND_1D = 32
 
 
-def reflect_pad(pictures: Tensor, *, rows: int, columns: int) -> Tensor:
+def reflect_pad(images: Tensor, *, rows: int, columns: int) -> Tensor:
     """(B, C, H, W) continued by reflection, `rows` above and below, `columns` left and right.
 
-    Unlike torch's own padding this also serves pictures no larger than the padding, by reflecting
+    Unlike torch's own padding this also serves images no larger than the padding, by reflecting
     again at the far border; a side of one pixel is repeated.
     """
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     if rows < height and columns < width:
-        return F.pad(pictures, (columns, columns, rows, rows), mode="reflect")
-    vertical = _reflected(height, rows, pictures.device)
-    horizontal = _reflected(width, columns, pictures.device)
-    return pictures.index_select(-2, vertical).index_select(-1, horizontal)
+        return F.pad(images, (columns, columns, rows, rows), mode="reflect")
+    vertical = _reflected(height, rows, images.device)
+    horizontal = _reflected(width, columns, images.device)
+    return images.index_select(-2, vertical).index_select(-1, horizontal)
 
 
 def _reflected(size: int, pad: int, device: torch.device) -> Tensor:
@@ -42,28 +42,28 @@ def _reflected(size: int, pad: int, device: torch.device) -> Tensor:
     return torch.where(index < size, index, period - index)
 
 
-def filter2d(pictures: Tensor, kernels: Tensor) -> Tensor:
-    """Correlate each picture with its own kernel; the same kernel for all its channels.
+def filter2d(images: Tensor, kernels: Tensor) -> Tensor:
+    """Correlate each image with its own kernel; the same kernel for all its channels.
 
     Args:
-        pictures: (B, C, H, W).
+        images: (B, C, H, W).
         kernels: (B, K, K) or (1, K, K) for all, K odd.
 
     Returns (B, C, H, W). Raises ValueError if the shapes do not fit.
     """
     size = kernels.shape[-1]
-    batch, channels, height, width = pictures.shape
+    batch, channels, height, width = images.shape
     if kernels.ndim != 3 or kernels.shape[-2] != size or size % 2 == 0:
         raise ValueError(f"kernels are (B, K, K) with odd K, got {tuple(kernels.shape)}")
     if kernels.shape[0] not in (1, batch):
-        raise ValueError(f"{kernels.shape[0]} kernels for {batch} pictures")
-    kernels = kernels.to(pictures)
-    padded = reflect_pad(pictures, rows=size // 2, columns=size // 2)
+        raise ValueError(f"{kernels.shape[0]} kernels for {batch} images")
+    kernels = kernels.to(images)
+    padded = reflect_pad(images, rows=size // 2, columns=size // 2)
     if kernels.shape[0] == 1:
         planes = padded.reshape(batch * channels, 1, *padded.shape[-2:])
     else:
         planes = padded.transpose(0, 1)
-    if pictures.is_cuda:
+    if images.is_cuda:
         result = F.conv2d(planes, kernels.unsqueeze(1), groups=planes.shape[1])
     else:
         result = _banded_conv2d(planes, kernels, width)
@@ -99,12 +99,12 @@ def auto_sigma(size: int) -> float:
     return 0.3 * ((size - 1) / 2 - 1) + 0.8
 
 
-def separable_filter(pictures: Tensor, taps: Tensor) -> Tensor:
+def separable_filter(images: Tensor, taps: Tensor) -> Tensor:
     """Correlate rows and columns of (B, C, H, W) with the same odd number of taps, (K,)."""
-    taps = taps.to(pictures)
+    taps = taps.to(images)
     pad = (taps.numel() - 1) // 2
-    batch, channels, height, width = pictures.shape
-    padded = reflect_pad(pictures, rows=pad, columns=pad)
+    batch, channels, height, width = images.shape
+    padded = reflect_pad(images, rows=pad, columns=pad)
     planes = padded.reshape(batch * channels, 1, *padded.shape[-2:])
     planes = _rows(planes, taps, width)
     planes = _columns(planes, taps, height)
@@ -136,18 +136,18 @@ def _columns(planes: Tensor, taps: Tensor, height: int) -> Tensor:
     return result[..., :height, :]
 
 
-def gaussian_blur(pictures: Tensor, *, size: int, sigma: float) -> Tensor:
+def gaussian_blur(images: Tensor, *, size: int, sigma: float) -> Tensor:
     """Gaussian blur of (B, C, H, W) with an odd window of `size` pixels."""
-    return separable_filter(pictures, gaussian_taps(size, sigma))
+    return separable_filter(images, gaussian_taps(size, sigma))
 
 
 def usm_sharpen(
-    pictures: Tensor, *, weight: float = 0.5, radius: int = 50, threshold: float = 10.0
+    images: Tensor, *, weight: float = 0.5, radius: int = 50, threshold: float = 10.0
 ) -> Tensor:
     """Unsharp masking of (B, C, H, W) in [0, 1], as Real-ESRGAN sharpens its ground truth.
 
     Args:
-        weight: share of the residual (picture minus blurred picture) that is added.
+        weight: share of the residual (image minus blurred image) that is added.
         radius: width of the Gaussian window in pixels; even numbers are rounded up to odd.
         threshold: residual, of 255, above which a pixel is sharpened; the mask of these pixels is
             blurred by the same window so that sharpened areas fade out.
@@ -156,8 +156,8 @@ def usm_sharpen(
     """
     size = radius + 1 - radius % 2
     taps = gaussian_taps(size, auto_sigma(size))
-    residual = pictures - separable_filter(pictures, taps)
-    mask = (residual.abs() * 255 > threshold).to(pictures.dtype)
+    residual = images - separable_filter(images, taps)
+    mask = (residual.abs() * 255 > threshold).to(images.dtype)
     soft = separable_filter(mask, taps)
-    sharp = (pictures + weight * residual).clamp(0, 1)
-    return soft * sharp + (1 - soft) * pictures
+    sharp = (images + weight * residual).clamp(0, 1)
+    return soft * sharp + (1 - soft) * images

@@ -1,6 +1,6 @@
-"""JPEG compression as a function of picture and quality, on any device, with gradients if wanted.
+"""JPEG compression as a function of image and quality, on any device, with gradients if wanted.
 
-Follows ITU-T T.81 (tables K.1 and K.2, 8x8 DCT) and JFIF (colour, 4:2:0). What the entropy coder
+Follows ITU-T T.81 (tables K.1 and K.2, 8x8 DCT) and JFIF (color, 4:2:0). What the entropy coder
 does is lossless, so it is left out.
 """
 
@@ -47,12 +47,12 @@ class JpegStyle:
     """Which of the several JPEGs in use is computed."""
 
     rounding: str = option(
-        "hard", choices=("hard", "cubic"), help="cubic passes gradients to the picture"
+        "hard", choices=("hard", "cubic"), help="cubic passes gradients to the image"
     )
     integer_tables: bool = option(False, help="round and clamp tables to 1..255, as libjpeg does")
     transposed_luma: bool = option(False, help="swap the axes of the luma table")
     padding: str = option(
-        "edge", choices=("edge", "zero"), help="what continues a picture to whole blocks"
+        "edge", choices=("edge", "zero"), help="what continues an image to whole blocks"
     )
 
     def __post_init__(self) -> None:
@@ -66,49 +66,49 @@ REFERENCE_STYLE = JpegStyle(transposed_luma=True, padding="zero")
 
 
 def quality_factor(quality: Tensor) -> Tensor:
-    """The factor on the quantisation tables for qualities in (0, 100], as libjpeg defines it."""
+    """The factor on the quantization tables for qualities in (0, 100], as libjpeg defines it."""
     return torch.where(quality < 50, 50 / quality, 2 - quality / 50)
 
 
-def jpeg(pictures: Tensor, quality: Tensor | float, *, style: JpegStyle = DEFAULT_STYLE) -> Tensor:
-    """What remains of pictures after JPEG, 4:2:0.
+def jpeg(images: Tensor, quality: Tensor | float, *, style: JpegStyle = DEFAULT_STYLE) -> Tensor:
+    """What remains of images after JPEG, 4:2:0.
 
     Args:
-        pictures: RGB, (B, 3, H, W) in [0, 1]; values outside are clamped first.
+        images: RGB, (B, 3, H, W) in [0, 1]; values outside are clamped first.
         quality: 0 < q <= 100, one number or (B,); real-valued, and left as it is.
         style: tables, rounding and borders.
 
     Returns (B, 3, H, W) in [0, 1], not rounded to 8 bit. Raises ConfigError for a quality outside
     the range.
     """
-    quality = torch.as_tensor(quality, dtype=pictures.dtype, device=pictures.device)
-    quality = quality.expand(pictures.shape[0])
+    quality = torch.as_tensor(quality, dtype=images.dtype, device=images.device)
+    quality = quality.expand(images.shape[0])
     if not bool(((quality > 0) & (quality <= 100)).all()):
         raise ConfigError(f"JPEG quality {quality.tolist()}: must be above 0 and at most 100")
-    height, width = pictures.shape[-2:]
-    padded = _to_whole_blocks(pictures.clamp(0, 1), style.padding)
+    height, width = images.shape[-2:]
+    padded = _to_whole_blocks(images.clamp(0, 1), style.padding)
     ycbcr = rgb_to_ycbcr_jpeg(padded) * 255
     small = F.avg_pool2d(ycbcr[:, 1:], 2)
-    luma = _quantise(ycbcr[:, :1], _table(LUMA_TABLE, quality, style, style.transposed_luma), style)
-    chroma = _quantise(small, _table(CHROMA_TABLE, quality, style, False), style)
+    luma = _quantize(ycbcr[:, :1], _table(LUMA_TABLE, quality, style, style.transposed_luma), style)
+    chroma = _quantize(small, _table(CHROMA_TABLE, quality, style, False), style)
     chroma = F.interpolate(chroma, scale_factor=2, mode="nearest")
     rgb = ycbcr_jpeg_to_rgb(torch.cat((luma, chroma), dim=1) / 255)
     return rgb[..., :height, :width].clamp(0, 1)
 
 
-def _to_whole_blocks(pictures: Tensor, padding: str) -> Tensor:
+def _to_whole_blocks(images: Tensor, padding: str) -> Tensor:
     """Right and bottom continued to multiples of 16, a block of the halved chroma."""
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     pad = (0, math.ceil(width / 16) * 16 - width, 0, math.ceil(height / 16) * 16 - height)
     if not any(pad):
-        return pictures
-    return F.pad(pictures, pad, mode="replicate" if padding == "edge" else "constant")
+        return images
+    return F.pad(images, pad, mode="replicate" if padding == "edge" else "constant")
 
 
 def _table(
     base: tuple[tuple[int, ...], ...], quality: Tensor, style: JpegStyle, transposed: bool
 ) -> Tensor:
-    """Quantisation steps, (B, 1, 1, 8, 1, 8) to fit blocks laid out as rows of blocks."""
+    """Quantization steps, (B, 1, 1, 8, 1, 8) to fit blocks laid out as rows of blocks."""
     table = torch.tensor(base, dtype=quality.dtype, device=quality.device)
     if transposed:
         table = table.t()
@@ -119,7 +119,7 @@ def _table(
     return steps.view(-1, 1, 1, 8, 1, 8)
 
 
-def _quantise(planes: Tensor, steps: Tensor, style: JpegStyle) -> Tensor:
+def _quantize(planes: Tensor, steps: Tensor, style: JpegStyle) -> Tensor:
     """Planes 0..255 through DCT, rounding to multiples of the steps, and back."""
     batch, channels, height, width = planes.shape
     transform = _dct_matrix().to(planes)

@@ -21,12 +21,12 @@ MATRIX_MODES = ("box", "matlab", "triangle", "lanczos")
 MODES = (*TORCH_MODES, *MATRIX_MODES)
 
 
-def resize(pictures: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+def resize(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     """(B, C, H, W) resized to `size` (height, width); not clamped.
 
     Modes:
         area: average of the pixels touched, by whole pixels (adaptive average pooling).
-        bilinear, bicubic: sampled at pixel centres, without antialiasing; bicubic has a = -0.75.
+        bilinear, bicubic: sampled at pixel centers, without antialiasing; bicubic has a = -0.75.
         box: exact area average with fractions of pixels, as OpenCV's INTER_AREA.
         matlab: bicubic a = -0.5, antialiased when shrinking, as MATLAB's imresize.
         triangle, lanczos: the same with a tent and a three-lobed Lanczos kernel, as Pillow's.
@@ -34,36 +34,36 @@ def resize(pictures: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     Raises ConfigError for an unknown mode.
     """
     height, width = size
-    if (height, width) == tuple(pictures.shape[-2:]):
+    if (height, width) == tuple(images.shape[-2:]):
         if mode not in MODES:
             raise ConfigError(_unknown(mode))
-        return pictures
+        return images
     if mode == "area":
-        return F.interpolate(pictures, size=size, mode="area")
+        return F.interpolate(images, size=size, mode="area")
     if mode in TORCH_MODES:
-        return F.interpolate(pictures, size=size, mode=mode, align_corners=False)
+        return F.interpolate(images, size=size, mode=mode, align_corners=False)
     if mode not in MATRIX_MODES:
         raise ConfigError(_unknown(mode))
     for axis, length in ((-2, height), (-1, width)):
-        pictures = resample_band(pictures.shape[axis], length, kernel=mode).apply(pictures, axis)
-    return pictures
+        images = resample_band(images.shape[axis], length, kernel=mode).apply(images, axis)
+    return images
 
 
 def _unknown(mode: str) -> str:
     return f"resize mode {mode!r}: must be one of {', '.join(MODES)}{did_you_mean(mode, MODES)}"
 
 
-def imresize(pictures: Tensor, scale: float) -> Tensor:
-    """MATLAB's imresize(picture, scale) with its defaults: bicubic, antialiased when shrinking.
+def imresize(images: Tensor, scale: float) -> Tensor:
+    """MATLAB's imresize(image, scale) with its defaults: bicubic, antialiased when shrinking.
 
     (B, C, H, W) to (B, C, ceil(H * scale), ceil(W * scale)); the scale itself, not the ratio of the
     sizes, sets where pixels are sampled. Edges are continued symmetrically. Not clamped.
     """
     for axis in (-2, -1):
         # The small number keeps 24 * (1 / 3), a hair above 8 in binary, from becoming 9.
-        length = math.ceil(pictures.shape[axis] * scale - 1e-9)
-        pictures = resample_band(pictures.shape[axis], length, ratio=scale).apply(pictures, axis)
-    return pictures
+        length = math.ceil(images.shape[axis] * scale - 1e-9)
+        images = resample_band(images.shape[axis], length, ratio=scale).apply(images, axis)
+    return images
 
 
 def resample_band(
@@ -79,7 +79,7 @@ def resample_band(
         raise ConfigError(_unknown(kernel))
     index, weights = _taps(in_size, out_size, ratio or out_size / in_size, kernel)
     if kernel == "matlab":
-        # A picture mirrored at its ends, the last pixel repeated.
+        # An image mirrored at its ends, the last pixel repeated.
         folded = index % (2 * in_size)
         index = torch.where(folded < in_size, folded, 2 * in_size - 1 - folded)
     else:
@@ -93,19 +93,19 @@ def _taps(in_size: int, out_size: int, ratio: float, kernel: str) -> tuple[Tenso
     stretch = max(1.0, 1 / ratio)
     support = {"matlab": 2.0, "triangle": 1.0, "lanczos": 3.0, "box": 0.5}[kernel] * stretch
     output = torch.arange(out_size, dtype=torch.float64)
-    centre = (output + 0.5) / ratio - 0.5
+    center = (output + 0.5) / ratio - 0.5
     if kernel == "box":
         # Area covered of each input pixel; right for enlarging too, where the box is below one.
         half = 0.5 / ratio
-        first = torch.floor(centre - half + 0.5)
+        first = torch.floor(center - half + 0.5)
         index = first.view(-1, 1) + torch.arange(math.ceil(2 * half) + 2)
-        low = torch.maximum(index - 0.5, (centre - half).view(-1, 1))
-        high = torch.minimum(index + 0.5, (centre + half).view(-1, 1))
+        low = torch.maximum(index - 0.5, (center - half).view(-1, 1))
+        high = torch.minimum(index + 0.5, (center + half).view(-1, 1))
         weights = (high - low).clamp(min=0)
     else:
-        first = torch.ceil(centre - support)
+        first = torch.ceil(center - support)
         index = first.view(-1, 1) + torch.arange(math.ceil(2 * support) + 1)
-        weights = _kernel((index - centre.view(-1, 1)) / stretch, kernel)
+        weights = _kernel((index - center.view(-1, 1)) / stretch, kernel)
     return index.to(torch.int64), weights / weights.sum(1, keepdim=True)
 
 

@@ -36,10 +36,10 @@ _FOLDERS = re.compile(r"(?:(?<![^:])[A-Za-z]:(?=[\\/]))?[^:]*[\\/](?=[^:@\\/])")
 _PARTS = (
     "generator",
     "ema",
-    "optimiser",
+    "optimizer",
     "scaler",
     "discriminator",
-    "d_optimiser",
+    "d_optimizer",
     "d_scaler",
     "pool",
 )

@@ -87,7 +87,7 @@ class CheckpointManager:
         good = f"the last good checkpoint is {found[-1]}" if found else "nothing was saved yet"
         raise DivergedError(
             f"the loss was not finite for {SKIPS_ALLOWED} steps in a row; {good}. Lower "
-            "optimiser.lr, set optimiser.clip or take --precision fp32, and go on with --resume "
+            "optimizer.lr, set optimizer.clip or take --precision fp32, and go on with --resume "
             "--accept-changes"
         )
 
@@ -171,5 +171,5 @@ class CheckpointManager:
         )
         return (
             f"scores were below the start for {progress.worse} validations in a row; {better}. "
-            f"Lower optimiser.lr or raise validation.stop_if_worse (state: {kept.name})"
+            f"Lower optimizer.lr or raise validation.stop_if_worse (state: {kept.name})"
         )

@@ -56,17 +56,17 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where pictures come from and how a batch is cut out of them."""
+    """Where images come from and how a batch is cut out of them."""
 
-    gt: tuple[Path, ...] = option((), help="Folders of high-quality pictures, searched deeply.")
+    gt: tuple[Path, ...] = option((), help="Folders of high-quality images, searched deeply.")
     weights: tuple[float, ...] = option(
-        (), help="How often each folder is drawn from; empty: by its number of pictures.", above=0
+        (), help="How often each folder is drawn from; empty: by its number of images.", above=0
     )
     lq: tuple[Path, ...] = option(
         (), help="Paired training: the low-quality folder of each folder in `gt`."
     )
     paired: bool = option(False, help="Refuse to train without low-quality folders in `lq`.")
-    lq_prefix: str = option("", help="What the name of a low-quality picture has in front.")
+    lq_prefix: str = option("", help="What the name of a low-quality image has in front.")
     lq_suffix: str = option("", help="What it has behind, before the extension, as `x4`.")
     patch: int = option(64, help="Side of a training crop in low-quality pixels.", low=4)
     margin: float = option(
@@ -76,11 +76,11 @@ class DataConfig:
     accumulate: int = option(1, help="Forward passes whose gradients make one step.", low=1)
     flip: bool = option(True, help="Mirror half of the crops left to right.")
     rotate: bool = option(False, help="Turn crops by multiples of 90 degrees.")
-    cache: int = option(2048, help="Memory for decoded pictures, in MiB.", low=16)
+    cache: int = option(2048, help="Memory for decoded images, in MiB.", low=16)
     region: int = option(
-        1024, help="Side in pixels of the regions kept of pictures too many for the cache.", low=64
+        1024, help="Side in pixels of the regions kept of images too many for the cache.", low=64
     )
-    workers: int = option(2, help="Threads that decode pictures.", low=1, high=64)
+    workers: int = option(2, help="Threads that decode images.", low=1, high=64)
     prefetch: int = option(3, help="Batches prepared ahead; 0: none.", low=0, high=64)
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class DataConfig:
     def crop(self, scale: int) -> int:
         """Side in ground-truth pixels of what is read and degraded for one sample.
 
-        Paired pictures need no room for the degradation's borders: exactly the training crop.
+        Paired images need no room for the degradation's borders: exactly the training crop.
         """
         whole = self.patch if self.lq else round(self.patch * self.margin)
         return whole * scale
@@ -215,7 +215,7 @@ class StageConfig:
     structure: SsimConfig = SsimConfig()
     perceptual: PerceptualConfig = PerceptualConfig()
     gan: GanConfig = GanConfig()
-    optimiser: OptimizerConfig = OptimizerConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
     def __post_init__(self) -> None:
@@ -244,18 +244,18 @@ class EmaConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Scores and sample sheets on pictures that are not trained on."""
+    """Scores and sample sheets on images that are not trained on."""
 
-    gt: str = option("", help="Folder of high-quality pictures; empty: some of `data.gt`.")
+    gt: str = option("", help="Folder of high-quality images; empty: some of `data.gt`.")
     lq: str = option("", help="Their low-quality versions; empty: made by degradation.")
     every: int = option(5000, help="Steps between validations; 0: never.", low=0)
     split: float = option(
-        0.02, help="Share of the training pictures held out where `gt` is empty; 0: none.",
+        0.02, help="Share of the training images held out where `gt` is empty; 0: none.",
         low=0, high=0.5,
     )  # fmt: skip
-    pictures: int = option(8, help="Most pictures used; 0: all of the folder.", low=0)
+    images: int = option(8, help="Most images used; 0: all of the folder.", low=0)
     side: int = option(512, help="They are cropped to this in GT pixels; 0: whole.", low=0)
-    sheet: int = option(4, help="Pictures on a sample sheet.", low=1)
+    sheet: int = option(4, help="Images on a sample sheet.", low=1)
     best: str = option(
         "auto", help="What makes the best checkpoint; last: the newest always; auto: PSNR without "
         "an adversarial loss, which lowers PSNR as it should, and the newest with one.",
@@ -269,7 +269,7 @@ class ValidationConfig:
     def __post_init__(self) -> None:
         check(self)
         if self.lq and not self.gt:
-            raise ConfigError("lq: give the high-quality pictures in gt, too")
+            raise ConfigError("lq: give the high-quality images in gt, too")
 
 
 @dataclass(frozen=True)
@@ -325,7 +325,7 @@ class TrainConfig:
         self.generator.architecture(self.scale)
         self._check_discriminator()
         if self.degradation.pool and self.data.lq:
-            raise ConfigError("degradation.pool: paired pictures are not degraded; set it to 0")
+            raise ConfigError("degradation.pool: paired images are not degraded; set it to 0")
         if self.degradation.pool and self.degradation.pool % self.data.batch:
             raise ConfigError(
                 f"degradation.pool = {self.degradation.pool}: must be a multiple of "

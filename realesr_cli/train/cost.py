@@ -1,4 +1,4 @@
-"""One step on made-up pictures: how long it takes, how much memory, and what fits."""
+"""One step on made-up images: how long it takes, how much memory, and what fits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG_STEP = 20.0
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step of a stage takes, without reading and degrading pictures."""
+    """What a step of a stage takes, without reading and degrading images."""
 
     seconds: float
     peak_bytes: int | None
@@ -79,7 +79,7 @@ def memory_trial(config: TrainConfig, machine: Machine) -> Trial:
 
     def trial(batch: int, patch: int) -> None:
         try:
-            # Twice, because the optimiser's moments come into being with the first step.
+            # Twice, because the optimizer's moments come into being with the first step.
             run = _trial_step(
                 config, machine, stage=dearest_stage(config), batch=batch, patch=patch
             )
@@ -130,7 +130,7 @@ def proposal(fit: Fit | None) -> str:
 def _trial_step(
     config: TrainConfig, machine: Machine, *, stage: int, batch: int, patch: int
 ) -> Callable[[], None]:
-    """A function that does one whole step on random pictures; results are thrown away."""
+    """A function that does one whole step on random images; results are thrown away."""
     settings = config.stages[stage]
     state = new_stage(config, machine, stage=stage, generator=new_generator(config))
     setup = Setup(
@@ -149,7 +149,7 @@ def _trial_step(
 
     def run() -> None:
         _one_step(state, setup, pair)
-        machine.synchronise()
+        machine.synchronize()
 
     return run
 

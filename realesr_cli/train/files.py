@@ -1,4 +1,4 @@
-"""Which pictures a run trains on and is scored on: found, paired by name, measured, split."""
+"""Which images a run trains on and is scored on: found, paired by name, measured, split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from realesr_cli.errors import DatasetError, ImageError
-from realesr_cli.image.formats import is_picture
+from realesr_cli.image.formats import is_image
 from realesr_cli.image.probe import probe
 from realesr_cli.train.config import DataConfig, ValidationConfig
 
@@ -20,7 +20,7 @@ SHOWN = 5
 """How many file names a message lists before it says how many more there are."""
 
 FEWEST_TO_SPLIT = 5
-"""With fewer training pictures than this none is held out for validation."""
+"""With fewer training images than this none is held out for validation."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ExcludedImage:
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """What a run has to do with: pictures to train on, to validate with, and those left out."""
+    """What a run has to do with: images to train on, to validate with, and those left out."""
 
     train: tuple[TrainingImage, ...]
     validation: tuple[TrainingImage, ...]
@@ -53,70 +53,70 @@ class TrainingImages:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All picture files below a folder, sorted; DatasetError where there is none or no folder."""
+    """All image files below a folder, sorted; DatasetError where there is none or no folder."""
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise DatasetError(f"{folder} {what}: give a folder of pictures")
+        raise DatasetError(f"{folder} {what}: give a folder of images")
     found = sorted(
         Path(parent) / name
         for parent, _, names in os.walk(folder, followlinks=True)
         for name in names
-        if is_picture(name)
+        if is_image(name)
     )
     if not found:
-        held = "holds no file" if not any(folder.iterdir()) else "holds no picture file"
-        raise DatasetError(f"{folder} {held}: give a folder of PNG, JPEG, WebP or TIFF pictures")
+        held = "holds no file" if not any(folder.iterdir()) else "holds no image file"
+        raise DatasetError(f"{folder} {held}: give a folder of PNG, JPEG, WebP or TIFF images")
     return found
 
 
 def gather(
     data: DataConfig, validation: ValidationConfig, *, scale: int, report: Report | None = None
 ) -> TrainingImages:
-    """Find, pair, measure and split all pictures of a run.
+    """Find, pair, measure and split all images of a run.
 
     Headers are read, pixels are not. Raises DatasetError for missing or empty folders, pairs that
-    are wanted but not given or do not match in name or size, validation pictures that are trained
+    are wanted but not given or do not match in name or size, validation images that are trained
     on, and when nothing usable is left; single unreadable files are left out and returned with the
     reason.
     """
     if not data.gt:
-        raise DatasetError("no training pictures: give a folder with --data (data.gt)")
+        raise DatasetError("no training images: give a folder with --data (data.gt)")
     if data.paired and not data.lq:
         raise DatasetError(
             "paired training (data.paired) needs the low-quality folder of each --data: give --lq"
         )
     if validation.gt:
         _refuse_overlap(data.gt, Path(validation.gt))
-    pictures, left_out = _measured(_training_files(data), scale, report)
-    _require_some(pictures, left_out, data.gt)
+    images, left_out = _measured(_training_files(data), scale, report)
+    _require_some(images, left_out, data.gt)
     if not validation.gt:
-        train, held = split(pictures, validation)
+        train, held = split(images, validation)
         return TrainingImages(train, held, tuple(left_out))
     lq = Path(validation.lq) if validation.lq else None
     files = _paired(Path(validation.gt), lq, "", "", folder=0)
     scored, more = _measured(files, scale, None)
     _require_some(scored, more, (Path(validation.gt),))
-    chosen = spaced(scored, validation.pictures or len(scored))
-    return TrainingImages(tuple(pictures), tuple(chosen), tuple(left_out + more))
+    chosen = spaced(scored, validation.images or len(scored))
+    return TrainingImages(tuple(images), tuple(chosen), tuple(left_out + more))
 
 
 def split(
-    pictures: Sequence[TrainingImage], validation: ValidationConfig
+    images: Sequence[TrainingImage], validation: ValidationConfig
 ) -> tuple[tuple[TrainingImage, ...], tuple[TrainingImage, ...]]:
-    """Training and held-out pictures: a share of them, evenly spaced by name, always the same."""
-    if not validation.split or not validation.every or len(pictures) < FEWEST_TO_SPLIT:
-        return tuple(pictures), ()
-    count = math.ceil(validation.split * len(pictures))
-    held = spaced(pictures, min(count, validation.pictures or count))
+    """Training and held-out images: a share of them, evenly spaced by name, always the same."""
+    if not validation.split or not validation.every or len(images) < FEWEST_TO_SPLIT:
+        return tuple(images), ()
+    count = math.ceil(validation.split * len(images))
+    held = spaced(images, min(count, validation.images or count))
     chosen = set(held)
-    return tuple(p for p in pictures if p not in chosen), tuple(held)
+    return tuple(p for p in images if p not in chosen), tuple(held)
 
 
-def spaced(pictures: Sequence[TrainingImage], count: int) -> list[TrainingImage]:
+def spaced(images: Sequence[TrainingImage], count: int) -> list[TrainingImage]:
     """At most `count` of them, evenly spaced over the whole list."""
-    total = len(pictures)
+    total = len(images)
     count = min(count, total)
-    return [pictures[(2 * i + 1) * total // (2 * count)] for i in range(count)]
+    return [images[(2 * i + 1) * total // (2 * count)] for i in range(count)]
 
 
 def _training_files(data: DataConfig) -> list[TrainingImage]:
@@ -124,8 +124,8 @@ def _training_files(data: DataConfig) -> list[TrainingImage]:
     found: dict[str, TrainingImage] = {}
     for number, folder in enumerate(data.gt):
         lq = data.lq[number] if data.lq else None
-        for picture in _paired(folder, lq, data.lq_prefix, data.lq_suffix, folder=number):
-            found.setdefault(os.path.realpath(picture.gt), picture)
+        for img in _paired(folder, lq, data.lq_prefix, data.lq_suffix, folder=number):
+            found.setdefault(os.path.realpath(img.gt), img)
     return list(found.values())
 
 
@@ -189,28 +189,28 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _measured(
-    pictures: Sequence[TrainingImage], scale: int, report: Report | None
+    images: Sequence[TrainingImage], scale: int, report: Report | None
 ) -> tuple[list[TrainingImage], list[ExcludedImage]]:
     """Sizes from headers; unreadable files apart. DatasetError where pairs are not to scale."""
     kept: list[TrainingImage] = []
     left_out: list[ExcludedImage] = []
     wrong: list[str] = []
     with ThreadPoolExecutor(4) as pool:
-        for done, (picture, result) in enumerate(
-            zip(pictures, pool.map(_measure, pictures), strict=True), 1
+        for done, (img, result) in enumerate(
+            zip(images, pool.map(_measure, images), strict=True), 1
         ):
             if report is not None:
-                report(done, len(pictures))
+                report(done, len(images))
             if isinstance(result, ExcludedImage):
                 left_out.append(result)
                 continue
             (height, width), small = result
             if small is not None and (small[0] * scale, small[1] * scale) != (height, width):
-                wrong.append(f"{picture.gt.name} ({width}x{height} and {small[1]}x{small[0]})")
-            kept.append(TrainingImage(picture.gt, height, width, picture.lq, picture.folder))
+                wrong.append(f"{img.gt.name} ({width}x{height} and {small[1]}x{small[0]})")
+            kept.append(TrainingImage(img.gt, height, width, img.lq, img.folder))
     if wrong:
         raise DatasetError(
-            f"paired pictures are not to scale: {listed(wrong)}. The ground truth must be exactly "
+            f"paired images are not to scale: {listed(wrong)}. The ground truth must be exactly "
             f"{scale} times its partner in width and height; is the scale of the run right?"
         )
     return kept, left_out
@@ -219,13 +219,13 @@ def _measured(
 Size = tuple[int, int]
 
 
-def _measure(picture: TrainingImage) -> tuple[Size, Size | None] | ExcludedImage:
-    path = picture.gt
+def _measure(img: TrainingImage) -> tuple[Size, Size | None] | ExcludedImage:
+    path = img.gt
     try:
         header = probe(path)
-        if picture.lq is None:
+        if img.lq is None:
             return (header.height, header.width), None
-        path = picture.lq
+        path = img.lq
         small = probe(path)
         return (header.height, header.width), (small.height, small.width)
     except ImageError as error:
@@ -233,9 +233,9 @@ def _measure(picture: TrainingImage) -> tuple[Size, Size | None] | ExcludedImage
 
 
 def _require_some(
-    pictures: Sequence[TrainingImage], left_out: Sequence[ExcludedImage], folders: Sequence[Path]
+    images: Sequence[TrainingImage], left_out: Sequence[ExcludedImage], folders: Sequence[Path]
 ) -> None:
-    if not pictures:
+    if not images:
         where = ", ".join(map(str, folders))
         raise DatasetError(
             f"{where}: none of {len(left_out)} files can be read; first: {left_out[0].reason}"
@@ -249,6 +249,6 @@ def _refuse_overlap(training: Sequence[Path], validation: Path) -> None:
         if own == other or other in own.parents or own in other.parents:
             how = "is the training folder" if own == other else f"overlaps with {folder}"
             raise DatasetError(
-                f"validation folder {validation} {how}: scores on pictures that are trained on say "
+                f"validation folder {validation} {how}: scores on images that are trained on say "
                 "nothing. Give another folder, or none and let a part be held out"
             )

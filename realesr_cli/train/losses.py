@@ -1,4 +1,4 @@
-"""Pixel, structure, perceptual and adversarial losses: pictures (or logits) to a scalar."""
+"""Pixel, structure, perceptual and adversarial losses: images (or logits) to a scalar."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class PerceptualLoss(nn.Module):
 
 
 Discriminator = Callable[[Tensor], Tensor]
-"""A discriminator: pictures to logits."""
+"""A discriminator: images to logits."""
 
 
 def _bce(logits: Tensor, target: float) -> Tensor:
@@ -112,10 +112,10 @@ KINDS = ("vanilla", "lsgan", "hinge", "wgan", "wgan-softplus", *RELATIVISTIC)
 
 
 def generator_gan_loss(kind: str, judge: Discriminator, fake: Tensor, real: Tensor) -> Tensor:
-    """What the generator minimises, without its weight.
+    """What the generator minimizes, without its weight.
 
     `ragan` is ESRGAN's equation 2: both halves summed. `ragan-halved` is the mean of the halves,
-    as the released training code has it. For both the logits of the real pictures carry no
+    as the released training code has it. For both the logits of the real images carry no
     gradient. Raises ValueError for an unknown kind.
     """
     logits = judge(fake)
@@ -132,7 +132,7 @@ def generator_gan_loss(kind: str, judge: Discriminator, fake: Tensor, real: Tens
 def discriminator_gan_loss(
     kind: str, judge: Discriminator, fake: Tensor, real: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the discriminator minimises, and the logits of the real and the generated pictures.
+    """What the discriminator minimizes, and the logits of the real and the generated images.
 
     Both sides are summed, not averaged, but for `ragan-halved`, which also stops the gradient
     through each side's mean, as the released training code does. `fake` must be detached.

@@ -43,12 +43,12 @@ class Machine:
         """A loss scaler where small gradients would vanish (fp16)."""
         return GradScaler(self.device.type) if self.precision == "fp16" else None
 
-    def pictures(self, pixels: Tensor) -> Tensor:
+    def images(self, pixels: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float in [0, 1] here."""
         moved = pixels.to(self.device, non_blocking=True)
         return moved.permute(0, 3, 1, 2).float().div_(255).contiguous()
 
-    def synchronise(self) -> None:
+    def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -121,7 +121,7 @@ class Stopwatch:
 
     def mark(self, part: str) -> None:
         """What happened since the last mark was this part."""
-        self.machine.synchronise()
+        self.machine.synchronize()
         now = time.perf_counter()
         self.seconds[part] = self.seconds.get(part, 0.0) + now - self._since
         self._since = now

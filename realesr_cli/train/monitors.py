@@ -1,4 +1,4 @@
-"""What a run watches itself for: scores below the start, colour drift, discriminator collapse."""
+"""What a run watches itself for: scores below the start, color drift, discriminator collapse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from realesr_cli.train.config import StageConfig, ValidationConfig
 from realesr_cli.train.state import TrainProgress
 from realesr_cli.train.validation import Scores
 
-COLOUR_DRIFT = 2.0
+COLOR_DRIFT = 2.0
 """Shift of a channel's mean beyond that of the start, of 255, that is reported."""
 
 SKIPS_ALLOWED = 10
@@ -59,10 +59,10 @@ def update_best(
     if progress.worse and (limit or by != "last"):
         of = f" ({progress.worse} in a row{f', stops at {limit}' if limit else ''})"
         messages.append(f"PSNR is {below:.2f} dB below the start of this stage{of}")
-    drift = scores.colour - start["colour"]
-    if drift > COLOUR_DRIFT:
+    drift = scores.color - start["color"]
+    if drift > COLOR_DRIFT:
         messages.append(
-            f"colours drift: the mean of a channel is off by {scores.colour:.1f} of 255, "
+            f"colors drift: the mean of a channel is off by {scores.color:.1f} of 255, "
             f"{drift:.1f} more than at the start"
         )
     return ValidationVerdict(tuple(messages), best, stop)
@@ -84,14 +84,14 @@ def watch_discriminator(progress: TrainProgress, losses: dict[str, float]) -> st
     if margin > 10 and not means.get("told_strong"):
         means["told_strong"] = 1
         return (
-            f"the discriminator has won: real and generated pictures are {margin:.0f} logits "
+            f"the discriminator has won: real and generated images are {margin:.0f} logits "
             "apart, which leaves the generator little to learn from; lower "
-            "optimiser.discriminator_lr or gan.weight"
+            "optimizer.discriminator_lr or gan.weight"
         )
     if margin < 1e-3 and not means.get("told_weak"):
         means["told_weak"] = 1
         return (
             "the discriminator tells nothing apart (collapse): give it a start with --init-d, or "
-            "raise optimiser.discriminator_lr"
+            "raise optimizer.discriminator_lr"
         )
     return ""

@@ -1,4 +1,4 @@
-"""What a run will be, before it is: network, pictures, steps, and what they need on disk."""
+"""What a run will be, before it is: network, images, steps, and what they need on disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TrainingPlan:
     parameters: int
     discriminator: str
     discriminator_parameters: int
-    pictures: int
+    images: int
     megapixels: float
     held_out: int
     batch: int
@@ -40,7 +40,7 @@ class TrainingPlan:
     free: int
 
 
-def make_plan(config: TrainConfig, pictures: TrainingImages, out: Path) -> TrainingPlan:
+def make_plan(config: TrainConfig, images: TrainingImages, out: Path) -> TrainingPlan:
     """The plan of a run in a folder; nothing is computed and nothing written."""
     parameters = count_parameters(config.architecture)
     adversarial = [n for n, stage in enumerate(config.stages) if stage.adversarial]
@@ -56,13 +56,13 @@ def make_plan(config: TrainConfig, pictures: TrainingImages, out: Path) -> Train
         parameters=parameters,
         discriminator=config.discriminator.kind if adversarial else "",
         discriminator_parameters=judge,
-        pictures=len(pictures.train),
-        megapixels=sum(p.height * p.width for p in pictures.train) / 1e6,
-        held_out=len(pictures.validation),
+        images=len(images.train),
+        megapixels=sum(p.height * p.width for p in images.train) / 1e6,
+        held_out=len(images.validation),
         batch=config.data.batch * config.data.accumulate,
         steps=steps,
         checkpoint=checkpoint,
-        disk=disk_bytes(config, parameters, checkpoint, scenes=len(pictures.validation)),
+        disk=disk_bytes(config, parameters, checkpoint, scenes=len(images.validation)),
         free=shutil.disk_usage(_existing(out)).free,
     )
 
@@ -97,7 +97,7 @@ def stage_text(stage: StageConfig) -> str:
                 "gan": f"{stage.gan.kind} GAN",
             }
             losses.append(f"{kind[name]} x {part.weight:g}")
-    rate = f"lr {stage.optimiser.lr:g}, {stage.schedule.kind}"
+    rate = f"lr {stage.optimizer.lr:g}, {stage.schedule.kind}"
     return f"{stage.iterations:,} steps, {' + '.join(losses)}, {rate}"
 
 

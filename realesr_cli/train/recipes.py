@@ -24,7 +24,7 @@ from realesr_cli.train.config import StageConfig, TrainConfig
 Plain = dict[str, Any]
 
 _LOSSES = ("pixel", "structure", "perceptual", "gan")
-_STAGE_KEYS = ("iterations", "optimiser", "schedule", *_LOSSES)
+_STAGE_KEYS = ("iterations", "optimizer", "schedule", *_LOSSES)
 
 
 def recipe_names() -> list[str]:
@@ -45,7 +45,7 @@ def load_config(
     """The configuration of a recipe, or of a TOML file, with `a.b=c` assignments on top.
 
     A stage's settings are reached by `stages.NAME.key=value`. Without a stage, `iterations`,
-    `optimiser` and `schedule` go to every stage, and a loss (`pixel`, `structure`, ...) to the
+    `optimizer` and `schedule` go to every stage, and a loss (`pixel`, `structure`, ...) to the
     stages that use it, or to the last one if none does. `values` are further settings by dotted
     key, laid on before the assignments. ConfigError for anything unknown.
     """

@@ -1,4 +1,4 @@
-"""Pixels of pictures and parts of pictures, decoded once and kept within a memory budget."""
+"""Pixels of images and parts of images, decoded once and kept within a memory budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of a picture file, in its pixels."""
+    """A rectangle of an image file, in its pixels."""
 
     path: Path
     top: int

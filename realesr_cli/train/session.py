@@ -1,4 +1,4 @@
-"""All that a run needs before its first step, checked and at hand: folder, pictures, networks."""
+"""All that a run needs before its first step, checked and at hand: folder, images, networks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RunContext:
     download: Callable[[int, int], None] | None = None
     """Progress of fetching weights, in bytes."""
     looking: Callable[[int, int], None] | None = None
-    """Progress of looking at pictures, in files."""
+    """Progress of looking at images, in files."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class Resumed:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run as far as it is known without any network: its pictures, and where it goes on."""
+    """A run as far as it is known without any network: its images, and where it goes on."""
 
     config: TrainConfig
     out: Path
     machine: Machine
     caller: RunContext
-    pictures: TrainingImages
+    images: TrainingImages
     resumed: Resumed | None
 
 
@@ -86,7 +86,7 @@ class Session:
     out: Path
     machine: Machine
     caller: RunContext
-    pictures: TrainingImages
+    images: TrainingImages
     crops: Crops
     scenes: tuple[Scene, ...]
     generator: nn.Module
@@ -111,9 +111,9 @@ class Session:
 
     def pair(self, state: TrainState, batch: CropBatch) -> Pair:
         """Crops to a training batch on the device: degraded, cut, exchanged with the pool."""
-        gt = self.machine.pictures(torch.from_numpy(batch.gt))
+        gt = self.machine.images(torch.from_numpy(batch.gt))
         if batch.lq is not None:
-            return Pair(self.machine.pictures(torch.from_numpy(batch.lq)), gt, gt)
+            return Pair(self.machine.images(torch.from_numpy(batch.lq)), gt, gt)
         accelerated = self.machine.device.type == "cuda"
         plan = PairPlan(
             scale=self.config.scale,
@@ -128,7 +128,7 @@ class Session:
 def survey(
     config: TrainConfig, out: Path, machine: Machine, caller: RunContext, *, resume: bool
 ) -> PreparedRun:
-    """Look at the run's folder and pictures; nothing is fetched, computed or written.
+    """Look at the run's folder and images; nothing is fetched, computed or written.
 
     Raises DatasetError, ConfigError, CheckpointFormat, ResumeMismatch, and TrainingError for a
     folder that holds a run already, or none to resume.
@@ -136,17 +136,17 @@ def survey(
     resumed = resumable(config, out, caller) if resume else None
     if not resume:
         _refuse_used(out)
-    pictures = gather(config.data, config.validation, scale=config.scale, report=caller.looking)
-    return PreparedRun(config, out, machine, caller, pictures, resumed)
+    images = gather(config.data, config.validation, scale=config.scale, report=caller.looking)
+    return PreparedRun(config, out, machine, caller, images, resumed)
 
 
 def open_session(found: PreparedRun) -> Session:
     """Check what else could fail later, and load what the first step needs, fetched if need be.
 
     Raises ConfigError for networks that do not fit, ModelUnavailable for those that cannot be had,
-    what reading them raises, and the ImageError of a validation picture that cannot be decoded.
+    what reading them raises, and the ImageError of a validation image that cannot be decoded.
     """
-    config, caller, pictures = found.config, found.caller, found.pictures
+    config, caller, images = found.config, found.caller, found.images
     perceptual = {
         stage.perceptual: starting_perceptual(stage.perceptual, caller.download)
         for stage in config.stages
@@ -157,10 +157,10 @@ def open_session(found: PreparedRun) -> Session:
     generator = starting_generator(
         config if found.resumed is None else _from_scratch(config), caller.download
     )
-    crops = Crops(pictures.train, config.data, scale=config.scale, seed=config.seed)
-    scenes = prepare_scenes(pictures.validation, config) if config.validation.every else ()
+    crops = Crops(images.train, config.data, scale=config.scale, seed=config.seed)
+    scenes = prepare_scenes(images.validation, config) if config.validation.every else ()
     session = Session(
-        config, found.out, found.machine, caller, pictures, crops, scenes, generator, perceptual,
+        config, found.out, found.machine, caller, images, crops, scenes, generator, perceptual,
         found.resumed,
     )  # fmt: skip
     if caller.world.first:
@@ -196,7 +196,7 @@ def _harmless(line: str, old: TrainConfig, new: TrainConfig) -> bool:
     last = new.stages[-1]
     depends = last.schedule.kind == "cosine" and not last.schedule.period
     longer = line.startswith(f"stages.{last.name}.iterations:") and not depends
-    # With 0 no picture is held out, so switching validation on or off changes what is trained on.
+    # With 0 no image is held out, so switching validation on or off changes what is trained on.
     validates = bool(old.validation.every and new.validation.every)
     rarer = line.startswith("validation.every:") and validates
     return longer or rarer or line.startswith(HARMLESS)
@@ -216,21 +216,21 @@ def _from_scratch(config: TrainConfig) -> TrainConfig:
 
 def _tell(session: Session) -> None:
     """Say what was found: files left out, and where there is nothing to validate with."""
-    say, found = session.caller.listener, session.pictures
+    say, found = session.caller.listener, session.images
     if found.left_out:
         names = [f"{item.path.name} ({item.reason})" for item in found.left_out]
         say(Note(f"{len(names)} files cannot be read and are left out: {listed(names)}"))
     if session.config.validation.every and not session.scenes:
         say(
             Note(
-                f"no validation: {len(found.train)} pictures are too few to hold some out; "
+                f"no validation: {len(found.train)} images are too few to hold some out; "
                 "give a folder with --val"
             )
         )
     if session.crops.window:
         say(
             Note(
-                f"the pictures do not fit in data.cache = {session.config.data.cache} MiB: crops "
+                f"the images do not fit in data.cache = {session.config.data.cache} MiB: crops "
                 f"are cut of {session.crops.window} regions at a time, which change as it goes on"
             )
         )

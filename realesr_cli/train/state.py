@@ -1,4 +1,4 @@
-"""Everything that changes while a stage is trained: networks, average, optimisers, progress."""
+"""Everything that changes while a stage is trained: networks, average, optimizers, progress."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ class TrainProgress:
 class TrainState:
     """The networks of one stage and what belongs to them.
 
-    `ema` has the generator's averaged parameters; the discriminator, its optimiser and scaler are
+    `ema` has the generator's averaged parameters; the discriminator, its optimizer and scaler are
     None in a stage without an adversarial loss, scalers also without fp16.
     """
 
     progress: TrainProgress
     generator: nn.Module
     ema: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     scaler: GradScaler | None
     discriminator: nn.Module | None = None
-    d_optimiser: torch.optim.Optimizer | None = None
+    d_optimizer: torch.optim.Optimizer | None = None
     d_scaler: GradScaler | None = None
     pool: Pool | None = None
 
@@ -85,7 +85,7 @@ def init_compact(net: Compact) -> None:
 
     torch's usual start shrinks it by more than half in each of the 16 layers, and training then
     stands still for thousands of steps. He et al. 2015, equation 15, with the PReLU's slope; the
-    last layer at a hundredth, so that the network starts as its nearest-neighbour skip.
+    last layer at a hundredth, so that the network starts as its nearest-neighbor skip.
     """
     convs = [layer for layer in net.body if isinstance(layer, nn.Conv2d)]
     for conv in convs:
@@ -123,15 +123,15 @@ def new_stage(
         TrainProgress(stage),
         generator,
         ema=copy.deepcopy(generator).eval().requires_grad_(False),
-        optimiser=new_optimizer(generator, settings.optimiser, settings.optimiser.lr),
+        optimizer=new_optimizer(generator, settings.optimizer, settings.optimizer.lr),
         scaler=machine.scaler(),
         pool=Pool(config.degradation.pool) if config.degradation.pool else None,
     )
     if settings.adversarial:
         judge = machine.place(discriminator or new_discriminator(config, stage)).train()
-        rate = settings.optimiser.discriminator_lr or settings.optimiser.lr
+        rate = settings.optimizer.discriminator_lr or settings.optimizer.lr
         state.discriminator = judge
-        state.d_optimiser = new_optimizer(judge, settings.optimiser, rate)
+        state.d_optimizer = new_optimizer(judge, settings.optimizer, rate)
         state.d_scaler = machine.scaler()
     return state
 
@@ -145,7 +145,7 @@ def new_optimizer(net: nn.Module, config: OptimizerConfig, rate: float) -> torch
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, net: nn.Module, decay: float) -> None:
-    """Move averaged parameters towards the network's: ema = decay * ema + (1 - decay) * net.
+    """Move averaged parameters toward the network's: ema = decay * ema + (1 - decay) * net.
 
     Parameters only, after every update, as in the reference training.
     """
@@ -155,13 +155,13 @@ def update_ema(ema: nn.Module, net: nn.Module, decay: float) -> None:
 
 
 def set_rates(state: TrainState, stage: StageConfig, step: int) -> dict[str, float]:
-    """Give both optimisers their learning rates for the update after `step`, and return them."""
-    base, rates = stage.optimiser, {}
-    wanted = {"lr": (state.optimiser, base.lr)}
-    if state.d_optimiser is not None:
-        wanted["d_lr"] = (state.d_optimiser, base.discriminator_lr or base.lr)
-    for name, (optimiser, rate) in wanted.items():
+    """Give both optimizers their learning rates for the update after `step`, and return them."""
+    base, rates = stage.optimizer, {}
+    wanted = {"lr": (state.optimizer, base.lr)}
+    if state.d_optimizer is not None:
+        wanted["d_lr"] = (state.d_optimizer, base.discriminator_lr or base.lr)
+    for name, (optimizer, rate) in wanted.items():
         rates[name] = learning_rate(stage.schedule, rate, step=step, iterations=stage.iterations)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rates[name]
     return rates

@@ -49,7 +49,7 @@ class Outcome:
     losses: dict[str, float] = field(default_factory=dict)
     skipped: bool = False
     fakes: tuple[Tensor, ...] = ()
-    """Generated pictures of each batch, made before the update."""
+    """Generated images of each batch, made before the update."""
 
 
 def update_generator(state: TrainState, setup: Setup, batches: Sequence[Pair]) -> Outcome:
@@ -74,7 +74,7 @@ def update_generator(state: TrainState, setup: Setup, batches: Sequence[Pair]) -
             found.append(terms | {"generator": loss})
             fakes.append(fake.detach().float())
     losses = _means(found, setup)
-    done = _apply(state.generator, state.optimiser, state.scaler, setup, losses, "norm")
+    done = _apply(state.generator, state.optimizer, state.scaler, setup, losses, "norm")
     if done:
         update_ema(state.ema, state.generator, setup.ema_decay)
     return Outcome(losses, not done, tuple(fakes))
@@ -108,16 +108,16 @@ def generator_terms(
 def update_discriminator(
     state: TrainState, setup: Setup, batches: Sequence[Pair], fakes: Sequence[Tensor]
 ) -> Outcome:
-    """One step of the discriminator on real pictures and on those made before the last update.
+    """One step of the discriminator on real images and on those made before the last update.
 
     Its loss is not weighted. Skips like `update_generator`.
     """
-    net, judge, optimiser = state.discriminator, setup.discriminator, state.d_optimiser
-    if net is None or judge is None or optimiser is None:
+    net, judge, optimizer = state.discriminator, setup.discriminator, state.d_optimizer
+    if net is None or judge is None or optimizer is None:
         raise ValueError("this stage has no discriminator")
     net.requires_grad_(True)
     parts: list[dict[str, Tensor]] = []
-    # Once for the real and once for the generated pictures.
+    # Once for the real and once for the generated images.
     with norms_moved(net, times=2):
         for number, (pair, fake) in enumerate(zip(batches, fakes, strict=True), 1):
             real = _target(pair, sharpened=setup.stage.gan.sharpened)
@@ -129,13 +129,13 @@ def update_discriminator(
             scores = {"d_real": reals.float().mean(), "d_fake": fooled.float().mean()}
             parts.append({"discriminator": loss, **scores})
     losses = _means(parts, setup)
-    done = _apply(net, optimiser, state.d_scaler, setup, losses, "d_norm")
+    done = _apply(net, optimizer, state.d_scaler, setup, losses, "d_norm")
     return Outcome(losses, not done)
 
 
 @torch.no_grad()
 def generate(setup: Setup, batches: Sequence[Pair]) -> tuple[Tensor, ...]:
-    """Generated pictures of each batch, for steps that train the discriminator alone."""
+    """Generated images of each batch, for steps that train the discriminator alone."""
     with setup.machine.autocast():
         made = [setup.generator(pair.lq) for pair in batches]
     return tuple(fake.float() for fake in made)
@@ -160,7 +160,7 @@ def _means(parts: Sequence[dict[str, Tensor]], setup: Setup) -> dict[str, float]
 
 def _apply(
     net: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     scaler: GradScaler | None,
     setup: Setup,
     losses: dict[str, float],
@@ -172,18 +172,18 @@ def _apply(
     The decision is the same in every process: losses and gradients are averaged over all.
     """
     if scaler is not None:
-        scaler.unscale_(optimiser)
-    clip = setup.stage.optimiser.clip
+        scaler.unscale_(optimizer)
+    clip = setup.stage.optimizer.clip
     norm = float(torch.nn.utils.clip_grad_norm_(net.parameters(), clip or math.inf))
     finite = all(math.isfinite(value) for value in losses.values())
     losses[name] = norm
     # A scaler meets infinite gradients by itself, by a smaller scale; that is no failure.
     done = finite and (scaler is not None or math.isfinite(norm))
     if done and scaler is not None:
-        scaler.step(optimiser)
+        scaler.step(optimizer)
     elif done:
-        optimiser.step()
+        optimizer.step()
     if scaler is not None:
         scaler.update()
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     return done

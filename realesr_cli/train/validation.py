@@ -1,4 +1,4 @@
-"""Scores and sample sheets of a network on pictures it is not trained on."""
+"""Scores and sample sheets of a network on images it is not trained on."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from realesr_cli.train.losses import PerceptualLoss
 from realesr_cli.train.region_cache import Pixels
 
 SHEET_SIDE = 256
-"""Side in ground-truth pixels of a picture on a sample sheet."""
+"""Side in ground-truth pixels of an image on a sample sheet."""
 
 LARGEST_PSNR = 100.0
-"""Stands for the infinite PSNR of equal pictures, so that means stay numbers."""
+"""Stands for the infinite PSNR of equal images, so that means stay numbers."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One validation picture; both versions (H, W, 3) uint8, `gt` scale times as large."""
+    """One validation image; both versions (H, W, 3) uint8, `gt` scale times as large."""
 
     name: str
     gt: Pixels
@@ -44,14 +44,14 @@ class Scene:
 class Scores:
     """Means over all scenes: PSNR on RGB in dB and SSIM on luma, borders of `scale` pixels cropped.
 
-    `colour` is the largest shift of a channel's mean against the ground truth, of 255, averaged.
+    `color` is the largest shift of a channel's mean against the ground truth, of 255, averaged.
     `perceptual` is the distance of features that the perceptual loss takes, smaller being nearer;
     None where the run has no such loss.
     """
 
     psnr: float
     ssim: float
-    colour: float
+    color: float
     perceptual: float | None = None
 
     def plain(self) -> dict[str, float]:
@@ -59,27 +59,27 @@ class Scores:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-def prepare_scenes(pictures: Sequence[TrainingImage], config: TrainConfig) -> tuple[Scene, ...]:
-    """Decode, crop and degrade the validation pictures, always the same way for a seed.
+def prepare_scenes(images: Sequence[TrainingImage], config: TrainConfig) -> tuple[Scene, ...]:
+    """Decode, crop and degrade the validation images, always the same way for a seed.
 
-    Raises the ImageError of a picture that cannot be decoded.
+    Raises the ImageError of an image that cannot be decoded.
     """
-    return tuple(_scene(picture, i, config) for i, picture in enumerate(pictures))
+    return tuple(_scene(img, i, config) for i, img in enumerate(images))
 
 
-def _scene(picture: TrainingImage, number: int, config: TrainConfig) -> Scene:
+def _scene(img: TrainingImage, number: int, config: TrainConfig) -> Scene:
     scale = config.scale
-    gt = read_rgb8(picture.gt)
+    gt = read_rgb8(img.gt)
     small = config.validation.side // scale or max(gt.shape)
     height, width = (min(small, n // scale) for n in gt.shape[:2])
     top, left = ((n // scale - m) // 2 for n, m in zip(gt.shape[:2], (height, width), strict=True))
     gt = gt[top * scale : (top + height) * scale, left * scale : (left + width) * scale]
-    if picture.lq is not None:
-        lq = read_rgb8(picture.lq)[top : top + height, left : left + width]
-        return Scene(picture.gt.stem, gt, lq)
+    if img.lq is not None:
+        lq = read_rgb8(img.lq)[top : top + height, left : left + width]
+        return Scene(img.gt.stem, gt, lq)
     rng = np.random.default_rng((config.seed, number, 0, 3))
     recipe = sample(config.degradation, rng, scale=scale, size=(height * scale, width * scale))
-    return Scene(picture.gt.stem, gt, to_8bit_levels(apply(recipe, to_tensor(gt))[0]))
+    return Scene(img.gt.stem, gt, to_8bit_levels(apply(recipe, to_tensor(gt))[0]))
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -112,14 +112,14 @@ def score(
     scale: int,
     perceptual: PerceptualLoss | None = None,
 ) -> Scores:
-    """Mean scores; a picture too small for SSIM counts as unlike (0)."""
+    """Mean scores; an image too small for SSIM counts as unlike (0)."""
     pairs = [(output, scene.gt) for scene, output in zip(scenes, outputs, strict=True)]
     rows = [_score(gt, output, scale) for output, gt in pairs]
-    fidelity, structure, colour = (math.fsum(c) / len(rows) for c in zip(*rows, strict=True))
+    fidelity, structure, color = (math.fsum(c) / len(rows) for c in zip(*rows, strict=True))
     if perceptual is None:
-        return Scores(fidelity, structure, colour)
+        return Scores(fidelity, structure, color)
     distances = [_distance(perceptual, output, gt) for output, gt in pairs]
-    return Scores(fidelity, structure, colour, math.fsum(distances) / len(distances))
+    return Scores(fidelity, structure, color, math.fsum(distances) / len(distances))
 
 
 @torch.no_grad()
@@ -138,7 +138,7 @@ def _score(gt: Pixels, output: Pixels, scale: int) -> tuple[float, float, float]
 
 
 def save_sheet(path: Path, scenes: Sequence[Scene], outputs: Sequence[Pixels], count: int) -> None:
-    """A picture with a row per scene: low quality, output, ground truth, from the middle of each.
+    """An image with a row per scene: low quality, output, ground truth, from the middle of each.
 
     Raises ImageWriteError where it cannot be written.
     """
@@ -154,7 +154,7 @@ def _row(scene: Scene, output: Pixels) -> Pixels:
 
 
 def _middle(pixels: Pixels) -> Pixels:
-    """A square from the middle, on gray where the picture is smaller."""
+    """A square from the middle, on gray where the image is smaller."""
     height, width = (min(SHEET_SIDE, n) for n in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     tile = np.full((SHEET_SIDE, SHEET_SIDE, 3), 128, dtype=np.uint8)

@@ -14,8 +14,8 @@ Format = Literal["zip", "legacy", "safetensors"]
 _LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 
 _MAGICS = (
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
     (b"\x89HDF", "an HDF5 file (Keras?)"),
     (b"GGUF", "a GGUF file"),
     (b"\x1f\x8b", "gzip-compressed data; unpack it first"),

@@ -16,7 +16,7 @@ from realesr_cli.errors import (
 )
 from realesr_cli.nets.architecture import architecture_to_plain
 from realesr_cli.weights import cache, model_files, registry
-from realesr_cli.weights.provenance import licence_of
+from realesr_cli.weights.provenance import license_of
 from realesr_cli.weights.registry import RegistryEntry
 
 TOOL_FOLDERS = ("models/upscale_models", "models/ESRGAN", "models/RealESRGAN")
@@ -81,7 +81,7 @@ def import_models(path: Path) -> tuple[list[ImportedModel], list[SkippedFile]]:
 def import_file(source: Path, *, name: str | None = None) -> ImportedModel:
     """Copy one model file into the cache, whole or not at all, and make its name known.
 
-    An official file is recognised by its SHA-256 whatever it is called. Any other must be a
+    An official file is recognized by its SHA-256 whatever it is called. Any other must be a
     generator this package knows; it is called `name`, or as the file is. Raises what
     `model_files.read_state` and `model_files.detect_architecture` raise, ConfigError for a name that is taken, and
     WeightsWriteError where the cache cannot be written.
@@ -134,7 +134,7 @@ def _own_entry(source: Path, sha256: str, name: str) -> RegistryEntry:
         name=name,
         file=f"imported/{name}{source.suffix.lower()}",
         about=f"Imported: {architecture.describe()}.",
-        licence=licence_of(None, metadata),
+        license=license_of(None, metadata),
         scale=architecture.scale,
         architecture=architecture_to_plain(architecture),
         bytes=source.stat().st_size,

@@ -14,7 +14,7 @@ from realesr_cli.nets.architecture import (
 from realesr_cli.weights import cache, fetch, model_files, registry
 from realesr_cli.weights.locate import LocatedModel, Mixture, locate
 from realesr_cli.weights.mixing import alpha_label, require_alike
-from realesr_cli.weights.provenance import licence_of, merged_licence
+from realesr_cli.weights.provenance import license_of, merged_license
 from realesr_cli.weights.registry import RegistryEntry
 
 
@@ -30,7 +30,7 @@ class ModelInfo:
     aliases: tuple[str, ...]
     kind: str
     about: str
-    licence: str
+    license: str
     scale: int | None
     description: str | None
     architecture: dict[str, Any] | None
@@ -71,7 +71,7 @@ def _of_mixture(name: str, mixture: Mixture) -> ModelInfo:
     shared = infos[0]
     about = (f"{alpha_label(s)} of {i.name}" for s, i in zip(mixture.shares, infos, strict=True))
     sources = [
-        {"name": info.name, "sha256": info.sha256, "licence": info.licence, "share": share}
+        {"name": info.name, "sha256": info.sha256, "license": info.license, "share": share}
         for info, share in zip(infos, mixture.shares, strict=True)
     ]
     return ModelInfo(
@@ -79,7 +79,7 @@ def _of_mixture(name: str, mixture: Mixture) -> ModelInfo:
         aliases=(),
         kind=shared.kind,
         about=f"A mixture: {' and '.join(about)}.",
-        licence=merged_licence([info.licence for info in infos]),
+        license=merged_license([info.license for info in infos]),
         scale=shared.scale,
         description=shared.description,
         architecture=shared.architecture,
@@ -102,7 +102,7 @@ def _of_entry(entry: RegistryEntry, path: Path | None) -> ModelInfo:
         aliases=entry.aliases,
         kind=entry.kind,
         about=entry.about,
-        licence=entry.licence,
+        license=entry.license,
         scale=entry.scale,
         description=architecture.describe() if architecture else None,
         architecture=entry.architecture,
@@ -122,13 +122,13 @@ def _of_file(name: str, path: Path) -> ModelInfo:
     architecture = model_files.detect_architecture(state, metadata, str(path))
     sha256 = cache.sha256_of(path)
     same = next((e for e in registry.entries() if e.sha256 == sha256), None)
-    own = ("format", "architecture", "scale", "licence")
+    own = ("format", "architecture", "scale", "license")
     return ModelInfo(
         name=same.name if same else name,
         aliases=same.aliases if same else (),
         kind="generator",
         about=same.about if same else "",
-        licence=licence_of(same, metadata),
+        license=license_of(same, metadata),
         scale=architecture.scale,
         description=architecture.describe(),
         architecture=architecture_to_plain(architecture),

@@ -142,7 +142,7 @@ def open_pair(
 
 
 def read_model(located: LocatedModel) -> ModelFile:
-    """A generator's file, recognised and checked; it must be at hand."""
+    """A generator's file, recognized and checked; it must be at hand."""
     path = located.path
     assert path is not None
     state, metadata = model_files.read_state(path)

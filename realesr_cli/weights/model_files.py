@@ -213,7 +213,7 @@ def build_network(state: Mapping[str, Tensor], architecture: Architecture) -> nn
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """The generator in a file, recognised from its tensors, ready for inference.
+    """The generator in a file, recognized from its tensors, ready for inference.
 
     Maps (B, 3, H, W) RGB in [0, 1] to (B, 3, H * scale, W * scale), not clamped, and carries
     `.architecture` and `.scale`. Raises what `read_state` and `detect_architecture` raise, and
@@ -231,7 +231,7 @@ def require_finite(state: Mapping[str, Tensor], where: str) -> None:
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointFormatError(
                 f"{where}: tensor {name!r} holds NaN or infinity; such a network only gives "
-                "black pictures (a training run that diverged?)"
+                "black images (a training run that diverged?)"
             )
 
 

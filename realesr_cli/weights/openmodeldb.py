@@ -66,7 +66,7 @@ class CardSettings:
 
 
 def require_spdx(license: str | None) -> None:
-    """Raise ConfigError where a licence that was given is no SPDX expression."""
+    """Raise ConfigError where a license that was given is no SPDX expression."""
     if license is not None and not is_spdx(license):
         raise ConfigError(
             f"license {license!r}: give an SPDX expression, as MIT or CC-BY-4.0 (spdx.org/licenses)"
@@ -74,7 +74,7 @@ def require_spdx(license: str | None) -> None:
 
 
 def is_spdx(text: str) -> bool:
-    """Whether a text has the form of an SPDX licence expression (`MIT`, `MIT AND (A OR B)`)."""
+    """Whether a text has the form of an SPDX license expression (`MIT`, `MIT AND (A OR B)`)."""
     words = text.replace("(", " ").replace(")", " ").split()
     joined = {"AND", "OR", "WITH"}
     alternates = all((word in joined) == bool(place % 2) for place, word in enumerate(words))
@@ -97,18 +97,18 @@ def make_card(
 ) -> dict[str, Any]:
     """The card of a generator as plain data for JSON.
 
-    Only what is known is in it: an unknown licence is null, and other unknown fields are left
+    Only what is known is in it: an unknown license is null, and other unknown fields are left
     out, as the schema allows no null there; `missing` tells which. `resources` are the files to
     offer; the model's own if not given.
     """
     plain = info.architecture or {}
     name, size = _network(plain)
-    licence = settings.license or (info.licence if is_spdx(info.licence) else None)
+    license = settings.license or (info.license if is_spdx(info.license) else None)
     author = settings.author[0] if len(settings.author) == 1 else list(settings.author)
     card = {
         "name": settings.name or info.name,
         "author": author,
-        "license": licence,
+        "license": license,
         "tags": list(settings.tag),
         "description": settings.description or info.about,
         "date": settings.date,

@@ -13,7 +13,7 @@ from realesr_cli.weights import cache, registry
 from realesr_cli.weights.model_files import model_metadata
 from realesr_cli.weights.registry import UNKNOWN, RegistryEntry
 
-_OURS = ("format", "architecture", "scale", "licence", "sources", "alpha", "tool")
+_OURS = ("format", "architecture", "scale", "license", "sources", "alpha", "tool")
 """Keys of a description that are written anew for every file."""
 
 
@@ -28,29 +28,29 @@ class WeightsSource:
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
-        """Plain data: name, SHA-256, licence, share, and the sources of a file that names some."""
+        """Plain data: name, SHA-256, license, share, and the sources of a file that names some."""
         sha256 = cache.sha256_of(self.path)
         same = next((e for e in registry.entries() if e.sha256 == sha256), self.entry)
         plain = {
             "name": same.name if same else self.name,
             "sha256": sha256,
-            "licence": licence_of(same, self.recorded),
+            "license": license_of(same, self.recorded),
             "share": self.share,
         }
         earlier = self.recorded.get("sources")
         return {**plain, "sources": earlier} if earlier else plain
 
 
-def licence_of(entry: RegistryEntry | None, recorded: Mapping[str, Any]) -> str:
-    """The licence the registry states, else the one the file states, else `unknown`."""
-    if entry is not None and entry.licence != UNKNOWN:
-        return entry.licence
-    return str(recorded.get("licence") or UNKNOWN)
+def license_of(entry: RegistryEntry | None, recorded: Mapping[str, Any]) -> str:
+    """The license the registry states, else the one the file states, else `unknown`."""
+    if entry is not None and entry.license != UNKNOWN:
+        return entry.license
+    return str(recorded.get("license") or UNKNOWN)
 
 
-def merged_licence(licences: Sequence[str]) -> str:
-    """What holds for a mixture: every licence of its parts, joined as SPDX does."""
-    different = list(dict.fromkeys(licences)) or [UNKNOWN]
+def merged_license(licenses: Sequence[str]) -> str:
+    """What holds for a mixture: every license of its parts, joined as SPDX does."""
+    different = list(dict.fromkeys(licenses)) or [UNKNOWN]
     if len(different) == 1:
         return different[0]
     return " AND ".join(f"({text})" if " " in text else text for text in different)
@@ -68,7 +68,7 @@ def describe_network(
     recorded = sources[0].recorded if len(sources) == 1 else {}
     extra = {key: value for key, value in recorded.items() if key not in _OURS}
     extra |= {
-        "licence": merged_licence([str(source["licence"]) for source in plain]),
+        "license": merged_license([str(source["license"]) for source in plain]),
         "sources": plain,
         "tool": f"realesr-cli {__version__}",
     }

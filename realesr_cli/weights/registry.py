@@ -23,7 +23,7 @@ FORMAT = 1
 """Version of weights.json and of the index of imported models."""
 
 UNKNOWN = "unknown"
-"""The licence of a model of which nothing states any."""
+"""The license of a model of which nothing states any."""
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 """Endings of weight files; a name may be given with or without."""
@@ -44,7 +44,7 @@ class RegistryEntry:
     file: str
     kind: Kind = "generator"
     about: str = ""
-    licence: str = UNKNOWN
+    license: str = UNKNOWN
     aliases: tuple[str, ...] = ()
     scale: int | None = None
     architecture: dict[str, Any] | None = field(default=None, hash=False)

@@ -27,7 +27,7 @@ def golden() -> Numbers:
         return dict(held)
 
 
-def picture_200() -> torch.Tensor:
+def image_200() -> torch.Tensor:
     return torch.from_numpy(np.random.RandomState(200).rand(1, 3, 40, 56).astype(np.float32))
 
 
@@ -54,21 +54,21 @@ def test_kernels(golden: Numbers, name: str) -> None:
 
 def test_filter2d(golden: Numbers) -> None:
     kernel = torch.from_numpy(golden["kernel_aniso"])[None]
-    ours = filter2d(picture_200(), kernel)
+    ours = filter2d(image_200(), kernel)
     np.testing.assert_allclose(ours, golden["filter2d_aniso_img200"], atol=1e-6)
 
 
 def test_usm(golden: Numbers) -> None:
     smooth = usm_sharpen(torch.from_numpy(golden["input_smooth"]))[..., :32, :40]
     np.testing.assert_allclose(smooth, golden["usm_smooth"], atol=1e-5)
-    noisy = usm_sharpen(picture_200())[..., :28]
+    noisy = usm_sharpen(image_200())[..., :28]
     np.testing.assert_allclose(noisy, golden["usm_img200"], atol=1e-5)
 
 
 @pytest.mark.parametrize("quality", ["10", "30", "50", "75.5", "95"])
 def test_jpeg_of_the_reference(golden: Numbers, quality: str) -> None:
-    picture = torch.from_numpy(golden["input_smooth"])
-    ours = jpeg(picture, float(quality), style=REFERENCE_STYLE)[..., 32:, 48:]
+    image = torch.from_numpy(golden["input_smooth"])
+    ours = jpeg(image, float(quality), style=REFERENCE_STYLE)[..., 32:, 48:]
     np.testing.assert_allclose(ours, golden[f"diffjpeg_q{quality}_smooth"], atol=2e-6)
 
 
@@ -87,14 +87,14 @@ def test_jpeg_with_gradients(golden: Numbers) -> None:
     ],
 )
 def test_matlab_imresize(golden: Numbers, name: str, scale: float, height: int, width: int) -> None:
-    picture = torch.from_numpy(golden["input_smooth"])[..., :height, :width].double()
-    ours = imresize(picture, scale)[0].permute(1, 2, 0)
+    image = torch.from_numpy(golden["input_smooth"])[..., :height, :width].double()
+    ours = imresize(image, scale)[0].permute(1, 2, 0)
     np.testing.assert_allclose(ours, golden[name], atol=1e-6)
 
 
 def test_esrgan_preset_is_rounded_imresize(golden: Numbers) -> None:
-    picture = torch.from_numpy(golden["input_smooth"])
+    image = torch.from_numpy(golden["input_smooth"])
     recipe = sample(preset("esrgan"), np.random.default_rng(0), scale=4, size=(64, 80))
-    ours = apply(recipe, picture)[0].permute(1, 2, 0).numpy() * 255
+    ours = apply(recipe, image)[0].permute(1, 2, 0).numpy() * 255
     theirs = golden["matlab_down4"] * 255
     assert np.abs(ours - theirs.clip(0, 255)).max() <= 0.501

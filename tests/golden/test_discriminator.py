@@ -29,9 +29,9 @@ def test_output_equals_the_original_after_the_spectral_norm_has_converged() -> N
     net.load_state_dict(original_weights(net, 8))
     x = torch.from_numpy(np.random.RandomState(108).rand(1, 3, 32, 48).astype(np.float32))
     for module in net.modules():
-        if hasattr(module, "normalised_weight"):
+        if hasattr(module, "normalized_weight"):
             for _ in range(200):
-                module.normalised_weight()
+                module.normalized_weight()
     with torch.no_grad():
         got = net.eval()(x).numpy()
     wanted = np.load(Path(__file__).parent / "data" / "discriminator.npz")["unet_d_eval_seed8"]

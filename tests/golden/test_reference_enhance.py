@@ -1,4 +1,4 @@
-"""The whole way of a picture against outputs of the original implementation, official weights."""
+"""The whole way of an image against outputs of the original implementation, official weights."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def _difference(a: np.ndarray, b: np.ndarray) -> int:
     return int(np.abs(a.astype(np.int64) - b).max())
 
 
-def test_8_bit_colour(reference: Mapping[str, np.ndarray], upsampler: RealESRGANer):
+def test_8_bit_color(reference: Mapping[str, np.ndarray], upsampler: RealESRGANer):
     result, mode = upsampler.enhance(reference["e2e_in_bgra8"][..., :3])
     assert mode == "RGB"
     assert _difference(result, reference["e2e_out_bgr8"]) <= 1
 
 
-def test_16_bit_colour(reference: Mapping[str, np.ndarray], upsampler: RealESRGANer):
+def test_16_bit_color(reference: Mapping[str, np.ndarray], upsampler: RealESRGANer):
     result, _ = upsampler.enhance(reference["e2e_in_bgr16"])
     assert _difference(result, reference["e2e_out_bgr16"]) <= 1
 
@@ -51,13 +51,13 @@ def test_gray(reference: Mapping[str, np.ndarray], upsampler: RealESRGANer):
 
 
 def test_alpha(reference: Mapping[str, np.ndarray], upsampler: RealESRGANer):
-    """No pixel of this picture is fully transparent, so that no colour is bled."""
+    """No pixel of this image is fully transparent, so that no color is bled."""
     result, mode = upsampler.enhance(reference["e2e_in_bgra8"])
     assert mode == "RGBA"
     assert _difference(result, reference["e2e_out_bgra8"]) <= 1
 
 
-def test_tiles_with_the_receptive_radius_as_pad_equal_the_whole_picture(
+def test_tiles_with_the_receptive_radius_as_pad_equal_the_whole_image(
     reference: Mapping[str, np.ndarray], weights: str
 ):
     """The reference's own tiles, padded by 10 of the 18 pixels needed, are up to 8 levels off."""

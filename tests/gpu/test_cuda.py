@@ -29,7 +29,7 @@ def network(architecture):
     return architecture.build().eval()
 
 
-def picture(height, width, channels=3):
+def make_image(height, width, channels=3):
     rng = np.random.default_rng(0)
     small = rng.integers(0, 255, (height // 8 + 1, width // 8 + 1, channels)).astype(np.uint8)
     return small.repeat(8, 0).repeat(8, 1)[:height, :width].copy()
@@ -51,7 +51,7 @@ def test_auto_takes_the_gpu_in_fp16():
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_gpu_equals_cpu(architecture, precision):
     net = network(architecture)
-    image = Image(picture(150, 203))
+    image = Image(make_image(150, 203))
     expected = Upscaler(net, EngineSettings("cpu", "fp32"))(image).pixels
     result = Upscaler(net, EngineSettings("cuda", precision, 64, 32, 4))(image).pixels
     assert result.shape == expected.shape
@@ -59,7 +59,7 @@ def test_gpu_equals_cpu(architecture, precision):
 
 
 def test_gray_alpha_and_any_factor():
-    image = Image(picture(90, 70, 1), picture(90, 70, 1)[..., 0])
+    image = Image(make_image(90, 70, 1), make_image(90, 70, 1)[..., 0])
     upscaler = Upscaler(network(CompactArchitecture(4, 4)), EngineSettings("cuda"))
     settings = UpscaleSettings(scale=2.5, strength=0.7, color_fix=True, tta=True)
     result = upscaler(image, settings)
@@ -68,20 +68,20 @@ def test_gray_alpha_and_any_factor():
 
 
 def test_only_tiles_are_on_the_device():
-    """The memory taken does not grow with the picture."""
+    """The memory taken does not grow with the image."""
     upscaler = Upscaler(network(CompactArchitecture(4, 8)), EngineSettings("cuda", tile=256))
     peaks = []
     for side in (600, 2400):
         torch.cuda.reset_peak_memory_stats()
-        upscaler(Image(picture(side, side)))
+        upscaler(Image(make_image(side, side)))
         peaks.append(torch.cuda.max_memory_allocated())
     assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_real_out_of_memory_is_survived():
-    """With most of the device's memory taken away, a whole picture is computed in pieces."""
+    """With most of the device's memory taken away, a whole image is computed in pieces."""
     net = network(standard_architecture(4, blocks=1))
-    image = Image(picture(900, 900))
+    image = Image(make_image(900, 900))
     expected = Upscaler(net, EngineSettings("cuda", "fp16", 256, 32))(image).pixels
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory

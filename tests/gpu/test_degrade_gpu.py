@@ -1,4 +1,4 @@
-"""The same recipes on a GPU: the same pictures up to the order of sums."""
+"""The same recipes on a GPU: the same images up to the order of sums."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_recipes_give_the_same_on_both(name: str) -> None:
 
 
 def test_filters() -> None:
-    pictures, kernels = torch.rand(4, 3, 70, 90), torch.rand(4, 21, 21)
+    images, kernels = torch.rand(4, 3, 70, 90), torch.rand(4, 21, 21)
     kernels = kernels / kernels.sum((1, 2), keepdim=True)
-    ours = filter2d(pictures.cuda(), kernels.cuda()).cpu()
-    torch.testing.assert_close(ours, filter2d(pictures, kernels), atol=1e-5, rtol=0)
-    one = filter2d(pictures.cuda(), kernels[:1].cuda()).cpu()
-    torch.testing.assert_close(one, filter2d(pictures, kernels[:1]), atol=1e-5, rtol=0)
-    sharp = usm_sharpen(pictures.cuda()).cpu()
-    torch.testing.assert_close(sharp, usm_sharpen(pictures), atol=1e-4, rtol=0)
+    ours = filter2d(images.cuda(), kernels.cuda()).cpu()
+    torch.testing.assert_close(ours, filter2d(images, kernels), atol=1e-5, rtol=0)
+    one = filter2d(images.cuda(), kernels[:1].cuda()).cpu()
+    torch.testing.assert_close(one, filter2d(images, kernels[:1]), atol=1e-5, rtol=0)
+    sharp = usm_sharpen(images.cuda()).cpu()
+    torch.testing.assert_close(sharp, usm_sharpen(images), atol=1e-4, rtol=0)
 
 
 def test_noise_drawn_there_repeats() -> None:

@@ -48,13 +48,13 @@ def test_set5(shared: Path, weights: str, gain: float) -> None:
     rows: list[list[tuple[float, float]]] = [[], [], []]
     for original in originals(shared):
         small = reduced(original)
-        picture = Image((small.clamp(0, 1) * 255).round().permute(1, 2, 0).numpy().astype(np.uint8))
-        given = picture.pixels.astype(np.float64) / 255
+        img = Image((small.clamp(0, 1) * 255).round().permute(1, 2, 0).numpy().astype(np.uint8))
+        given = img.pixels.astype(np.float64) / 255
         for row, (count, kernel) in zip(
             rows, [(0, None), (20, "gaussian"), (20, "reverse")], strict=True
         ):
             look = UpscaleSettings(back_project=count, back_project_kernel=kernel)
-            result = upscaler(picture, look).pixels
+            result = upscaler(img, look).pixels
             error = reduced(result).permute(1, 2, 0).numpy() - given
             fidelity = -10 * np.log10(np.square(error).mean())
             score = psnr(tensor(result), tensor(original), crop=4, luma=True)

@@ -1,4 +1,4 @@
-"""The model in the package is whole, works offline, keeps colour and shows no grid."""
+"""The model in the package is whole, works offline, keeps color and shows no grid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from realesr_cli.errors import RealesrWarning
 from realesr_cli.weights import cache, registry
 from realesr_cli.weights.load import load_model, open_model
 
-PICTURE = Path(__file__).resolve().parents[2] / "docs/images/lighthouse.jpg"
+IMAGE = Path(__file__).resolve().parents[2] / "docs/images/lighthouse.jpg"
 
 
 @pytest.fixture(autouse=True)
@@ -58,30 +58,30 @@ def test_auto_takes_it_where_the_large_one_cannot_be_had_and_says_so_in_one_line
 def test_the_first_command_of_the_readme(tmp_path: Path, scale: int) -> None:
     """In a process of its own, with neither cache nor network."""
     out = tmp_path / "out.png"
-    words = ["upscale", str(PICTURE), "-m", "photo", "-s", str(scale), "-o", str(out)]
+    words = ["upscale", str(IMAGE), "-m", "photo", "-s", str(scale), "-o", str(out)]
     done = subprocess.run(
         [sys.executable, "-m", "realesr_cli", *words],
         capture_output=True, text=True, env=dict(os.environ), timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    before, after = read_image(PICTURE).pixels, read_image(out).pixels
+    before, after = read_image(IMAGE).pixels, read_image(out).pixels
     assert after.shape == (before.shape[0] * scale, before.shape[1] * scale, 3)
 
 
-def test_pictures_keep_their_colour_and_brightness() -> None:
-    before = read_image(PICTURE)
+def test_images_keep_their_color_and_brightness() -> None:
+    before = read_image(IMAGE)
     after = np.asarray(upscale(before.pixels, model="photo"))
     drift = after.mean((0, 1), dtype=np.float64) - before.pixels.mean((0, 1), dtype=np.float64)
     assert abs(drift).max() < 1
 
 
 def flat_patches(levels: tuple[float, ...]) -> torch.Tensor:
-    colours = torch.tensor(list(itertools.product(levels, repeat=3)))
-    return colours.view(-1, 3, 1, 1).expand(-1, 3, 20, 20)
+    colors = torch.tensor(list(itertools.product(levels, repeat=3)))
+    return colors.view(-1, 3, 1, 1).expand(-1, 3, 20, 20)
 
 
-def test_flat_patches_stay_flat_and_keep_their_colour(net: torch.nn.Module) -> None:
-    """Each colour drifts by less than one code, and there is no pattern to see."""
+def test_flat_patches_stay_flat_and_keep_their_color(net: torch.nn.Module) -> None:
+    """Each color drifts by less than one code, and there is no pattern to see."""
     flat = flat_patches((0.25, 0.5, 0.75))
     with torch.inference_mode():
         out = net(flat)[..., 20:-20, 20:-20] * 255
@@ -94,12 +94,12 @@ def test_flat_patches_stay_flat_and_keep_their_colour(net: torch.nn.Module) -> N
 def test_edges_of_low_quality_pixels_do_not_show(net: torch.nn.Module) -> None:
     """The steps at the edges of low-quality pixels are about as high as those within.
 
-    On this picture the released general-x4v3 has 1.2 by this measure and shows no grid,
+    On this image the released general-x4v3 has 1.2 by this measure and shows no grid,
     animevideov3 1.5; a network that left the repeated input's edges had 1.6, and showed one.
     """
-    picture = torch.from_numpy(read_image(PICTURE).pixels.copy()).permute(2, 0, 1)[None] / 255
+    image = torch.from_numpy(read_image(IMAGE).pixels.copy()).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
-        out = net(picture).mean(1)[0] * 255
+        out = net(image).mean(1)[0] * 255
     for axis in (0, 1):
         steps = torch.diff(out, dim=axis).abs().movedim(axis, 0)
         length = steps.shape[0] // 4 * 4
@@ -107,10 +107,10 @@ def test_edges_of_low_quality_pixels_do_not_show(net: torch.nn.Module) -> None:
         assert float(by_phase.max() / by_phase.min()) < 1.25
 
 
-def test_its_own_record_tells_licence_and_origin() -> None:
+def test_its_own_record_tells_license_and_origin() -> None:
     path = registry.bundled_path(registry.resolve("photo"))
     assert path is not None
     with safetensors.safe_open(path, "pt") as file:
         told = json.loads(file.metadata()["realesr"])
-    assert told["licence"] == "BSD-3-Clause"
+    assert told["license"] == "BSD-3-Clause"
     assert told["architecture"]["kind"] == "compact"

@@ -122,7 +122,7 @@ def test_number_of_detailed_parts(call: Call, tmp_path: Path) -> None:
 
 
 def test_unreadable_photo_is_named_and_the_rest_done(call: Call, tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     done = call("bad.png", "photo.png", "-m", "net.pth", "-o", "r.html")
     assert done.code == 1
     assert "error: bad.png: " in done.err
@@ -132,7 +132,7 @@ def test_unreadable_photo_is_named_and_the_rest_done(call: Call, tmp_path: Path)
 
 
 def test_nothing_is_written_where_nothing_can_be_shown(call: Call, tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     done = call("bad.png", "-m", "net.pth", "-o", "r.html")
     assert done.code == 1
     assert "bad.png" in done.err

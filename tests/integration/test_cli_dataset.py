@@ -40,12 +40,12 @@ def folder(tmp_path: Path) -> Path:
 def test_check_without_faults(folder: Path) -> None:
     result = run("check", folder / "in")
     assert result.return_value == 0
-    assert "3 pictures looked at, no faults" in result.output
+    assert "3 images looked at, no faults" in result.output
 
 
 def test_check_with_faults(folder: Path) -> None:
     for number in range(12):
-        (folder / "in" / f"bad{number:02}.png").write_text("no picture")
+        (folder / "in" / f"bad{number:02}.png").write_text("no image")
     result = run("check", folder / "in")
     assert result.return_value == 1
     assert "unreadable: 12 (remove these files" in result.output
@@ -59,7 +59,7 @@ def test_check_json(folder: Path) -> None:
     result = run("check", folder / "in", "--val", folder / "in", "--smallest", 290, "--json")
     told = json.loads(result.output)
     assert result.return_value == 1
-    assert told["pictures"] == 3
+    assert told["images"] == 3
     assert told["counts"] == {"small": 3, "leak": 3}
     assert set(told["faults"][0]) == {"kind", "path", "other", "text"}
 
@@ -67,7 +67,7 @@ def test_check_json(folder: Path) -> None:
 def test_prepare(folder: Path) -> None:
     out = folder / "out"
     args = ("prepare", folder / "in", "-o", out, "--side", 200, "--step", 100, "--shortest", 210)
-    assert "3 pictures would give" in run(*args, "--dry-run").output
+    assert "3 images would give" in run(*args, "--dry-run").output
     assert not out.exists()
     planned = json.loads(run(*args, "--dry-run", "--json").output)["files"]
     told = json.loads(run(*args, "--json").output)
@@ -78,7 +78,7 @@ def test_prepare(folder: Path) -> None:
 
 
 def test_prepare_tells_what_it_left_out(folder: Path) -> None:
-    (folder / "in" / "bad.png").write_text("no picture")
+    (folder / "in" / "bad.png").write_text("no image")
     result = run("prepare", folder / "in", "-o", folder / "out", "--side", 200, "--step", 200)
     assert result.return_value == 1
     assert "left out: " in result.output
@@ -120,7 +120,7 @@ def test_prepare_refuses_to_write_into_its_input(folder: Path) -> None:
 
 def test_prepare_all_lists_all_left_out(folder: Path) -> None:
     for number in range(12):
-        (folder / "in" / f"bad{number:02}.png").write_text("no picture")
+        (folder / "in" / f"bad{number:02}.png").write_text("no image")
     args = ("prepare", folder / "in", "-o", folder / "out", "--side", 200, "--step", 200)
     assert "and 2 more; --verbose lists all" in run(*args).output
     assert "bad11.png" in run(*args, "--verbose").output

@@ -50,7 +50,7 @@ def test_whole_photo(photo: Path, tmp_path: Path) -> None:
     assert "round    to 8 bit" in result.output
 
 
-def test_same_seed_same_picture(photo: Path, tmp_path: Path) -> None:
+def test_same_seed_same_image(photo: Path, tmp_path: Path) -> None:
     for name, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
         run(photo, "-o", tmp_path / name, "--seed", seed)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -174,12 +174,12 @@ def test_recipe_of_another_size_or_number(photo: Path, tmp_path: Path) -> None:
     run(photo, "-o", tmp_path / "a.png", "--save-recipe", recipe)
     Image.new("RGB", (64, 64)).save(tmp_path / "other.png")
     other = run(tmp_path / "other.png", "-o", tmp_path / "b.png", "--recipe", recipe)
-    assert "for a picture of 120x150" in str(other.exception)
+    assert "for an image of 120x150" in str(other.exception)
     many = run(photo, "-o", tmp_path / "b.png", "--recipe", recipe, "--grid", "2x2")
     assert "3 recipes are needed and 1 there" in str(many.exception)
     fitting = run(tmp_path / "other.png", "-o", tmp_path / "b.png", "--recipe", recipe,
                   "--grid", "2x1")  # fmt: skip
-    assert "does not fit into the picture of 64x64" in str(fitting.exception)
+    assert "does not fit into the image of 64x64" in str(fitting.exception)
     recipe.write_text("{", encoding="utf-8")
     broken = run(photo, "-o", tmp_path / "b.png", "--recipe", recipe)
     assert "r.json: not a recipe" in str(broken.exception)

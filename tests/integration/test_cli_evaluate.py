@@ -51,7 +51,7 @@ MADE = ("--gt", "gt", "--degrade", "bicubic", "--device", "cpu", "--threads", "1
 
 def test_a_table_of_two_models_beside_bicubic(evaluate: Evaluate, tiny: Path) -> None:
     other = save_tiny(Path("other.pth"))
-    outcome = evaluate(*MADE, "-m", tiny, "-m", other, "--per-picture")
+    outcome = evaluate(*MADE, "-m", tiny, "-m", other, "--per-image")
     assert outcome.code == 0
     shown = [line.split()[:1] for line in outcome.out.decode().splitlines()]
     rows = [["bicubic"], ["tiny"], ["other"]]
@@ -71,11 +71,11 @@ def test_json_and_csv_go_where_they_are_sent(evaluate: Evaluate, tiny: Path) -> 
     assert (model["device"], model["precision"]) == ("cpu", "fp32")
     assert len(model["sources"][0]["sha256"]) == 64
     lines = list(csv.reader(Path("a.csv").read_text().splitlines()))
-    assert lines[0] == ["picture", "method", "psnr-y8"]
+    assert lines[0] == ["image", "method", "psnr-y8"]
     mean = {line[1]: float(line[2]) for line in lines if line[0] == "mean"}
     assert mean["tiny"] == found["methods"]["tiny"]["mean"]["psnr-y8"]
     outcome = evaluate(*MADE, "-m", tiny, "--metrics", "psnr", "--csv", "-", "--json", "a.json")
-    assert outcome.out.startswith(b"picture,method,psnr-rgb\n")
+    assert outcome.out.startswith(b"image,method,psnr-rgb\n")
     assert json.loads(Path("a.json").read_text())["settings"]["scale"] == 4
 
 
@@ -87,10 +87,10 @@ def test_precision_is_told(evaluate: Evaluate, tiny: Path) -> None:
 def test_a_folder_alone_is_judged_without_reference(evaluate: Evaluate) -> None:
     outcome = evaluate("made", "--csv", "-")
     assert outcome.code == 0
-    assert outcome.out.startswith(b"picture,method,niqe\nbaby,made,")
+    assert outcome.out.startswith(b"image,method,niqe\nbaby,made,")
 
 
-def test_finished_pictures_beside_others(evaluate: Evaluate) -> None:
+def test_finished_images_beside_others(evaluate: Evaluate) -> None:
     outcome = evaluate(*MADE[:4], "--scale", 4, "--outputs", "mine=made", "gt", "--csv", "-")
     assert outcome.code == 0
     assert b"mean,mine,inf,1.0" in outcome.out
@@ -103,13 +103,13 @@ def test_finished_pictures_beside_others(evaluate: Evaluate) -> None:
     assert "expected NAME=FOLDER" in odd.err
 
 
-def test_one_unreadable_picture_among_many(evaluate: Evaluate, tiny: Path) -> None:
-    Path("gt/broken.png").write_bytes(b"not a picture")
+def test_one_unreadable_image_among_many(evaluate: Evaluate, tiny: Path) -> None:
+    Path("gt/broken.png").write_bytes(b"not an image")
     outcome = evaluate(*MADE, "-m", tiny, "--json", "-")
     assert outcome.code == 1
     assert "broken.png" in outcome.err
     assert "1 left out, 2 judged" in outcome.err
-    assert list(json.loads(outcome.out)["methods"]["tiny"]["pictures"]) == ["baby", "bird"]
+    assert list(json.loads(outcome.out)["methods"]["tiny"]["images"]) == ["baby", "bird"]
 
 
 def test_models_of_different_scale(evaluate: Evaluate, tiny: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_report_that_cannot_be_written_is_refused_first(
 def test_the_index_needs_scores_and_the_help_says_why(evaluate: Evaluate) -> None:
     Path("ma.csv").write_text("baby,8\nbird,7\n")
     outcome = evaluate("made", "--ma", "ma.csv", "--csv", "-")
-    assert outcome.out.startswith(b"picture,method,niqe,pi\n")
+    assert outcome.out.startswith(b"image,method,niqe,pi\n")
     outcome = evaluate("made", "--metrics", "pi")
     assert outcome.code == 2
     assert "--ma" in outcome.err

@@ -1,4 +1,4 @@
-"""`realesr upscale -m A:B@ALPHA` gives the picture that the mixture's file gives."""
+"""`realesr upscale -m A:B@ALPHA` gives the image that the mixture's file gives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as pillow
-from upscale_cli import Shell, picture, save_tiny
+from upscale_cli import Shell, make_image, save_tiny
 
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.weights import model_files
@@ -31,18 +31,18 @@ def test_mixed_on_the_fly(shell: Shell, pair: str) -> None:
     mixture = locate(pair).mixture
     assert mixture is not None
     save_mixture(open_pair(mixture), mixture, Path("c.safetensors"))
-    picture("p.png")
+    make_image("p.png")
     assert shell("p.png", "-o", "fly.png", model=pair).code == 0
     assert shell("p.png", "-o", "file.png", model="c.safetensors").code == 0
     with pillow.open("fly.png") as fly, pillow.open("file.png") as file:
         assert np.array_equal(np.asarray(fly), np.asarray(file))
     named = shell("p.png", "-o", "{stem}_{model}{ext}", "--json", model=pair)
-    assert named.pictures[0]["output"] == "p_a+b@2x@0.3.png"
-    assert named.pictures[0]["model"] == "a+b@2x@0.3"
+    assert named.images[0]["output"] == "p_a+b@2x@0.3.png"
+    assert named.images[0]["model"] == "a+b@2x@0.3"
 
 
 def test_a_plan_of_a_mixture(shell: Shell, pair: str) -> None:
-    picture("p.png")
+    make_image("p.png")
     local = shell("p.png", "--dry-run", "--json", model=pair)
     assert local.code == 0
     assert local.summary["fetch"] is False
@@ -61,7 +61,7 @@ def test_a_plan_of_a_mixture(shell: Shell, pair: str) -> None:
     ],
 )
 def test_mixtures_that_cannot_be(shell: Shell, pair: str, model: str, said: str, code: int) -> None:
-    picture("p.png")
+    make_image("p.png")
     outcome = shell("p.png", model=model)
     assert outcome.code == code
     assert said in outcome.err

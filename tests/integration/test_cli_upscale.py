@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as pillow
-from upscale_cli import Shell, picture, save_tiny, size_of
+from upscale_cli import Shell, make_image, save_tiny, size_of
 
 from realesr_cli.batch import pipeline
 
 
-def test_a_picture_lands_beside_its_input(shell: Shell):
-    picture("photo.png")
+def test_a_image_lands_beside_its_input(shell: Shell):
+    make_image("photo.png")
     outcome = shell("photo.png")
     assert outcome.code == 0
     assert size_of("photo_x4.png") == (48, 32)
@@ -38,7 +38,7 @@ def test_a_picture_lands_beside_its_input(shell: Shell):
 def test_sizes_are_exactly_those_asked_for(
     shell: Shell, options: list[str], name: str, size: tuple[int, int]
 ):
-    picture("a.png")
+    make_image("a.png")
     assert shell("a.png", *options).code == 0
     assert size_of(name) == size
 
@@ -57,14 +57,14 @@ def test_sizes_are_exactly_those_asked_for(
 def test_output_files_folders_templates_and_formats(
     shell: Shell, output: str, expected: str, kind: str
 ):
-    picture("a.png")
+    make_image("a.png")
     assert shell("a.png", "-o", output).code == 0
     with pillow.open(expected) as image:
         assert (image.format, image.size) == (kind, (48, 32))
 
 
 def test_format_and_quality(shell: Shell):
-    picture("a.png")
+    make_image("a.png")
     shell("a.png", "--format", "jpeg", "--quality", "10", "-o", "low/")
     shell("a.png", "--format", "jpg", "--quality", "95", "-o", "high/")
     low, high = Path("low/a_x4.jpg"), Path("high/a_x4.jpg")
@@ -76,9 +76,9 @@ def test_format_and_quality(shell: Shell):
 
 
 def test_a_folder_is_mirrored_and_other_files_are_passed_over(shell: Shell):
-    picture("in/a.png")
-    picture("in/sub/b.jpg")
-    picture("in/.hidden.png")
+    make_image("in/a.png")
+    make_image("in/sub/b.jpg")
+    make_image("in/.hidden.png")
     Path("in/readme.txt").write_text("hello")
     outcome = shell("in", "-o", "out", "--recursive")
     assert outcome.code == 0
@@ -88,7 +88,7 @@ def test_a_folder_is_mirrored_and_other_files_are_passed_over(shell: Shell):
 
 
 def test_the_output_folder_inside_the_input_is_not_searched(shell: Shell):
-    picture("in/a.png")
+    make_image("in/a.png")
     shell("in", "-o", "in/out", "-r")
     outcome = shell("in", "-o", "in/out", "-r")
     assert "in/out is the output folder" in outcome.err
@@ -99,7 +99,7 @@ def test_the_output_folder_inside_the_input_is_not_searched(shell: Shell):
 def test_names_of_any_script_and_shape(shell: Shell):
     names = ["写真 1.png", "été.PNG", "😀.png", "a[1].png", "-dash.png", "100% {x}.png"]
     for name in names:
-        picture(f"in/{name}")
+        make_image(f"in/{name}")
     assert shell("in", "-o", "out/").code == 0
     assert sorted(p.name for p in Path("out").iterdir()) == sorted(
         n.replace(".png", "_x4.png").replace(".PNG", "_x4.PNG") for n in names
@@ -108,8 +108,8 @@ def test_names_of_any_script_and_shape(shell: Shell):
 
 
 def test_a_second_run_does_nothing_and_overwrite_does_it_again(shell: Shell):
-    picture("in/a.png")
-    picture("in/b.png")
+    make_image("in/a.png")
+    make_image("in/b.png")
     shell("in")
     first = {p.name: p.stat().st_mtime_ns for p in Path("in").iterdir()}
     again = shell("in")
@@ -123,7 +123,7 @@ def test_a_second_run_does_nothing_and_overwrite_does_it_again(shell: Shell):
 
 
 def test_what_is_finished_needs_no_model(shell: Shell, tiny: Path, tmp_path: Path):
-    picture("a.png")
+    make_image("a.png")
     shell("a.png", "-s", "4", "-o", "a_x4.png")
     outcome = shell("a.png", "-s", "4", model="RealESRGAN_x4plus")  # not cached, no network
     assert outcome.code == 0
@@ -131,7 +131,7 @@ def test_what_is_finished_needs_no_model(shell: Shell, tiny: Path, tmp_path: Pat
 
 
 def test_a_damaged_result_is_made_again(shell: Shell):
-    picture("a.png")
+    make_image("a.png")
     shell("a.png")
     good = Path("a_x4.png").read_bytes()
     Path("a_x4.png").write_bytes(good[: len(good) // 2])
@@ -140,7 +140,7 @@ def test_a_damaged_result_is_made_again(shell: Shell):
 
 
 def test_pipes(shell: Shell):
-    data = picture("a.png").read_bytes()
+    data = make_image("a.png").read_bytes()
     outcome = shell("-", "-o", "-", stdin=data)
     assert outcome.code == 0
     shell("a.png")
@@ -152,13 +152,13 @@ def test_pipes(shell: Shell):
     assert size_of("dir/stdin_x4.png") == (48, 32)
 
 
-def test_json_gives_one_object_per_picture_and_a_summary(shell: Shell):
-    picture("a.png")
-    picture("b.png")
-    Path("bad.png").write_text("no picture")
+def test_json_gives_one_object_per_image_and_a_summary(shell: Shell):
+    make_image("a.png")
+    make_image("b.png")
+    Path("bad.png").write_text("no image")
     outcome = shell("a.png", "bad.png", "b.png", "--json")
     assert outcome.code == 1
-    first, second, third = outcome.pictures
+    first, second, third = outcome.images
     assert first["input"] == "a.png"
     assert first["output"] == "a_x4.png"
     assert (first["width"], first["height"]) == (12, 8)
@@ -174,22 +174,22 @@ def test_json_gives_one_object_per_picture_and_a_summary(shell: Shell):
     assert outcome.objects[-1]["exit_code"] == 1
 
 
-def test_a_bad_picture_is_told_and_listed_at_the_end(shell: Shell):
-    picture("in/a.png")
-    picture("in/z.png")
-    Path("in/bad.png").write_text("no picture")
+def test_a_bad_image_is_told_and_listed_at_the_end(shell: Shell):
+    make_image("in/a.png")
+    make_image("in/z.png")
+    Path("in/bad.png").write_text("no image")
     Path("in/empty.jpg").write_bytes(b"")
     outcome = shell("in")
     assert outcome.code == 1
     assert size_of("in/a_x4.png") == size_of("in/z_x4.png") == (48, 32)
-    assert "2 of 4 pictures failed" in outcome.err
+    assert "2 of 4 images failed" in outcome.err
     assert outcome.err.count("holds text") == 2  # when it happens, and in the list
     assert "2 done, 2 failed" in outcome.err
 
 
-def test_fail_fast_stops_at_the_first_bad_picture(shell: Shell):
-    Path("a.png").write_text("no picture")
-    picture("b.png")
+def test_fail_fast_stops_at_the_first_bad_image(shell: Shell):
+    Path("a.png").write_text("no image")
+    make_image("b.png")
     outcome = shell("a.png", "b.png", "--fail-fast")
     assert outcome.code == 1
     assert not Path("b_x4.png").exists()
@@ -197,15 +197,15 @@ def test_fail_fast_stops_at_the_first_bad_picture(shell: Shell):
 
 
 def test_quiet_says_only_what_is_wrong(shell: Shell):
-    picture("a.png")
+    make_image("a.png")
     assert shell("a.png", "-q").err == ""
     assert shell("a.png", "-q").err == ""
-    Path("b.png").write_text("no picture")
+    Path("b.png").write_text("no image")
     assert "b.png" in shell("b.png", "-q").err
 
 
 def test_verbose_tells_the_reasons(shell: Shell):
-    picture("a.png")
+    make_image("a.png")
     assert "device cpu: asked for" in shell("a.png", "-v").err
 
 
@@ -213,13 +213,13 @@ def test_notes_of_the_reader_are_told(shell: Shell):
     frames = [pillow.new("L", (8, 8), value) for value in (10, 200)]
     frames[0].save("a.gif", save_all=True, append_images=frames[1:])
     outcome = shell("a.gif", "--json")
-    assert "first frame of 2" in outcome.pictures[0]["notes"][0]
+    assert "first frame of 2" in outcome.images[0]["notes"][0]
     assert "note: first frame of 2" in outcome.err
 
 
 def test_a_preview_does_nothing_and_tells_all(shell: Shell):
-    picture("a.png")
-    Path("bad.png").write_text("no picture")
+    make_image("a.png")
+    Path("bad.png").write_text("no image")
     outcome = shell("a.png", "bad.png", "--dry-run", "-o", "out/")
     text = outcome.out.decode()
     assert outcome.code == 1
@@ -231,11 +231,11 @@ def test_a_preview_does_nothing_and_tells_all(shell: Shell):
 
 
 def test_a_preview_as_json(shell: Shell):
-    picture("a.png", mode="RGBA")
-    picture("b.png")
+    make_image("a.png", mode="RGBA")
+    make_image("b.png")
     shell("b.png")
     outcome = shell("a.png", "b.png", "--dry-run", "--json", "--tile", "6", "--overlap", "3")
-    first, second = outcome.pictures
+    first, second = outcome.images
     assert (first["status"], first["tiles"], first["passes"]) == ("planned", 8, 2)
     assert (first["tile"], first["overlap"]) == (6, 3)
     assert first["output_bytes"] == 48 * 32 * 4
@@ -247,7 +247,7 @@ def test_a_preview_as_json(shell: Shell):
 
 
 def test_a_preview_fetches_nothing(shell: Shell):
-    picture("a.png")
+    make_image("a.png")
     outcome = shell("a.png", "--dry-run", model="realesr-animevideov3")
     assert outcome.code == 0
     assert "would be fetched (2.4 MiB)" in outcome.out.decode()
@@ -256,7 +256,7 @@ def test_a_preview_fetches_nothing(shell: Shell):
 
 
 def test_names_that_users_of_other_programs_type(shell: Shell, tiny: Path):
-    picture("a.png")
+    make_image("a.png")
     outcome = shell("-i", "a.png", "--outscale", "2", "--suffix", "out", "--ext", "jpg", "--fp32")
     assert outcome.code == 0
     assert size_of("a_out.jpg") == (24, 16)
@@ -264,26 +264,26 @@ def test_names_that_users_of_other_programs_type(shell: Shell, tiny: Path):
         "a.png", "-n", tiny, "--tile_pad", "4", "-t", "8", "--alpha_upsampler", "bicubic",
         "-g", "-1", "--pre_pad", "0", "--json", "-o", "o/", model="auto",
     )  # fmt: skip
-    assert outcome.pictures[0]["model"] == "tiny"
-    assert outcome.pictures[0]["tile"] == 8
+    assert outcome.images[0]["model"] == "tiny"
+    assert outcome.images[0]["tile"] == 8
     assert "--pre_pad is not needed here" in outcome.err
     assert shell("a.png", "-dn", "0.5").code == 2  # understood: this model has no partner
 
 
 def test_precision_of_the_alias_is_used(shell: Shell):
-    picture("a.png")
-    assert shell("a.png", "--fp32", "--json").pictures[0]["precision"] == "fp32"
+    make_image("a.png")
+    assert shell("a.png", "--fp32", "--json").images[0]["precision"] == "fp32"
 
 
 def test_the_models_own_factor_is_the_default(shell: Shell, tmp_path: Path):
-    picture("a.png")
+    make_image("a.png")
     other = save_tiny(tmp_path / "twice.pth", scale=2)
     assert shell("a.png", model=other).code == 0
     assert size_of("a_x2.png") == (24, 16)
 
 
-def test_settings_of_the_look_reach_the_pictures(shell: Shell):
-    picture("a.png", mode="RGBA")
+def test_settings_of_the_look_reach_the_images(shell: Shell):
+    make_image("a.png", mode="RGBA")
     for name, options in {
         "plain": [],
         "strength": ["--strength", "0"],
@@ -300,7 +300,7 @@ def test_memory_that_runs_out_has_its_exit_code(shell: Shell, monkeypatch: pytes
     def read_image(*_: object, **__: object) -> None:
         raise MemoryError
 
-    picture("a.png")
+    make_image("a.png")
     monkeypatch.setattr(pipeline, "read_image", read_image)
     outcome = shell("a.png")
     assert outcome.code == 4
@@ -311,7 +311,7 @@ def test_an_unforeseen_error_shows_its_traceback(shell: Shell, monkeypatch: pyte
     def read_image(*_: object, **__: object) -> None:
         raise ZeroDivisionError("bug")
 
-    picture("a.png")
+    make_image("a.png")
     monkeypatch.setattr(pipeline, "read_image", read_image)
     outcome = shell("a.png")
     assert outcome.code == 1

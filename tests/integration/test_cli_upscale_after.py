@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as pillow
-from upscale_cli import Shell, picture, save_tiny
+from upscale_cli import Shell, make_image, save_tiny
 
 from realesr_cli.ops.resize import resize
 from realesr_cli.weights import registry
@@ -30,7 +30,7 @@ def pixels(path: str) -> np.ndarray:
 
 
 def test_two_models_are_blended(shell: Shell, other: Path):
-    picture("a.png", 40, 30, "RGBA")
+    make_image("a.png", 40, 30, "RGBA")
     shell("a.png", "-o", "one.png")
     shell("a.png", "-o", "two.png", model=other)
     for share, name in (("0", "zero.png"), ("0.25", "some.png"), ("1", "all.png")):
@@ -62,7 +62,7 @@ def test_two_models_are_blended(shell: Shell, other: Path):
 def test_what_cannot_be_is_refused(
     shell: Shell, other: Path, tmp_path: Path, options: list[str], words: str
 ):
-    picture("a.png")
+    make_image("a.png")
     places = {"OTHER": str(other), "TWICE": str(save_tiny(tmp_path / "twice.pth", scale=2))}
     outcome = shell("a.png", *[places.get(o, o) for o in options])
     assert outcome.code in (2, 3)
@@ -71,16 +71,16 @@ def test_what_cannot_be_is_refused(
 
 
 def test_networks_of_two_scales_are_refused_before_anything_is_fetched(shell: Shell):
-    picture("a.png")
+    make_image("a.png")
     outcome = shell("a.png", "--offline", "--blend-model", "x2plus", model="x4plus")
     assert outcome.code == 2
     text = "RealESRGAN_x2plus is an x2 network and RealESRGAN_x4plus an x4 one"
     assert text in outcome.err
 
 
-def test_a_picture_that_would_not_grow_fails_alone(shell: Shell):
-    picture("in/small.png", 12, 8)
-    picture("in/large.png", 120, 80)
+def test_a_image_that_would_not_grow_fails_alone(shell: Shell):
+    make_image("in/small.png", 12, 8)
+    make_image("in/large.png", 120, 80)
     outcome = shell("in", "-o", "out/", "--max-side", 60, "--back-project", 3)
     assert outcome.code == 1
     assert "120x80 would become 60x40" in outcome.err
@@ -116,23 +116,23 @@ def test_back_projection_brings_the_result_nearer_to_its_input(shell: Shell, mod
 
 
 def test_records_say_what_was_done(shell: Shell, other: Path):
-    picture("a.png")
+    make_image("a.png")
     options = ["--blend-model", other, "--blend", "0.25", "--back-project", "4"]
-    plain = shell("a.png", "-o", "p.png", "--json").pictures[0]
+    plain = shell("a.png", "-o", "p.png", "--json").images[0]
     keys = ("blend_model", "blend", "back_project", "back_project_kernel")
     assert [plain[key] for key in keys] == [None, None, 0, None]
     for more in ([], ["--dry-run"]):
-        found = shell("a.png", "-o", "q.png", "--json", *options, *more).pictures[0]
+        found = shell("a.png", "-o", "q.png", "--json", *options, *more).images[0]
         assert [found[key] for key in keys] == ["other", 0.25, 4, "gaussian"]
         shutil.rmtree("q.png", ignore_errors=True)
         Path("q.png").unlink(missing_ok=True)
-    skipped = [shell("a.png", "-o", "p.png", "--json", *options).pictures[0] for _ in "12"][1]
+    skipped = [shell("a.png", "-o", "p.png", "--json", *options).images[0] for _ in "12"][1]
     assert skipped["status"] == "skipped"
     assert skipped["blend_model"] == "other"
 
 
 def test_the_preview_speaks_of_both_models_and_of_the_iterations(shell: Shell, other: Path):
-    picture("a.png")
+    make_image("a.png")
     outcome = shell("a.png", "--dry-run", "--blend-model", other, "--back-project", "20")
     assert outcome.code == 0
     text = outcome.out.decode()
@@ -143,7 +143,7 @@ def test_the_preview_speaks_of_both_models_and_of_the_iterations(shell: Shell, o
 
 
 def test_the_preview_counts_what_would_be_fetched_of_both(shell: Shell):
-    picture("a.png")
+    make_image("a.png")
     entries = [registry.find(name) for name in ("realesr-animevideov3", "realesr-general-x4v3")]
     sizes = [entry.bytes for entry in entries if entry is not None and entry.bytes]
     outcome = shell(

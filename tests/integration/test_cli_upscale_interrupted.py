@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from upscale_cli import Shell, picture, size_of
+from upscale_cli import Shell, make_image, size_of
 
 from realesr_cli.cli.interrupt import interruptible
 from realesr_cli.image.landing import PART_PREFIX, PART_SUFFIX
 
-PICTURES = 8
+IMAGES = 8
 SIDE = 280
 PATIENCE = 60
 
@@ -45,8 +45,8 @@ def _wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> No
 
 
 def _inputs() -> None:
-    for i in range(PICTURES):
-        picture(f"in/{i:02}.png", SIDE, SIDE + i)
+    for i in range(IMAGES):
+        make_image(f"in/{i:02}.png", SIDE, SIDE + i)
 
 
 def _results() -> dict[str, bytes]:
@@ -67,7 +67,7 @@ def test_a_killed_run_is_finished_by_the_next(shell: Shell, tiny: Path):
         process.wait()
     left = _results()
     finished = {name for name in left if name.endswith(".png")}
-    assert 2 <= len(finished) < PICTURES
+    assert 2 <= len(finished) < IMAGES
     for name in finished:
         assert left[name] == expected[name]
     times = {name: Path("out", name).stat().st_mtime_ns for name in finished}
@@ -75,12 +75,12 @@ def test_a_killed_run_is_finished_by_the_next(shell: Shell, tiny: Path):
     Path("out", f"{PART_PREFIX}0123456789abcdef{PART_SUFFIX}").write_bytes(b"half")
     outcome = shell("in", "-o", "out/")
     assert outcome.code == 0
-    assert f"{PICTURES - len(finished)} done, {len(finished)} skipped" in outcome.err
+    assert f"{IMAGES - len(finished)} done, {len(finished)} skipped" in outcome.err
     assert _results() == expected
     assert {name: Path("out", name).stat().st_mtime_ns for name in finished} == times
 
 
-def test_an_interrupted_run_leaves_only_whole_pictures(shell: Shell, tiny: Path):
+def test_an_interrupted_run_leaves_only_whole_images(shell: Shell, tiny: Path):
     _inputs()
     with _started(tiny) as process:
         _wait_for(lambda: Path("out/00_x4.png").exists(), process)
@@ -92,11 +92,11 @@ def test_an_interrupted_run_leaves_only_whole_pictures(shell: Shell, tiny: Path)
     assert "Traceback" not in err.decode()
     assert _parts() == []
     names = sorted(_results())
-    assert 1 <= len(names) < PICTURES
+    assert 1 <= len(names) < IMAGES
     for i, name in enumerate(names):
         assert size_of(f"out/{name}") == (4 * SIDE, 4 * (SIDE + i))
     assert shell("in", "-o", "out/").code == 0
-    assert len(_results()) == PICTURES
+    assert len(_results()) == IMAGES
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

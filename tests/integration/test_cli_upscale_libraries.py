@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image as pillow
-from upscale_cli import Shell, picture, size_of
+from upscale_cli import Shell, make_image, size_of
 
 
 class _NoLibGL:
@@ -29,19 +29,19 @@ def no_libgl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def deep() -> None:
-    """Pictures of 16 bits in the current folder: colour, and gray."""
-    colour = np.arange(8 * 12 * 3, dtype=np.uint16).reshape(8, 12, 3) * 200
-    cv2.imwrite("deep.png", colour)
-    pillow.fromarray(np.ascontiguousarray(colour[..., 0])).save("gray16.png")
+    """Images of 16 bits in the current folder: color, and gray."""
+    color = np.arange(8 * 12 * 3, dtype=np.uint16).reshape(8, 12, 3) * 200
+    cv2.imwrite("deep.png", color)
+    pillow.fromarray(np.ascontiguousarray(color[..., 0])).save("gray16.png")
 
 
-def test_eight_bits_need_no_opencv_and_deep_colour_names_the_package(
+def test_eight_bits_need_no_opencv_and_deep_color_names_the_package(
     shell: Shell, deep: None, no_libgl: None
 ):
     eight = ["a.png", "b.jpg", "c.webp", "d.tif", "e.gif", "f.bmp", "g.avif"]
     for name in eight:
-        picture(name, mode="L" if name == "e.gif" else "RGB")
-    picture("alpha.png", mode="RGBA")
+        make_image(name, mode="L" if name == "e.gif" else "RGB")
+    make_image("alpha.png", mode="RGBA")
     outcome = shell(*eight, "alpha.png", "gray16.png", "deep.png", "-s", "2.5", "-o", "out/")
     assert outcome.code == 1
     assert "9 done, 1 failed" in outcome.err

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from PIL import Image as pillow
-from upscale_cli import Shell, picture, size_of
+from upscale_cli import Shell, make_image, size_of
 
 from realesr_cli.image import landing
 
@@ -36,14 +36,14 @@ from realesr_cli.image import landing
         (["a.png", "-o", "b.jpg", "--format", "png"], "--format says png"),
         (["a.png", "-o", "-", "--json"], "stdout"),
         (["a.png", "b.png", "-o", "c.png"], "one file for 2 inputs"),
-        (["a.png", "b.png", "-o", "-"], "takes one picture"),
+        (["a.png", "b.png", "-o", "-"], "takes one image"),
         (["a.png", "s/a.png", "-o", "out/"], "same output"),
         (["a.png", "-o", "a.png"], "an input would be overwritten"),
         (["a.png", "-o", "link.png"], "an input would be overwritten"),
         (["a.png", "-o", "{stem}{ext}", "--overwrite"], "an input would be overwritten"),
         (["b.png"], "an output is a folder"),
         (["a.png", "-o", "{stme}{ext}"], "did you mean 'stem'"),
-        (["empty"], "no picture found"),
+        (["empty"], "no image found"),
         (["a.png", "-o", "file/x.png"], "cannot write into file"),
         (["a.png", "--device", "cuda:9"], "cuda:9"),
         (["a.png", "--denoise", "0.5"], "weak-denoise partner"),
@@ -54,7 +54,7 @@ from realesr_cli.image import landing
 )
 def test_calls_that_cannot_be_meant(shell: Shell, arguments: list[str], message: str):
     for name in ("a.png", "b.png", "s/a.png"):
-        picture(name)
+        make_image(name)
     Path("b_x4.png").mkdir()
     Path("empty").mkdir()
     Path("file").write_text("")
@@ -68,8 +68,8 @@ def test_calls_that_cannot_be_meant(shell: Shell, arguments: list[str], message:
     assert Path("a.png").read_bytes() == bytes_before
 
 
-def test_pictures_and_json_do_not_share_standard_output(shell: Shell):
-    data = picture("a.png").read_bytes()
+def test_images_and_json_do_not_share_standard_output(shell: Shell):
+    data = make_image("a.png").read_bytes()
     outcome = shell("-", "--json", stdin=data)
     assert (outcome.code, outcome.out) == (2, b"")
     assert "name a file with -o" in outcome.err
@@ -89,11 +89,11 @@ def _bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
-def _bad_pictures() -> dict[str, tuple[bytes, str]]:
+def _bad_images() -> dict[str, tuple[bytes, str]]:
     whole = {}
     for kind in ("png", "jpg", "webp", "tif"):
         path = Path(f"whole.{kind}")
-        picture(path, 64, 48)
+        make_image(path, 64, 48)
         whole[kind] = path.read_bytes()
         path.unlink()
     return {
@@ -108,14 +108,14 @@ def _bad_pictures() -> dict[str, tuple[bytes, str]]:
     }
 
 
-def test_bad_pictures_fail_with_a_reason_and_leave_nothing(shell: Shell):
-    bad = _bad_pictures()
+def test_bad_images_fail_with_a_reason_and_leave_nothing(shell: Shell):
+    bad = _bad_images()
     for name, (data, _) in bad.items():
         Path(name).write_bytes(data)
-    picture("good.png")
+    make_image("good.png")
     outcome = shell(*bad, "good.png", "--json")
     assert outcome.code == 1
-    errors = {item["input"]: item["error"] for item in outcome.pictures}
+    errors = {item["input"]: item["error"] for item in outcome.images}
     for name, (_, reason) in bad.items():
         assert reason in errors[name]
         assert name in errors[name]
@@ -124,7 +124,7 @@ def test_bad_pictures_fail_with_a_reason_and_leave_nothing(shell: Shell):
 
 
 def test_the_limit_of_pixels_can_be_set(shell: Shell):
-    picture("a.png", 20, 10)
+    make_image("a.png", 20, 10)
     assert "--max-pixels" in shell("a.png", "--max-pixels", "199").err
     assert shell("a.png", "--max-pixels", "200").code == 0
 
@@ -135,7 +135,7 @@ def test_the_limit_of_pixels_can_be_set(shell: Shell):
 def test_results_beyond_a_format_are_refused_before_any_work(
     shell: Shell, name: str, scale: str, limit: str
 ):
-    picture(name, 1025, 1)
+    make_image(name, 1025, 1)
     outcome = shell(name, "-s", scale)
     assert outcome.code == 1
     assert limit in outcome.err
@@ -155,7 +155,7 @@ class _Planted:
     ids=["empty", "code", "text"],
 )
 def test_bad_weights_are_refused_and_never_run(shell: Shell, content: bytes, reason: str):
-    picture("a.png")
+    make_image("a.png")
     Path("bad.pth").write_bytes(content)
     outcome = shell("a.png", model="bad.pth")
     assert outcome.code == 3
@@ -164,7 +164,7 @@ def test_bad_weights_are_refused_and_never_run(shell: Shell, content: bytes, rea
 
 
 def test_unknown_models_and_models_that_cannot_be_fetched(shell: Shell):
-    picture("a.png")
+    make_image("a.png")
     outcome = shell("a.png", model="x4pluss")
     assert (outcome.code, "did you mean 'x4plus'" in outcome.err) == (3, True)
     outcome = shell("a.png", "--offline", model="x4plus")
@@ -177,7 +177,7 @@ def test_a_folder_that_takes_no_files(shell: Shell, monkeypatch: pytest.MonkeyPa
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    picture("a.png")
+    make_image("a.png")
     monkeypatch.setattr(tempfile, "TemporaryFile", denied)
     outcome = shell("a.png", "-o", "out/")
     assert outcome.code == 2
@@ -190,7 +190,7 @@ def test_a_full_disk_ends_the_run_and_leaves_no_part(shell: Shell, monkeypatch: 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     for name in "abcdef":
-        picture(f"in/{name}.png")
+        make_image(f"in/{name}.png")
     monkeypatch.setattr(landing.os, "fsync", full)
     outcome = shell("in", "-o", "out")
     assert outcome.code == 1
@@ -202,15 +202,15 @@ def test_a_full_disk_ends_the_run_and_leaves_no_part(shell: Shell, monkeypatch: 
 
 
 def test_an_original_among_the_inputs_is_never_replaced(shell: Shell):
-    picture("in/a.png")
-    original = picture("in/a_x4.png", 99, 77).read_bytes()
+    make_image("in/a.png")
+    original = make_image("in/a_x4.png", 99, 77).read_bytes()
     outcome = shell("in")
     assert outcome.code == 1
     assert "99x77 pixels instead of 48x32" in outcome.err
     assert Path("in/a_x4.png").read_bytes() == original
 
 
-def test_a_gray_picture_of_one_pixel_is_no_bad_input(shell: Shell):
+def test_a_gray_image_of_one_pixel_is_no_bad_input(shell: Shell):
     pillow.new("L", (1, 1), 77).save("a.png")
     assert shell("a.png").code == 0
     assert size_of("a_x4.png") == (4, 4)

@@ -1,6 +1,6 @@
 """The page of `realesr compare` in a headless Chromium: what is seen when it is used.
 
-The pictures tell where their pixels are from: red is the column, green the row, blue the version.
+The images tell where their pixels are from: red is the column, green the row, blue the version.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Tab:
         return box["x"] + box["width"] / 2 - self.stage["x"]
 
     def clip(self) -> str:
-        """What is cut from the right picture."""
+        """What is cut from the right image."""
         found: str = self.page.evaluate(
             "getComputedStyle(document.querySelector('#right')).clipPath"
         )
@@ -153,12 +153,12 @@ def test_both_sides_of_the_border(tab: Tab) -> None:
     assert abs(tab.border - middle) < 1
     assert blue(seen, middle - 30) == BICUBIC
     assert blue(seen, middle + 30) == NET
-    assert tab.zoom == "100 %", "a small picture is not enlarged to fit"
+    assert tab.zoom == "100 %", "a small image is not enlarged to fit"
 
 
 @pytest.mark.parametrize("mode", ["slider", "side", "flip"])
 @pytest.mark.parametrize(("width", "dots"), [(1000, 1.0), (1001, 1.0), (777, 1.5), (901, 2.0)])
-def test_pictures_are_shown_pixel_by_pixel(
+def test_images_are_shown_pixel_by_pixel(
     browser: Browser, tmp_path: Path, mode: str, width: int, dots: float
 ) -> None:
     """At 100 % a pattern of single pixels is neither blurred nor shifted by half a pixel."""
@@ -166,7 +166,7 @@ def test_pictures_are_shown_pixel_by_pixel(
     chequered = Image(np.where((rows + columns) % 2, 255, 0).astype(np.uint8)[..., None])
     one = photo()
     versions = tuple(
-        v if v.kind == "input" else dataclasses.replace(v, picture=chequered) for v in one.versions
+        v if v.kind == "input" else dataclasses.replace(v, img=chequered) for v in one.versions
     )
     context = browser.new_context(
         viewport={"width": width, "height": 803}, device_scale_factor=dots
@@ -254,7 +254,7 @@ def test_input_lies_under_its_results(tab: Tab) -> None:
 
 
 def coordinates(pixel: NDArray[np.uint8]) -> tuple[int, int]:
-    """Column and row of the picture."""
+    """Column and row of the image."""
     return int(pixel[0]), int(pixel[1])
 
 
@@ -336,7 +336,7 @@ def test_zoom_by_buttons_and_keys(tab: Tab) -> None:
     assert tab.zoom == "100 %"
 
 
-def test_keys_move_the_pictures(tab: Tab) -> None:
+def test_keys_move_the_images(tab: Tab) -> None:
     page = tab.page
     page.select_option("#choose-left", label="net")
     page.locator("#stage").focus()
@@ -351,7 +351,7 @@ def test_keys_move_the_pictures(tab: Tab) -> None:
     assert abs(moved[1] - 50 / 11.39) <= 1
 
 
-def test_pictures_cannot_be_lost(tab: Tab) -> None:
+def test_images_cannot_be_lost(tab: Tab) -> None:
     for _ in range(6):
         tab.page.click("#in")
     for _ in range(6):
@@ -360,11 +360,11 @@ def test_pictures_cannot_be_lost(tab: Tab) -> None:
     assert coordinates(tab.seen()[100, 20])[1] <= 20
 
 
-def test_fit_shrinks_large_pictures(context: BrowserContext, tmp_path: Path) -> None:
+def test_fit_shrinks_large_images(context: BrowserContext, tmp_path: Path) -> None:
     wide = Image(np.tile(np.uint8([[[200, 100, 50]]]), (100, 4000, 1)))
     one = photo()
-    versions = [dataclasses.replace(v, picture=wide) for v in one.versions]
-    versions[0] = dataclasses.replace(versions[0], picture=Image(wide.pixels[:25, :1000]))
+    versions = [dataclasses.replace(v, img=wide) for v in one.versions]
+    versions[0] = dataclasses.replace(versions[0], img=Image(wide.pixels[:25, :1000]))
     what = comparison(dataclasses.replace(one, height=100, width=4000, versions=tuple(versions)))
     tab = opened(context, tmp_path / "wide.html", what)
     width = tab.stage["width"]
@@ -477,7 +477,7 @@ def test_policy_stops_requests_and_scripts(context: BrowserContext, tmp_path: Pa
             document.addEventListener("securitypolicyviolation", (event) => {
                 stopped.push(event.effectiveDirective);
             });
-            new Image().src = "http://127.0.0.1:9/picture.png";
+            new Image().src = "http://127.0.0.1:9/image.png";
             await fetch("http://127.0.0.1:9/data").catch(() => {});
             const script = document.createElement("script");
             script.textContent = "window.harm = 1";
@@ -490,7 +490,7 @@ def test_policy_stops_requests_and_scripts(context: BrowserContext, tmp_path: Pa
     assert tab.page.evaluate("window.harm") is None
 
 
-def test_without_scripts_the_pictures_are_listed(browser: Browser, tmp_path: Path) -> None:
+def test_without_scripts_the_images_are_listed(browser: Browser, tmp_path: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     tab = opened(context, tmp_path / "report.html", comparison())
     assert tab.page.locator("figure img:visible").count() == 3
@@ -501,12 +501,12 @@ def test_without_scripts_the_pictures_are_listed(browser: Browser, tmp_path: Pat
 def test_dark(browser: Browser, tmp_path: Path) -> None:
     context = browser.new_context(color_scheme="dark")
     tab = opened(context, tmp_path / "report.html", comparison())
-    colours = tab.page.evaluate(
+    colors = tab.page.evaluate(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
     )
     back, front = (
         [int(part) for part in text.removeprefix("rgb(").removesuffix(")").split(",")]
-        for text in colours
+        for text in colors
     )
     assert max(back) < 40
     assert min(front) > 200

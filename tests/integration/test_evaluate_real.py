@@ -1,4 +1,4 @@
-"""Known numbers: bicubic on Set5, NIQE of a test picture, published weights on Kodak24."""
+"""Known numbers: bicubic on Set5, NIQE of a test image, published weights on Kodak24."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_bicubic_on_set5_is_the_known_number(shared: Path) -> None:
         ImageSetSettings(gt=folder, degrade="bicubic", scale=4),
     ):
         found = evaluate(which, settings=settings)
-        assert len(found.pictures) == 5
+        assert len(found.imgs) == 5
         assert found.mean("bicubic", "psnr-y8") == pytest.approx(28.42, abs=0.005)
         assert found.mean("bicubic", "ssim-y8") == pytest.approx(0.8104, abs=0.0005)
         assert found.mean("bicubic", "psnr-y") == pytest.approx(28.43, abs=0.005)
@@ -44,15 +44,15 @@ def test_luma_alone_gives_the_pair_in_print(shared: Path) -> None:
     assert np.mean(found, axis=0)[1] == pytest.approx(0.8104, abs=5e-5)
 
 
-def test_niqe_of_the_test_picture(shared: Path) -> None:
-    picture = to_tensor(read_rgb8(shared / "data" / "bench" / "baboon.png"))
-    assert niqe(picture) == pytest.approx(5.7296, abs=1e-3)
+def test_niqe_of_the_test_image(shared: Path) -> None:
+    img = to_tensor(read_rgb8(shared / "data" / "bench" / "baboon.png"))
+    assert niqe(img) == pytest.approx(5.7296, abs=1e-3)
 
 
 def test_gray_and_odd_sizes_of_set14(shared: Path) -> None:
     folder = shared / "data" / "bench" / "Set14"
     found = evaluate(ImageSetSettings(gt=folder, lq=folder), settings=ScoreSettings(channel="y8"))
-    assert (len(found.pictures), found.failures) == (14, ())
+    assert (len(found.imgs), found.failures) == (14, ())
     assert found.mean("bicubic", "psnr-y8") == pytest.approx(26.09, abs=0.01)
 
 

@@ -57,7 +57,7 @@ def test_a_mixture_of_the_pair_is_what_denoise_makes(
 def test_parity(
     weights: Path, tmp_path: Path, name: str, settings: ExportSettings, psnr: float
 ) -> None:
-    """What an 8-bit picture can show ends at 59 dB."""
+    """What an 8-bit image can show ends at 59 dB."""
     model = f"{weights / WEAK}:{weights / GENERAL}@0.3" if name == "mixed" else weights / name
     opened = open_model(model)
     done = export_model(opened, tmp_path / f"m{ENDINGS[settings.to]}", settings)
@@ -68,12 +68,12 @@ def test_onnx_on_a_photo(weights: Path, shared: Path, tmp_path: Path) -> None:
     opened = open_model(weights / GENERAL)
     export_model(opened, tmp_path / "m.onnx", ExportSettings("onnx"))
     photo = read_image(shared / "data" / "bench" / "inputs" / "OST_009.png").pixels[:123, :157]
-    picture = np.ascontiguousarray(photo.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+    img = np.ascontiguousarray(photo.transpose(2, 0, 1)[None].astype(np.float32) / 255)
     session = onnxruntime.InferenceSession(
         (tmp_path / "m.onnx").read_bytes(), providers=["CPUExecutionProvider"]
     )
-    (found,) = session.run(None, {"input": picture})
-    expected = opened.net(torch.from_numpy(picture)).numpy()
+    (found,) = session.run(None, {"input": img})
+    expected = opened.net(torch.from_numpy(img)).numpy()
     assert found.shape == (1, 3, 4 * 123, 4 * 157)
     assert np.abs(found - expected).max() < 1e-4
     bits = [np.rint(x.clip(0, 1) * 255) for x in (found, expected)]

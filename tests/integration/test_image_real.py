@@ -1,4 +1,4 @@
-"""Real pictures read as OpenCV reads them, and written and read again."""
+"""Real images read as OpenCV reads them, and written and read again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_real_pictures_are_read_as_they_are(shared: Path, name: str):
+def test_real_images_are_read_as_they_are(shared: Path, name: str):
     path = shared / "data" / "bench" / "inputs" / name
     image = read_image(path)
     assert (image.channels, image.bits, image.has_alpha) == KINDS[name]
@@ -43,7 +43,7 @@ def test_real_pictures_are_read_as_they_are(shared: Path, name: str):
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("format", ["png", "tiff"])
-def test_real_pictures_survive(shared: Path, name: str, format: str):
+def test_real_images_survive(shared: Path, name: str, format: str):
     image = read_image(shared / "data" / "bench" / "inputs" / name)
     found = read_image(encode_image(image, format))
     assert np.array_equal(np.asarray(found), np.asarray(image))
@@ -51,7 +51,7 @@ def test_real_pictures_survive(shared: Path, name: str, format: str):
 
 
 @pytest.mark.parametrize("name", ["tree_alpha_16bit.png", "children-alpha.png"])
-def test_bleeding_continues_the_colour_of_real_cut_outs(shared: Path, name: str):
+def test_bleeding_continues_the_color_of_real_cut_outs(shared: Path, name: str):
     image = read_image(shared / "data" / "bench" / "inputs" / name)
     assert image.alpha is not None
     hidden = image.alpha == 0
@@ -70,7 +70,7 @@ def test_bleeding_continues_the_colour_of_real_cut_outs(shared: Path, name: str)
     beside = hidden & binary_dilation(~hidden, iterations=3)
 
     def distance(pixels: np.ndarray) -> float:
-        """Mean difference to the visible colour around, beside the edge."""
+        """Mean difference to the visible color around, beside the edge."""
         return float(np.abs(pixels[beside] - around[beside]).mean())
 
     assert distance(found) < 0.5 * distance(image.pixels)

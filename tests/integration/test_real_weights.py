@@ -1,4 +1,4 @@
-"""Released weights on real pictures: precision, tiles, memory. All slow; they need `shared`."""
+"""Released weights on real images: precision, tiles, memory. All slow; they need `shared`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_tiles_do_not_show(shared, name):
     assert np.abs(whole - tiled).max() <= 1
 
 
-def test_flat_colour_does_not_drift_far(shared):
+def test_flat_color_does_not_drift_far(shared):
     net = model(shared, WEIGHTS[0])
     upscaler = Upscaler(net, EngineSettings("cpu"))
     for color in ((128, 128, 128), (200, 60, 40), (20, 90, 200)):

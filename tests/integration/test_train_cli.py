@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_training import SETS, make_pictures
+from tiny_training import SETS, make_images
 
 from realesr_cli.cli import train as train_cli
 from realesr_cli.cli.main import run
@@ -25,8 +25,8 @@ from realesr_cli.train.recipes import load_config
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder, with pictures in `photos`."""
-    make_pictures(tmp_path / "photos")
+    """The current folder, with images in `photos`."""
+    make_images(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
     # More threads than one only wait for each other on networks this small.
     threads = torch.get_num_threads()
@@ -53,7 +53,7 @@ def test_the_plan_comes_first_and_the_run_is_a_model(
     assert train("--data", "photos", "--recipe", "realesrgan-x4", *moving) == 0
     out, err = capsys.readouterr()
     lines = err.splitlines()
-    for start in ("recipe", "network", "pictures", "batch", "machine", "stage 1", "disk", "cost"):
+    for start in ("recipe", "network", "images", "batch", "machine", "stage 1", "disk", "cost"):
         assert any(line.startswith(start) for line in lines[:9]), start
     first_step = next(i for i, line in enumerate(lines) if line.startswith("psnr 1/4"))
     assert first_step > 8
@@ -112,7 +112,7 @@ def test_a_printed_configuration_is_a_recipe(
     Path("mine.toml").write_text(text)
     config = load_config("mine.toml")
     assert [s.iterations for s in config.stages] == [10, 20]
-    assert [s.optimiser.lr for s in config.stages] == [1e-3, 1e-3]
+    assert [s.optimizer.lr for s in config.stages] == [1e-3, 1e-3]
     assert config.data.gt == (Path("photos"),)
     assert (config.validation.gt, config.generator.init, config.discriminator.init) == (
         "v", "x4plus", "d.pth",
@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_is_told(
         (("--data", "nowhere"), 1, "nowhere does not exist"),
         ((), 1, "--data"),
         (("--data", "empty"), 1, "holds no file"),
-        (("--data", "texts"), 1, "holds no picture"),
+        (("--data", "texts"), 1, "holds no image"),
         (("--data", "photos", "--lq", "texts2"), 1, "do not match"),
         (("--data", "photos", "--recipe", "paired"), 1, "give --lq"),
         (("--data", "photos", "--val", "photos"), 1, "is the training folder"),
@@ -216,7 +216,7 @@ def test_bad_input_is_one_line_with_the_right_code(
     (work / "empty").mkdir()
     (work / "texts").mkdir()
     (work / "texts" / "a.txt").write_text("x")
-    make_pictures(work / "texts2", 2)
+    make_images(work / "texts2", 2)
     if "x2.safetensors" in args:
         _save_x2(work / "x2.safetensors")
     before = sorted(p.name for p in work.iterdir())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import Memory, make_pictures, run, tiny_config
+from tiny_training import Memory, make_images, run, tiny_config
 
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
 
@@ -54,8 +54,8 @@ def two_processes(data: Path, out: Path, *sets: str) -> None:
 
 
 def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> None:
-    data = make_pictures(tmp_path / "photos")
-    sets = ("validation.split=0.2", "optimiser.clip=1.0")
+    data = make_images(tmp_path / "photos")
+    sets = ("validation.split=0.2", "optimizer.clip=1.0")
     two_processes(data, tmp_path / "two", *sets)
     memory = Memory()
     run(tiny_config(data, *sets, "data.accumulate=2"), tmp_path / "one", memory)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_training import CPU, Memory, make_pictures, run, tiny_config
+from tiny_training import CPU, Memory, make_images, run, tiny_config
 
 from realesr_cli.errors import (
     CancelledError,
@@ -36,7 +36,7 @@ from realesr_cli.weights.model_files import read_state, save_safetensors
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("pictures"))
+    return make_images(tmp_path_factory.mktemp("images"))
 
 
 def final_parts(out: Path) -> dict[str, torch.Tensor]:
@@ -67,7 +67,7 @@ def test_both_stages_run_and_the_second_starts_from_the_first_ones_average(
     data: Path, tmp_path: Path
 ) -> None:
     memory = Memory()
-    config = tiny_config(data, "validation.split=0.2", "ema.decay=0.5", "optimiser.lr=0.02")
+    config = tiny_config(data, "validation.split=0.2", "ema.decay=0.5", "optimizer.lr=0.02")
     result = run(config, tmp_path / "run", memory)
     stages = [e for e in memory.events if isinstance(e, StageBegun)]
     assert [(s.stage, s.number, s.stages, s.iterations) for s in stages] == [
@@ -218,7 +218,7 @@ def test_the_last_stage_may_be_made_longer(data: Path, tmp_path: Path) -> None:
 def start(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """Settings that start from the networks of a short run.
 
-    A compact network, because it enlarges like nearest neighbour untrained: a start worth guarding.
+    A compact network, because it enlarges like nearest neighbor untrained: a start worth guarding.
     """
     out = tmp_path_factory.mktemp("start") / "run"
     kind = "generator.kind=compact"
@@ -233,7 +233,7 @@ def test_finetuning_starts_from_both_networks_and_is_guarded(
     data: Path, tmp_path: Path, start: tuple[str, ...]
 ) -> None:
     memory = Memory()
-    sets = (*start, "gan.warmup=1", "validation.every=1", "optimiser.lr=1e-6")
+    sets = (*start, "gan.warmup=1", "validation.every=1", "optimizer.lr=1e-6")
     run(tiny_config(data, *sets, recipe="finetune"), tmp_path / "run", memory)
     assert [s.stage for s in memory.steps] == ["gan"] * 4
     assert ["gan" in s.losses for s in memory.steps] == [False, True, True, True]
@@ -247,7 +247,7 @@ def test_finetuning_starts_from_both_networks_and_is_guarded(
 def test_finetuning_that_harms_stops_with_its_start_kept(
     data: Path, tmp_path: Path, start: tuple[str, ...]
 ) -> None:
-    sets = (*start, "gan.warmup=0", "optimiser.lr=0.1", "schedule.warmup=0")
+    sets = (*start, "gan.warmup=0", "optimizer.lr=0.1", "schedule.warmup=0")
     config = tiny_config(
         data, *sets, "validation.every=1", "iterations=60", "ema.decay=0", recipe="finetune"
     )
@@ -296,12 +296,12 @@ def test_a_start_is_scored_before_the_first_step(data: Path, tmp_path: Path) -> 
 
 
 def test_a_run_that_only_gets_worse_stops_and_keeps_its_start(data: Path, tmp_path: Path) -> None:
-    # An untrained compact network enlarges like nearest neighbour: a start that can be spoilt.
-    sets = ("generator.kind=compact", "iterations=1", "optimiser.lr=1e-9")
+    # An untrained compact network enlarges like nearest neighbor: a start that can be spoilt.
+    sets = ("generator.kind=compact", "iterations=1", "optimizer.lr=1e-9")
     run(tiny_config(data, *sets, recipe="realesrnet-x4"), tmp_path / "good")
     start = tmp_path / "good" / "generator.safetensors"
     sabotaged = tiny_config(
-        data, "generator.kind=compact", f"generator.init='{start}'", "optimiser.lr=0.1",
+        data, "generator.kind=compact", f"generator.init='{start}'", "optimizer.lr=0.1",
         "ema.decay=0.0", "iterations=50", "validation.every=1", "validation.stop_if_worse=3",
         recipe="realesrnet-x4",
     )  # fmt: skip
@@ -398,11 +398,11 @@ def test_changed_settings_may_be_accepted(data: Path, tmp_path: Path) -> None:
     with pytest.raises(CancelledError):
         run(tiny_config(data), tmp_path / "run", Memory(stop_after=2))
     memory = Memory()
-    changed = tiny_config(data, "optimiser.lr=1e-5")
+    changed = tiny_config(data, "optimizer.lr=1e-5")
     caller = RunContext(memory, accept_changes=True)
     train_session(open_session(survey(changed, tmp_path / "run", CPU, caller, resume=True)))
     assert memory.steps[0].losses["lr"] == 1e-5
-    assert any("stages.gan.optimiser.lr: 0.0001 -> 1e-05" in note for note in memory.notes)
+    assert any("stages.gan.optimizer.lr: 0.0001 -> 1e-05" in note for note in memory.notes)
 
 
 def test_a_damaged_checkpoint_is_not_resumed_from(data: Path, tmp_path: Path) -> None:
@@ -446,10 +446,10 @@ def test_nothing_is_written_by_a_run_that_cannot_start(
 
 
 def test_files_left_out_and_missing_validation_are_told(tmp_path: Path) -> None:
-    pictures = make_pictures(tmp_path / "few", 3)
-    (pictures / "broken.png").write_bytes(b"no picture")
+    images = make_images(tmp_path / "few", 3)
+    (images / "broken.png").write_bytes(b"no image")
     memory = Memory()
-    run(tiny_config(pictures, "iterations=1"), tmp_path / "run", memory)
+    run(tiny_config(images, "iterations=1"), tmp_path / "run", memory)
     assert any("broken.png" in note for note in memory.notes)
     assert any("no validation" in note for note in memory.notes)
     assert memory.scores == []
@@ -465,7 +465,7 @@ def test_scores_decide_what_the_run_leaves_behind(
 
     def planned(scenes: object, outputs: object, scale: int, perceptual: object):
         found = usual(scenes, outputs, scale)  # type: ignore[arg-type]
-        return type(found)(next(psnr), found.ssim, found.colour)
+        return type(found)(next(psnr), found.ssim, found.color)
 
     monkeypatch.setattr(checkpoint_manager, "score", planned)
     config = tiny_config(data, "validation.every=1", "checkpoints.keep=1", recipe="realesrnet-x4")

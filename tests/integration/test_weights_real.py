@@ -1,4 +1,4 @@
-"""The released files themselves: recognised, official by hash, denoised as published."""
+"""The released files themselves: recognized, official by hash, denoised as published."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from realesr_cli.weights.model_files import read_state
 pytestmark = pytest.mark.slow
 
 
-def test_official_file_is_recognised_by_its_hash(shared: Path) -> None:
+def test_official_file_is_recognized_by_its_hash(shared: Path) -> None:
     path = shared / "data/weights/realesr-animevideov3.pth"
     info = inspect(path)
     entry = registry.resolve("animevideo")

@@ -26,7 +26,7 @@ def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_wheel_holds_the_list_the_marker_and_the_licence(wheel: Path) -> None:
+def test_wheel_holds_the_list_the_marker_and_the_license(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "realesr_cli/weights.json" in names
     assert "realesr_cli/py.typed" in names

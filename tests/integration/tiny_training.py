@@ -1,4 +1,4 @@
-"""A training small enough for tests: pictures, settings, and a listener that remembers."""
+"""A training small enough for tests: images, settings, and a listener that remembers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ SETS = (
 )  # fmt: skip
 
 
-def make_pictures(folder: Path, count: int = 6, height: int = 72, width: int = 88) -> Path:
-    """A folder of small smooth pictures."""
+def make_images(folder: Path, count: int = 6, height: int = 72, width: int = 88) -> Path:
+    """A folder of small smooth images."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(7)
     for i in range(count):

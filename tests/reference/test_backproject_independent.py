@@ -27,9 +27,9 @@ def matlab_axis(plane: Plane, out: int) -> Plane:
     stretch = min(scale, 1)
     result = np.zeros((out, plane.shape[1]))
     for i in range(out):
-        centre = (i + 0.5) / scale - 0.5
-        places = np.arange(np.floor(centre - 2 / stretch), np.ceil(centre + 2 / stretch) + 1)
-        weights = cubic((places - centre) * stretch)
+        center = (i + 0.5) / scale - 0.5
+        places = np.arange(np.floor(center - 2 / stretch), np.ceil(center + 2 / stretch) + 1)
+        weights = cubic((places - center) * stretch)
         padded = np.pad(np.arange(size), 400, mode="symmetric")
         result[i] = (weights / weights.sum()) @ plane[padded[places.astype(int) + 400]]
     return result

@@ -23,17 +23,17 @@ from realesr_cli.image.write import WriteSettings, encode_image
 
 def _image(channels: int, dtype: Any, height: int = 13, width: int = 17, seed: int = 0) -> Image:
     array = samples.noise(height, width, channels, dtype, seed)
-    colours = channels - 1 + channels % 2
+    colors = channels - 1 + channels % 2
     alpha = np.ascontiguousarray(array[..., -1]) if channels % 2 == 0 else None
-    return Image(np.ascontiguousarray(array[..., :colours]), alpha)
+    return Image(np.ascontiguousarray(array[..., :colors]), alpha)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_eight_bits_are_read_by_pillow(channels: int):
     image = _image(channels, np.uint8)
-    picture = pillow.open(io.BytesIO(encode_image(image, "png")))
-    assert picture.mode == {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
-    assert np.array_equal(np.asarray(picture), np.asarray(image))
+    img = pillow.open(io.BytesIO(encode_image(image, "png")))
+    assert img.mode == {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    assert np.array_equal(np.asarray(img), np.asarray(image))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -59,20 +59,20 @@ def test_files_of_opencv_are_read(channels: int, dtype: Any):
     assert np.array_equal(np.asarray(image).reshape(array.shape), array)
 
 
-@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
-def test_every_kind_of_sixteen_bits_is_read(colour_type: int, channels: int):
+@pytest.mark.parametrize(("color_type", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
+def test_every_kind_of_sixteen_bits_is_read(color_type: int, channels: int):
     array = samples.noise(9, 8, channels, np.uint16)
-    image = read_image(samples.png_bytes(array, colour_type))
+    image = read_image(samples.png_bytes(array, color_type))
     assert np.array_equal(np.asarray(image).reshape(array.shape), array)
     assert image.gray == (channels < 3)
 
 
-@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3)])
-def test_a_transparent_deep_colour_gives_alpha(colour_type: int, channels: int):
+@pytest.mark.parametrize(("color_type", "channels"), [(0, 1), (2, 3)])
+def test_a_transparent_deep_color_gives_alpha(color_type: int, channels: int):
     array = samples.noise(9, 8, channels, np.uint16)
     array[1, 1] = array[2, 2] ^ 1  # differs in the last bit of sixteen only
     key = array[2, 2].astype(">u2").tobytes()
-    image = read_image(samples.png_bytes(array, colour_type, (b"tRNS", key)))
+    image = read_image(samples.png_bytes(array, color_type, (b"tRNS", key)))
     assert np.array_equal(image.pixels, array)
     assert image.alpha is not None
     assert image.alpha[2, 2] == 0
@@ -118,11 +118,11 @@ def test_metadata_is_read_by_pillow_whatever_the_depth(dtype: Any):
         xmp=samples.XMP,
         dpi=(300.0, 150.0),
     )
-    picture = pillow.open(io.BytesIO(encode_image(image, "png")))
-    assert picture.info["icc_profile"] == samples.ADOBE
-    assert picture.info["dpi"] == pytest.approx((300, 150), abs=0.02)
-    assert "tiff:Orientation" in str(picture.info["XML:com.adobe.xmp"])
-    exif = picture.getexif()
+    img = pillow.open(io.BytesIO(encode_image(image, "png")))
+    assert img.info["icc_profile"] == samples.ADOBE
+    assert img.info["dpi"] == pytest.approx((300, 150), abs=0.02)
+    assert "tiff:Orientation" in str(img.info["XML:com.adobe.xmp"])
+    exif = img.getexif()
     assert exif[271] == "A maker of cameras"
     assert exif.get_ifd(34665)[40962] == 16
 
@@ -168,7 +168,7 @@ def test_an_ancillary_chunk_with_a_wrong_checksum_is_left_out():
 
 def test_a_deep_animation_says_what_was_taken():
     data = samples.png_bytes(samples.noise(4, 4, 3, np.uint16), 2, (b"acTL", bytes(8)))
-    assert read_image(data).notes == ("an animation: its still picture was taken",)
+    assert read_image(data).notes == ("an animation: its still image was taken",)
 
 
 @given(
@@ -179,7 +179,7 @@ def test_a_deep_animation_says_what_was_taken():
     st.sampled_from([0, 1, 6, 9]),
     st.sampled_from(["noise", "flat", "smooth"]),
 )
-def test_any_picture_survives(
+def test_any_image_survives(
     height: int, width: int, channels: int, dtype: Any, level: int, content: str
 ):
     image = _image(channels, dtype, height, width, seed=height * width)
@@ -192,11 +192,11 @@ def test_any_picture_survives(
     data = encode_image(image, "png", WriteSettings(compress_level=level))
     assert np.array_equal(np.asarray(read_image(data)), np.asarray(image))
     if dtype == np.uint8:
-        with pillow.open(io.BytesIO(data)) as picture:
-            assert np.array_equal(np.asarray(picture), np.asarray(image))
+        with pillow.open(io.BytesIO(data)) as img:
+            assert np.array_equal(np.asarray(img), np.asarray(image))
 
 
-def test_filters_make_smooth_pictures_small():
+def test_filters_make_smooth_images_small():
     ramp = np.add.outer(np.arange(300), np.arange(400))[..., None].repeat(3, 2).astype(np.uint8)
     data = encode_image(Image(ramp), "png")
     assert len(data) < 0.01 * ramp.size

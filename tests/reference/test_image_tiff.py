@@ -130,7 +130,7 @@ def test_white_is_zero_is_turned_over_through_pillow_too():
     assert np.array_equal(read_image(_patched(data, 262, 0)).pixels, 65535 - array)
 
 
-def test_premultiplied_colour_is_divided():
+def test_premultiplied_color_is_divided():
     array = np.zeros((1, 3, 4), np.uint16)
     array[0, 0] = 10000, 20000, 5000, 20000
     array[0, 1] = 0, 0, 0, 0
@@ -144,10 +144,10 @@ def test_channels_that_are_no_alpha_are_left_out_with_a_word():
     image = read_image(_tiff(array, extrasamples=["unspecified", "unassalpha"]))
     assert image.alpha is not None
     assert np.array_equal(image.alpha, array[..., 4])
-    assert image.notes == ("1 channels beside the colour were left out",)
+    assert image.notes == ("1 channels beside the color were left out",)
 
 
-def test_a_dark_deep_picture_stays_deep():
+def test_a_dark_deep_image_stays_deep():
     array = samples.noise(8, 8, 3, np.uint16) % 200
     for data in (_tiff(array), samples.png_bytes(array, 2)):
         image = read_image(data)
@@ -238,9 +238,9 @@ def test_damaged_directories_are_errors(damage: bytes):
 
 def _image(channels: int, dtype: Any, height: int = 23, width: int = 31) -> Image:
     array = samples.noise(height, width, channels, dtype)
-    colours = channels - 1 + channels % 2
+    colors = channels - 1 + channels % 2
     alpha = np.ascontiguousarray(array[..., -1]) if channels % 2 == 0 else None
-    return Image(np.ascontiguousarray(array[..., :colours]), alpha)
+    return Image(np.ascontiguousarray(array[..., :colors]), alpha)
 
 
 @pytest.mark.parametrize("level", [None, 0, 9])
@@ -259,7 +259,7 @@ def test_what_is_written_is_read_by_tifffile_and_by_us(channels: int, dtype: Any
     assert np.array_equal(np.asarray(read_image(data)), expected)
 
 
-# OpenCV multiplies 8-bit colour by alpha on reading, so that one combination says nothing.
+# OpenCV multiplies 8-bit color by alpha on reading, so that one combination says nothing.
 @pytest.mark.parametrize(
     ("channels", "dtype"),
     [(1, np.uint8), (3, np.uint8), (1, np.uint16), (3, np.uint16), (4, np.uint16)],
@@ -303,11 +303,11 @@ def test_metadata_is_read_by_tifffile_and_pillow(order: str):
     assert page.tags[282].value == (300, 1)
     assert page.tags[274].value == 1
     eight = Image(samples.noise(4, 4, 3), exif=block, icc=samples.ADOBE, dpi=(300.0, 300.0))
-    picture = pillow.open(io.BytesIO(encode_image(eight, "tiff")))
-    assert picture.info["icc_profile"] == samples.ADOBE
-    assert picture.info["dpi"] == (300, 300)
-    assert picture.getexif()[271] == "A maker of cameras"
-    assert picture.getexif().get_ifd(34853)[1] == "N"
+    img = pillow.open(io.BytesIO(encode_image(eight, "tiff")))
+    assert img.info["icc_profile"] == samples.ADOBE
+    assert img.info["dpi"] == (300, 300)
+    assert img.getexif()[271] == "A maker of cameras"
+    assert img.getexif().get_ifd(34853)[1] == "N"
 
 
 @given(

@@ -1,4 +1,4 @@
-"""The parts of NIQE against scipy: local normalisation, and shapes found from random samples."""
+"""The parts of NIQE against scipy: local normalization, and shapes found from random samples."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from realesr_cli.metrics.niqe import asymmetric_gaussian, normalised
+from realesr_cli.metrics.niqe import asymmetric_gaussian, normalized
 
 
-def test_local_normalisation_equals_scipys() -> None:
+def test_local_normalization_equals_scipys() -> None:
     luma = np.random.default_rng(1).integers(16, 236, (40, 52)).astype(float)
     # truncate makes the window seven wide: 3 is 2.57 deviations of 7/6.
     mean, square = (
         ndimage.gaussian_filter(x, 7 / 6, mode="nearest", truncate=2.6) for x in (luma, luma**2)
     )
     expected = (luma - mean) / (np.sqrt(np.abs(square - mean**2)) + 1)
-    ours = normalised(torch.from_numpy(luma).view(1, 1, 40, 52))[0, 0].numpy()
+    ours = normalized(torch.from_numpy(luma).view(1, 1, 40, 52))[0, 0].numpy()
     assert ours == pytest.approx(expected, abs=1e-9)
 
 

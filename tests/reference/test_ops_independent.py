@@ -1,4 +1,4 @@
-"""Picture operations against OpenCV, Pillow and SciPy."""
+"""Image operations against OpenCV, Pillow and SciPy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from realesr_cli.ops.jpeg import JpegStyle, jpeg
 from realesr_cli.ops.resize import resize
 
 
-def smooth_picture(height: int, width: int, seed: int) -> np.ndarray:
+def smooth_image(height: int, width: int, seed: int) -> np.ndarray:
     """(H, W, 3) uint8 with edges and gradients, whose JPEG is not all noise."""
     noise = np.random.default_rng(seed).random((height, width, 3))
     soft = ndimage.gaussian_filter(noise, (3, 3, 0), mode="nearest")
@@ -44,7 +44,7 @@ def pillow_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
 @pytest.mark.parametrize("quality", [5, 10, 30, 50, 75, 90, 95, 100])
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (45, 53)])
 def test_gray_jpeg_is_libjpegs(quality: int, height: int, width: int) -> None:
-    gray = smooth_picture(height, width, 1)[..., :1].repeat(3, axis=2)
+    gray = smooth_image(height, width, 1)[..., :1].repeat(3, axis=2)
     ours = jpeg(tensor(gray), float(quality), style=JpegStyle(integer_tables=True))
     ours = (ours[0, 0] * 255).round()
     theirs = pillow_jpeg(gray, quality)[..., 0].astype(np.float64)
@@ -55,21 +55,21 @@ def test_gray_jpeg_is_libjpegs(quality: int, height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("quality", [20, 60, 90])
-def test_colour_jpeg_is_near_libjpegs(quality: int) -> None:
-    colour = smooth_picture(64, 80, 2)
-    ours = jpeg(tensor(colour), float(quality), style=JpegStyle(integer_tables=True))
-    theirs = tensor(pillow_jpeg(colour, quality))
-    # libjpeg interpolates chroma on decoding where the formula repeats it, and rounds colours to
+def test_color_jpeg_is_near_libjpegs(quality: int) -> None:
+    color = smooth_image(64, 80, 2)
+    ours = jpeg(tensor(color), float(quality), style=JpegStyle(integer_tables=True))
+    theirs = tensor(pillow_jpeg(color, quality))
+    # libjpeg interpolates chroma on decoding where the formula repeats it, and rounds colors to
     # 8 bit on the way: near, not equal. The wrong orientation of the table doubles this and more.
     difference = (luma(ours) - luma(theirs)).square().mean()
-    loss = (luma(theirs) - luma(tensor(colour))).square().mean()
+    loss = (luma(theirs) - luma(tensor(color))).square().mean()
     assert difference < (0.3 if quality < 80 else 0.6) * loss
 
 
 def test_real_jpeg_is_pillows() -> None:
-    colour = smooth_picture(33, 47, 3)
-    ours = through_libjpeg(tensor(colour)[0].float(), 40)
-    assert np.array_equal((ours.permute(1, 2, 0) * 255).round().numpy(), pillow_jpeg(colour, 40))
+    color = smooth_image(33, 47, 3)
+    ours = through_libjpeg(tensor(color)[0].float(), 40)
+    assert np.array_equal((ours.permute(1, 2, 0) * 255).round().numpy(), pillow_jpeg(color, 40))
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_real_jpeg_is_pillows() -> None:
 )
 @pytest.mark.parametrize(("height", "width"), [(17, 23), (40, 33), (71, 90)])
 def test_resize_is_opencvs(mode: str, flag: int, height: int, width: int) -> None:
-    picture = np.random.default_rng(4).random((40, 56, 3)).astype(np.float32)
-    theirs = cv2.resize(picture, (width, height), interpolation=flag)
-    ours = resize(torch.from_numpy(picture).permute(2, 0, 1)[None], (height, width), mode)
+    image = np.random.default_rng(4).random((40, 56, 3)).astype(np.float32)
+    theirs = cv2.resize(image, (width, height), interpolation=flag)
+    ours = resize(torch.from_numpy(image).permute(2, 0, 1)[None], (height, width), mode)
     np.testing.assert_allclose(ours[0].permute(1, 2, 0), theirs, atol=2e-5)
 
 
@@ -94,24 +94,24 @@ def test_resize_is_opencvs(mode: str, flag: int, height: int, width: int) -> Non
 )
 @pytest.mark.parametrize(("height", "width"), [(10, 14), (17, 99)])
 def test_antialiased_resize_is_pillows(mode: str, flag: int, height: int, width: int) -> None:
-    picture = np.random.default_rng(5).random((40, 56)).astype(np.float32)
-    theirs = np.array(Image.fromarray(picture).resize((width, height), flag))
-    ours = resize(torch.from_numpy(picture)[None, None], (height, width), mode)[0, 0].numpy()
+    image = np.random.default_rng(5).random((40, 56)).astype(np.float32)
+    theirs = np.array(Image.fromarray(image).resize((width, height), flag))
+    ours = resize(torch.from_numpy(image)[None, None], (height, width), mode)[0, 0].numpy()
     # Borders apart: MATLAB mirrors where Pillow cuts the kernel off.
     edge = (slice(3, -3), slice(6, -6))
     np.testing.assert_allclose(ours[edge], theirs[edge], atol=2e-5)
 
 
 def test_filter_is_scipys() -> None:
-    picture = np.random.default_rng(6).random((37, 41))
+    image = np.random.default_rng(6).random((37, 41))
     taps = build(Kernel("aniso", 15, 2.5, 1.0, 0.4))
-    theirs = ndimage.correlate(picture, taps, mode="mirror")
-    ours = filter2d(torch.from_numpy(picture)[None, None], torch.from_numpy(taps)[None])
+    theirs = ndimage.correlate(image, taps, mode="mirror")
+    ours = filter2d(torch.from_numpy(image)[None, None], torch.from_numpy(taps)[None])
     np.testing.assert_allclose(ours[0, 0], theirs, atol=1e-12)
 
 
 def test_gaussian_blur_is_opencvs() -> None:
-    picture = np.random.default_rng(7).random((80, 90)).astype(np.float32)
-    theirs = cv2.GaussianBlur(picture, (51, 51), 0)
-    ours = gaussian_blur(torch.from_numpy(picture)[None, None], size=51, sigma=8.0)[0, 0]
+    image = np.random.default_rng(7).random((80, 90)).astype(np.float32)
+    theirs = cv2.GaussianBlur(image, (51, 51), 0)
+    ours = gaussian_blur(torch.from_numpy(image)[None, None], size=51, sigma=8.0)[0, 0]
     np.testing.assert_allclose(ours, theirs, atol=1e-5)

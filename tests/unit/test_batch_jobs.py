@@ -28,7 +28,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _picture(path: Path | str, width: int = 6, height: int = 4) -> None:
+def _image(path: Path | str, width: int = 6, height: int = 4) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     pillow.new("RGB", (width, height), (9, 8, 7)).save(path)
 
@@ -55,8 +55,8 @@ def _targets(plan: BatchPlan) -> list[str]:
 
 
 def test_sizes_names_and_formats_of_results(here: Path):
-    _picture("a.png")
-    _picture("b.jpg", 5, 3)
+    _image("a.png")
+    _image("b.jpg", 5, 3)
     first, second = _plan("a.png", "b.jpg").jobs
     assert (first.out_height, first.out_width, first.format) == (16, 24, "png")
     assert (second.out_height, second.out_width, second.format) == (12, 20, "jpg")
@@ -75,7 +75,7 @@ def test_sizes_names_and_formats_of_results(here: Path):
 def test_the_factor_in_the_name_is_the_one_asked_or_the_one_that_results(
     here: Path, settings: UpscaleSettings, name: str
 ):
-    _picture("a.png")
+    _image("a.png")
     assert _targets(_plan("a.png", settings=settings)) == [name]
 
 
@@ -85,10 +85,10 @@ def test_which_settings_speak_of_pixels():
     assert sized(UpscaleSettings(fit=(3, 4)))
 
 
-def test_a_picture_that_cannot_be_read_keeps_its_reason(here: Path):
-    Path("a.png").write_text("no picture")
+def test_a_image_that_cannot_be_read_keeps_its_reason(here: Path):
+    Path("a.png").write_text("no image")
     Path("empty.png").write_bytes(b"")
-    _picture("b.png")
+    _image("b.png")
     plan = _plan("a.png", "empty.png", "b.png")
     assert [type(job.error) for job in plan.jobs] == [
         UnreadableImageError,
@@ -100,14 +100,14 @@ def test_a_picture_that_cannot_be_read_keeps_its_reason(here: Path):
 
 
 def test_a_bomb_is_refused_by_its_header(here: Path):
-    _picture("a.png", 100, 100)
+    _image("a.png", 100, 100)
     (job,) = _plan("a.png", max_pixels=9_999).jobs
     assert isinstance(job.error, ImageTooLargeError)
 
 
 def test_a_result_too_large_for_its_format_is_refused_before_any_work(here: Path):
-    _picture("a.jpg", 5000, 1)
-    _picture("b.webp", 4096, 1)
+    _image("a.jpg", 5000, 1)
+    _image("b.webp", 4096, 1)
     plan = _plan("a.jpg", "b.webp", settings=UpscaleSettings(scale=16))
     for job, limit in zip(plan.jobs, ("65,535", "16,383"), strict=True):
         assert isinstance(job.error, ImageTooLargeError)
@@ -115,25 +115,25 @@ def test_a_result_too_large_for_its_format_is_refused_before_any_work(here: Path
 
 
 def test_a_format_that_contradicts_the_settings_is_refused_before_any_work(here: Path):
-    _picture("a.jpg")
+    _image("a.jpg")
     with pytest.raises(ConfigError, match=r"a_x4\.jpg: jpg cannot be written without loss"):
         _plan("a.jpg", write=WriteSettings(lossless=True))
 
 
 def test_an_extension_that_cannot_be_written_is_refused(here: Path):
-    _picture("a.gif")
+    _image("a.gif")
     (job,) = _plan("a.gif", output="{parent}-{name}").jobs
     assert isinstance(job.error, UnsupportedImageError)
     assert "--format" in str(job.error)
 
 
 def test_two_inputs_with_one_output_are_refused_and_named(here: Path):
-    _picture("x/a.png")
-    _picture("y/a.png")
+    _image("x/a.png")
+    _image("y/a.png")
     with pytest.raises(ConfigError, match=r"same output:\n  x/a.png and y/a.png -> out/a_x4.png"):
         _plan("x/a.png", "y/a.png", output="out/")
-    _picture("a.gif")
-    _picture("a.bmp")
+    _image("a.gif")
+    _image("a.bmp")
     with pytest.raises(ConfigError, match="same output"):
         _plan("a.gif", "a.bmp", output="{stem}.png")
     assert len(_targets(_plan("x/a.png", "y/a.png", output="{parent}-{stem}{ext}"))) == 2
@@ -141,14 +141,14 @@ def test_two_inputs_with_one_output_are_refused_and_named(here: Path):
 
 def test_a_long_list_of_clashes_is_cut(here: Path):
     for i in range(9):
-        _picture(f"{i}/a.png")
+        _image(f"{i}/a.png")
     with pytest.raises(ConfigError, match="and 3 more"):
         _plan(*(f"{i}/a.png" for i in range(9)), output="out/")
 
 
 def test_clashes_through_a_linked_folder_are_seen(here: Path):
-    _picture("a.png")
-    _picture("b.png")
+    _image("a.png")
+    _image("b.png")
     (here / "real").mkdir()
     os.symlink(here / "real", here / "link")
     sources = [
@@ -162,7 +162,7 @@ def test_clashes_through_a_linked_folder_are_seen(here: Path):
 
 @pytest.mark.parametrize("link", [None, os.symlink, os.link])
 def test_an_input_is_never_an_output(here: Path, link: object):
-    _picture("a.png")
+    _image("a.png")
     output = "a.png"
     if callable(link):
         link(here / "a.png", here / "b.png")
@@ -173,22 +173,22 @@ def test_an_input_is_never_an_output(here: Path, link: object):
 
 
 def test_the_output_of_one_may_not_be_another_input_by_link(here: Path):
-    _picture("a.png")
-    _picture("b.png")
+    _image("a.png")
+    _image("b.png")
     os.symlink(here / "b.png", here / "a_x4.png")
     with pytest.raises(ConfigError, match="is the input b"):
         _plan("a.png", "b.png")
 
 
 def test_a_folder_in_the_place_of_an_output_is_refused(here: Path):
-    _picture("a.png")
+    _image("a.png")
     (here / "a_x4.png").mkdir()
     with pytest.raises(ConfigError, match="an output is a folder"):
         _plan("a.png")
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch):
-    _picture("a.png")
+    _image("a.png")
     Path("file").write_text("")
     with pytest.raises(ConfigError, match="cannot write into file/sub"):
         _plan("a.png", output="file/sub/")
@@ -202,18 +202,18 @@ def test_a_folder_that_cannot_be_written_to_is_refused(here: Path, monkeypatch: 
 
 
 def test_planning_makes_no_folder(here: Path):
-    _picture("a.png")
+    _image("a.png")
     _plan("a.png", output="out/deep/")
     assert [p.name for p in here.iterdir()] == ["a.png"]
 
 
 def test_a_finished_result_is_found_and_a_damaged_one_made_again(here: Path):
     for name in "abcde":
-        _picture(f"{name}.png")
-        _picture(f"{name}_x4.png", 24, 16)
+        _image(f"{name}.png")
+        _image(f"{name}_x4.png", 24, 16)
     Path("b_x4.png").write_bytes(b"")
     Path("c_x4.png").write_bytes(Path("c_x4.png").read_bytes()[:-20])
-    _picture("d_x4.png", 24, 17)
+    _image("d_x4.png", 24, 17)
     heard: list[tuple[int, int]] = []
     sources = find_sources([f"{n}.png" for n in "abcde"])
     plan = make_plan(
@@ -226,12 +226,12 @@ def test_a_finished_result_is_found_and_a_damaged_one_made_again(here: Path):
 
 
 def test_results_of_an_earlier_run_beside_the_inputs_are_left_out(here: Path):
-    _picture("in/a.png")
-    _picture("in/b.jpg")
+    _image("in/a.png")
+    _image("in/b.jpg")
     before = _plan("in")
     for job in before.jobs:
         assert job.target is not None
-        _picture(job.target, job.out_width, job.out_height)
+        _image(job.target, job.out_width, job.out_height)
     after = _plan("in")
     assert [job.source.name for job in after.jobs] == [job.source.name for job in before.jobs]
     assert all(job.finished for job in after.jobs)
@@ -239,8 +239,8 @@ def test_results_of_an_earlier_run_beside_the_inputs_are_left_out(here: Path):
 
 
 def test_results_with_another_factor_or_asked_for_alone(here: Path):
-    _picture("in/a.png")
-    _picture("in/a_x4.png", 24, 16)
+    _image("in/a.png")
+    _image("in/a_x4.png", 24, 16)
     other = _plan("in", settings=UpscaleSettings(scale=2))
     assert _targets(other) == ["in/a_x2.png"]
     assert _targets(_plan("in/a_x4.png")) == ["in/a_x4_x4.png"]
@@ -248,32 +248,32 @@ def test_results_with_another_factor_or_asked_for_alone(here: Path):
 
 
 def test_results_of_a_template_are_left_out_too(here: Path):
-    _picture("in/a.png")
-    _picture("in/a big.png", 24, 16)
+    _image("in/a.png")
+    _image("in/a big.png", 24, 16)
     plan = _plan("in", output="in/{stem} big.png")
     assert [job.source.name for job in plan.jobs] == [str(Path("in/a.png"))]
     assert plan.jobs[0].finished
 
 
 def test_results_in_the_input_folder_named_as_output_are_left_out(here: Path):
-    _picture("in/a.png")
-    _picture("in/a_x2.png", 12, 8)
+    _image("in/a.png")
+    _image("in/a_x2.png", 12, 8)
     assert _targets(_plan("in", output="in/")) == ["in/a_x4.png"]
 
 
 def test_an_original_that_looks_like_a_result_is_not_replaced(here: Path):
-    _picture("in/a.png")
-    _picture("in/a_x4.png", 99, 99)
+    _image("in/a.png")
+    _image("in/a_x4.png", 99, 99)
     (job,) = _plan("in").jobs
     assert "99x99 pixels instead of 24x16" in str(job.error)
     (job,) = _plan("in", overwrite=True).jobs
     assert job.error is None
 
 
-def test_another_picture_at_the_output_is_not_replaced(here: Path):
-    """`-o` may name a picture that has nothing to do with this one."""
-    _picture("in/a.png")
-    _picture("holiday.png", 99, 99)
+def test_another_image_at_the_output_is_not_replaced(here: Path):
+    """`-o` may name an image that has nothing to do with this one."""
+    _image("in/a.png")
+    _image("holiday.png", 99, 99)
     (job,) = _plan("in/a.png", output="holiday.png").jobs
     assert "--overwrite replaces it" in str(job.error)
     (job,) = _plan("in/a.png", output="holiday.png", overwrite=True).jobs
@@ -281,14 +281,14 @@ def test_another_picture_at_the_output_is_not_replaced(here: Path):
 
 
 def test_the_tree_is_mirrored(here: Path):
-    _picture("in/a.png")
-    _picture("in/s/t/a.png")
+    _image("in/a.png")
+    _image("in/s/t/a.png")
     plan = _plan("in", output="out", recursive=True)
     assert _targets(plan) == ["out/a_x4.png", "out/s/t/a_x4.png"]
 
 
 def test_standard_input_to_standard_output(here: Path):
-    _picture("a.png")
+    _image("a.png")
     sources = find_sources(["-"], stdin=Path("a.png").read_bytes())
     (job,) = make_plan(sources, destination("-", 1), BatchOptions("model", 4)).jobs
     assert (job.target, job.format, job.out_width) == (None, "png", 24)

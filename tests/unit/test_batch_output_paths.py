@@ -19,7 +19,7 @@ from realesr_cli.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """As much of a header as naming looks at."""
 
     format: str | None = "PNG"
@@ -31,7 +31,7 @@ def _target(
     output: str | None,
     source: InputSource,
     *,
-    picture: Picture | None = None,
+    image: Image | None = None,
     scale: float = 4,
     sources: int = 1,
     from_folder: bool = False,
@@ -39,7 +39,7 @@ def _target(
     suffix: str | None = None,
 ) -> str | None:
     wanted = destination(output, sources, from_folder=from_folder, format=format, suffix=suffix)
-    facts = NameFields("model", scale, 40, 30, picture or Picture(), source)
+    facts = NameFields("model", scale, 40, 30, image or Image(), source)
     found = target(wanted, facts)
     return None if found is None else found.as_posix()
 
@@ -54,29 +54,27 @@ def test_by_default_a_result_lies_beside_its_input():
 
 
 @pytest.mark.parametrize(
-    ("name", "picture", "expected"),
+    ("name", "image", "expected"),
     [
-        ("a.jpeg", Picture("JPEG"), "a_x4.jpeg"),
-        ("a.JPG", Picture("JPEG"), "a_x4.JPG"),
-        ("a.tif", Picture("TIFF", 16), "a_x4.tif"),
-        ("a.gif", Picture("GIF"), "a_x4.png"),
-        ("a.webp", Picture("WEBP", 8, True), "a_x4.webp"),
-        ("a.bmp", Picture("BMP", 8, True), "a_x4.png"),
-        ("a.jpg", Picture("PNG"), "a_x4.png"),
-        ("a", Picture("PNG"), "a_x4.png"),
-        ("a.ppm", Picture("PPM", 16), "a_x4.png"),
+        ("a.jpeg", Image("JPEG"), "a_x4.jpeg"),
+        ("a.JPG", Image("JPEG"), "a_x4.JPG"),
+        ("a.tif", Image("TIFF", 16), "a_x4.tif"),
+        ("a.gif", Image("GIF"), "a_x4.png"),
+        ("a.webp", Image("WEBP", 8, True), "a_x4.webp"),
+        ("a.bmp", Image("BMP", 8, True), "a_x4.png"),
+        ("a.jpg", Image("PNG"), "a_x4.png"),
+        ("a", Image("PNG"), "a_x4.png"),
+        ("a.ppm", Image("PPM", 16), "a_x4.png"),
     ],
 )
-def test_the_extension_is_kept_where_it_can_hold_the_result(
-    name: str, picture: Picture, expected: str
-):
-    assert _target(None, InputSource(Path(name)), picture=picture) == expected
+def test_the_extension_is_kept_where_it_can_hold_the_result(name: str, image: Image, expected: str):
+    assert _target(None, InputSource(Path(name)), image=image) == expected
 
 
 def test_a_format_asked_for_decides_the_extension():
     assert _target(None, A, format="webp") == "d/a_x4.webp"
     jpeg = InputSource(Path("a.jpeg"))
-    assert _target(None, jpeg, picture=Picture("JPEG"), format="jpg") == "a_x4.jpeg"
+    assert _target(None, jpeg, image=Image("JPEG"), format="jpg") == "a_x4.jpeg"
 
 
 @pytest.mark.parametrize(("output", "sources"), [("out/", 1), ("out", 2), ("v1.5", 2)])
@@ -137,7 +135,7 @@ def test_standard_input_among_others_gets_a_name():
 @pytest.mark.parametrize(
     ("output", "arguments", "message"),
     [
-        ("-", {"sources": 2}, "takes one picture"),
+        ("-", {"sources": 2}, "takes one image"),
         ("x.png", {"sources": 2}, "one file for 2 inputs"),
         ("x.png", {"sources": 1, "from_folder": True}, "one file for a folder"),
         ("x.xyz", {}, "no format that can be written"),

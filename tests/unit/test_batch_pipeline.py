@@ -108,20 +108,20 @@ def test_every_job_gets_a_record_in_order(desk: Desk, tmp_path: Path):
     assert desk.written == started == list("abcdef")
 
 
-def test_a_picture_that_fails_at_any_stage_harms_no_other(desk: Desk, tmp_path: Path):
+def test_a_image_that_fails_at_any_stage_harms_no_other(desk: Desk, tmp_path: Path):
     desk.faults = {
-        "read a": UnreadableImageError("a is no picture"),
+        "read a": UnreadableImageError("a is no image"),
         "upscale c": OutOfMemoryError("too large"),
         "write e": ImageWriteError("denied"),
     }
     records = pipeline.run(_jobs(tmp_path, "abcdef"), desk.upscale)
     assert _statuses(records) == "fa do fa do fa do"
-    assert [r.error for r in records if r.error] == ["a is no picture", "too large", "denied"]
+    assert [r.error for r in records if r.error] == ["a is no image", "too large", "denied"]
     assert desk.written == list("bdf")
     assert exit_code(records) == 1
     counts = summary(records)
     assert (counts["done"], counts["failed"], counts["stopped"]) == (3, 3, 0)
-    assert counts["failures"][0] == {"input": "a.png", "error": "a is no picture"}
+    assert counts["failures"][0] == {"input": "a.png", "error": "a is no image"}
 
 
 def test_memory_that_runs_out_everywhere_has_its_own_exit_code(desk: Desk, tmp_path: Path):
@@ -180,7 +180,7 @@ def test_other_write_errors_do_not_end_the_run(desk: Desk, tmp_path: Path):
     assert _statuses(pipeline.run(_jobs(tmp_path, "ab"), desk.upscale)) == "fa do"
 
 
-def test_cancelling_stops_the_current_picture_and_starts_no_other(desk: Desk, tmp_path: Path):
+def test_cancelling_stops_the_current_image_and_starts_no_other(desk: Desk, tmp_path: Path):
     asked = threading.Event()
     desk.on_upscale = lambda name: asked.set() if name == "c" else None
     records = pipeline.run(
@@ -233,8 +233,8 @@ def test_reading_and_writing_go_on_beside_upscaling(desk: Desk, tmp_path: Path):
     assert _statuses(records) == "do do do do"
 
 
-def test_finished_pictures_wait_in_bounded_memory(desk: Desk, tmp_path: Path):
-    """With room for one result, the next picture is not begun until the last is written."""
+def test_finished_images_wait_in_bounded_memory(desk: Desk, tmp_path: Path):
+    """With room for one result, the next image is not begun until the last is written."""
     alive: list[int] = []
     lock = threading.Lock()
 
@@ -265,7 +265,7 @@ def test_no_jobs_no_records():
     assert exit_code([]) == 0
 
 
-def test_a_folder_that_cannot_be_made_fails_the_picture(desk: Desk, tmp_path: Path):
+def test_a_folder_that_cannot_be_made_fails_the_image(desk: Desk, tmp_path: Path):
     (tmp_path / "file").write_text("")
     (record,) = pipeline.run(_jobs(tmp_path / "file" / "sub", "a"), desk.upscale)
     assert record.status == "failed"

@@ -13,7 +13,7 @@ from realesr_cli.errors import ConfigError
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of pictures with what may lie among them, and the current folder above it."""
+    """A folder of images with what may lie among them, and the current folder above it."""
     names = (
         "in/b.png",
         "in/a.JPG",
@@ -39,7 +39,7 @@ def _names(*arguments: str, recursive: bool = False, avoid: Path | None = None) 
     return [Path(source.name).as_posix() for source in found]
 
 
-def test_a_folder_yields_its_pictures_by_name_and_nothing_else(tree: Path):
+def test_a_folder_yields_its_images_by_name_and_nothing_else(tree: Path):
     assert _names("in") == ["in/a.JPG", "in/b.png"]
 
 
@@ -77,7 +77,7 @@ def test_globs_are_expanded_here_too(tree: Path):
 
 
 def test_a_glob_that_meets_folders_enters_them_only_when_recursive(tree: Path):
-    with pytest.raises(ConfigError, match="no picture found"):
+    with pytest.raises(ConfigError, match="no image found"):
         _names("in/su*")
     assert _names("in/su*", recursive=True) == ["in/sub/c.webp", "in/sub/deep/d.png"]
 
@@ -106,11 +106,11 @@ def test_an_argument_that_names_nothing_is_refused(tree: Path, argument: str):
         find_sources([argument, "in"])
 
 
-def test_a_folder_without_pictures_is_refused_with_a_hint(tree: Path):
+def test_a_folder_without_images_is_refused_with_a_hint(tree: Path):
     (tree / "empty").mkdir()
     with pytest.raises(ConfigError, match="--recursive"):
         find_sources(["empty"])
-    with pytest.raises(ConfigError, match=r"no picture found in empty$"):
+    with pytest.raises(ConfigError, match=r"no image found in empty$"):
         find_sources(["empty"], recursive=True)
 
 

@@ -60,11 +60,11 @@ def test_every_form() -> None:
         lines = export("mine.pth", "--to", to, *where).stdout.splitlines()
         assert lines[0].startswith(f"{Path(name)}: {TINY.describe()}, float")
         assert "of mine (sha256 " in lines[1]
-        assert "licence unknown" in lines[1]
+        assert "license unknown" in lines[1]
         assert [line.split(":")[0] for line in lines[2:]] == [
             "  48x32",
             "  23x17",
-            "  2 pictures of 20x24",
+            "  2 images of 20x24",
         ]
         same = "the same numbers" if to in ("safetensors", "pth") else "PSNR"
         assert all(same in line for line in lines[2:])
@@ -89,9 +89,9 @@ def test_mixtures_and_denoise() -> None:
         export("mine.pth", "--denoise", "0.25", "--to", "pth", "-o", "c.pth")
 
 
-def test_a_licence_for_a_model_that_states_none() -> None:
+def test_a_license_for_a_model_that_states_none() -> None:
     result = export("mine.pth", "--to", "pth", "-o", "out.pth", "--license", "MIT", "--card")
-    assert "licence MIT" in result.stdout
+    assert "license MIT" in result.stdout
     assert json.loads(Path("out.json").read_text(encoding="utf-8"))["license"] == "MIT"
     export("out.pth", "--to", "half", "--license", "MIT")
     with pytest.raises(ConfigError, match=r"'Apache-2\.0': out is under MIT already"):

@@ -106,7 +106,7 @@ def test_info_names_what_a_mixture_is_made_of() -> None:
     interpolate("--alpha", "0.8", "-o", "c.safetensors")
     for model in ("c.safetensors", "a.pth:b.pth@0.8"):
         output = models("info", model).stdout
-        assert "made of:    name a, share 0.2, licence unknown, sha256 " in output
+        assert "made of:    name a, share 0.2, license unknown, sha256 " in output
         assert "made of:    name b, share 0.8" in output
         assert TINY.describe() in output
     assert "file:       mixed when it is used" in output

@@ -107,7 +107,7 @@ def test_a_bug_keeps_its_traceback(boom: list[BaseException | int | None]) -> No
         run(["boom"])
 
 
-def test_colour_only_where_wanted(
+def test_color_only_where_wanted(
     boom: list[BaseException | int | None],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -136,7 +136,7 @@ def test_pull_verify_path_and_rm(served: tuple[FileServer, registry.RegistryEntr
     server, entry = served
     result = models("pull", "animevideo")
     assert result.exit_code == 0
-    assert "licence BSD-3-Clause" in result.stderr
+    assert "license BSD-3-Clause" in result.stderr
     path = registry.cache_path(entry)
     assert path.is_file()
     assert models("path", "animevideo").stdout.strip() == str(path)
@@ -153,7 +153,7 @@ def test_pull_verify_path_and_rm(served: tuple[FileServer, registry.RegistryEntr
             "name": entry.name,
             "ok": True,
             "path": str(path),
-            "licence": "BSD-3-Clause",
+            "license": "BSD-3-Clause",
             "verified": True,
         }
     ]

@@ -1,4 +1,4 @@
-"""The words of `realesr upscale`: lines about pictures, plans and durations, and small types."""
+"""The words of `realesr upscale`: lines about images, plans and durations, and small types."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_sizes_are_width_by_height():
         (Record(JOB, "stopped"), ""),
     ],
 )
-def test_a_line_per_picture(record: Record, line: str):
+def test_a_line_per_image(record: Record, line: str):
     assert record_line(record, Style()) == line
 
 
@@ -87,7 +87,7 @@ def test_quiet_leaves_only_failures():
     assert record_line(Record(JOB, "failed", error="x"), Style(quiet=True)) == "failed: a.png: x"
 
 
-def test_failures_are_red_where_colour_is_welcome(monkeypatch: pytest.MonkeyPatch):
+def test_failures_are_red_where_color_is_welcome(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -102,7 +102,7 @@ def test_counts_that_are_zero_are_left_out():
     assert summary_line(summary([])) == "nothing to do"
 
 
-def test_a_picture_that_could_not_be_read_has_no_sizes():
+def test_a_image_that_could_not_be_read_has_no_sizes():
     plain = record_plain(
         planned(Job(InputSource(None), error=UnreadableImageError("x"))), RunDescription("m")
     )
@@ -136,7 +136,7 @@ def test_a_terminal_is_no_standard_input(monkeypatch: pytest.MonkeyPatch):
         _stdin()
 
 
-def test_the_bar_names_the_picture_in_work_and_its_place(monkeypatch: pytest.MonkeyPatch):
+def test_the_bar_names_the_image_in_work_and_its_place(monkeypatch: pytest.MonkeyPatch):
     other = Job(InputSource(Path("c.png")), Path("d.png"), "png", HEADER, 12, 8)
     console = Console(Style(), RunDescription("m"), [JOB, other])
     labels: list[str] = []

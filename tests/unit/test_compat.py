@@ -48,10 +48,10 @@ def _forward(weights: Path, bgr: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("kind", "tolerance"), [(np.uint8, 1), (np.uint16, 2)])
 def test_bgr_goes_through_the_network_and_comes_back_bgr(weights: Path, kind: type, tolerance: int):
-    picture = _array(12, 16, 3, kind=kind)
-    result, mode = RealESRGANer(4, str(weights), pre_pad=0, device="cpu").enhance(picture)
-    assert (mode, result.shape, result.dtype) == ("RGB", (48, 64, 3), picture.dtype)
-    difference = np.abs(result.astype(np.int64) - _forward(weights, picture))
+    image = _array(12, 16, 3, kind=kind)
+    result, mode = RealESRGANer(4, str(weights), pre_pad=0, device="cpu").enhance(image)
+    assert (mode, result.shape, result.dtype) == ("RGB", (48, 64, 3), image.dtype)
+    difference = np.abs(result.astype(np.int64) - _forward(weights, image))
     assert difference.max() <= tolerance
 
 
@@ -80,21 +80,21 @@ def test_channels_stay_as_they_are(
     assert result.flags.c_contiguous
 
 
-def test_gray_equals_gray_sent_as_colour(upsampler: RealESRGANer):
+def test_gray_equals_gray_sent_as_color(upsampler: RealESRGANer):
     gray = _array(9, 9)
     single, _ = upsampler.enhance(gray)
-    colour, _ = upsampler.enhance(np.dstack([gray] * 3))
-    luma = colour[..., ::-1] @ np.array([0.299, 0.587, 0.114])
+    color, _ = upsampler.enhance(np.dstack([gray] * 3))
+    luma = color[..., ::-1] @ np.array([0.299, 0.587, 0.114])
     assert np.abs(single - luma).max() <= 1
 
 
 def test_opaque_alpha_stays_opaque_and_the_way_of_alpha_matters(upsampler: RealESRGANer):
-    picture = _array(9, 9, 4)
-    picture[..., 3] = 255
-    assert (upsampler.enhance(picture)[0][..., 3] == 255).all()
-    picture[..., 3] = _array(9, 9, seed=5)
-    by_model, _ = upsampler.enhance(picture)
-    resampled, _ = upsampler.enhance(picture, alpha_upsampler="bicubic")
+    image = _array(9, 9, 4)
+    image[..., 3] = 255
+    assert (upsampler.enhance(image)[0][..., 3] == 255).all()
+    image[..., 3] = _array(9, 9, seed=5)
+    by_model, _ = upsampler.enhance(image)
+    resampled, _ = upsampler.enhance(image, alpha_upsampler="bicubic")
     assert (by_model[..., 3] != resampled[..., 3]).any()
     assert (by_model[..., :3] == resampled[..., :3]).all()
 
@@ -107,28 +107,28 @@ def test_outscale_gives_its_exact_size(
 
 
 def test_pre_pad_changes_only_the_right_and_lower_edge(weights: Path):
-    picture = _array(30, 30, 3)
-    with_pad, _ = RealESRGANer(4, str(weights), pre_pad=6, device="cpu").enhance(picture)
-    without, _ = RealESRGANer(4, str(weights), pre_pad=0, device="cpu").enhance(picture)
+    image = _array(30, 30, 3)
+    with_pad, _ = RealESRGANer(4, str(weights), pre_pad=6, device="cpu").enhance(image)
+    without, _ = RealESRGANer(4, str(weights), pre_pad=0, device="cpu").enhance(image)
     differs = (with_pad != without).any(-1)
     assert differs.any()
     assert not differs[:96, :96].any()
 
 
 def test_tiles_with_enough_pad_change_nothing(weights: Path):
-    picture = _array(40, 30, 3)
-    whole, _ = RealESRGANer(4, str(weights), device="cpu").enhance(picture)
-    tiled, _ = RealESRGANer(4, str(weights), tile=16, device="cpu").enhance(picture)
+    image = _array(40, 30, 3)
+    whole, _ = RealESRGANer(4, str(weights), device="cpu").enhance(image)
+    tiled, _ = RealESRGANer(4, str(weights), tile=16, device="cpu").enhance(image)
     assert np.abs(whole.astype(int) - tiled).max() <= 1
 
 
 def test_one_object_serves_many_threads(upsampler: RealESRGANer):
-    pictures = [_array(8 + i, 9, 3, seed=i) for i in range(8)]
-    expected = [upsampler.enhance(p)[0] for p in pictures]
+    images = [_array(8 + i, 9, 3, seed=i) for i in range(8)]
+    expected = [upsampler.enhance(p)[0] for p in images]
     found: dict[int, np.ndarray] = {}
 
     def work(i: int) -> None:
-        found[i] = upsampler.enhance(pictures[i])[0]
+        found[i] = upsampler.enhance(images[i])[0]
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for thread in threads:

@@ -29,13 +29,13 @@ def opened(path: Path) -> Image.Image:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four pictures without faults, and their partners of a quarter of the size."""
+    """Four images without faults, and their partners of a quarter of the size."""
     for name in ("gt", "lq", "val"):
         (tmp_path / name).mkdir()
     for seed in range(4):
-        picture = photo(seed)
-        picture.save(tmp_path / "gt" / f"{seed}.png")
-        picture.resize((30, 25), Image.Resampling.BOX).save(tmp_path / "lq" / f"{seed}.png")
+        img = photo(seed)
+        img.save(tmp_path / "gt" / f"{seed}.png")
+        img.resize((30, 25), Image.Resampling.BOX).save(tmp_path / "lq" / f"{seed}.png")
     photo(9).save(tmp_path / "val" / "9.png")
     return tmp_path
 
@@ -59,7 +59,7 @@ def only(outcome: DatasetReport, kind: str) -> tuple[str, str, str | None]:
 def test_clean(folder: Path) -> None:
     outcome = checked(folder, lq=True, val=True)
     assert outcome.faults == ()
-    assert outcome.pictures == 9
+    assert outcome.images == 9
 
 
 def test_unreadable(folder: Path) -> None:
@@ -79,7 +79,7 @@ def test_unpaired_on_either_side(folder: Path) -> None:
     photo(7).save(folder / "gt" / "7.png")
     name, text, _ = only(checked(folder, lq=True), "unpaired")
     assert name == "7.png"
-    assert "no low-quality picture named 7" in text
+    assert "no low-quality image named 7" in text
     (folder / "gt" / "7.png").unlink()
     photo(7).save(folder / "lq" / "8.png")
     assert "no ground truth" in only(checked(folder, lq=True), "unpaired")[1]
@@ -101,7 +101,7 @@ def test_ratio(folder: Path) -> None:
 def test_channels(folder: Path) -> None:
     gray = opened(folder / "lq" / "1.png").convert("L")
     gray.save(folder / "lq" / "1.png")
-    assert only(checked(folder, lq=True), "channels")[1] == "only the low-quality picture is gray"
+    assert only(checked(folder, lq=True), "channels")[1] == "only the low-quality image is gray"
 
 
 def test_content(folder: Path) -> None:
@@ -119,11 +119,11 @@ def test_small(folder: Path) -> None:
 
 @pytest.mark.parametrize("change", ["copy", "smaller", "jpeg"])
 def test_duplicate(folder: Path, change: str) -> None:
-    picture = opened(folder / "gt" / "3.png")
+    img = opened(folder / "gt" / "3.png")
     if change == "smaller":
-        picture = picture.resize((90, 75), Image.Resampling.LANCZOS)
+        img = img.resize((90, 75), Image.Resampling.LANCZOS)
     path = folder / "gt" / ("z.jpg" if change == "jpeg" else "z.png")
-    picture.save(path)
+    img.save(path)
     name, _, other = only(checked(folder), "duplicate")
     assert (name, other) == (path.name, "3.png")
 
@@ -134,7 +134,7 @@ def test_third_copy_is_told_once(folder: Path) -> None:
     assert checked(folder).counts() == {"duplicate": 2}
 
 
-def test_flat_pictures_are_not_copies_of_each_other(folder: Path) -> None:
+def test_flat_images_are_not_copies_of_each_other(folder: Path) -> None:
     for value in (10, 120, 240):
         Image.new("RGB", (80, 80), (value, value, value)).save(folder / "gt" / f"flat{value}.png")
     assert checked(folder).faults == ()
@@ -153,12 +153,12 @@ def test_blocky(folder: Path) -> None:
 
 @pytest.mark.parametrize("change", ["same file", "copy", "smaller"])
 def test_leak(folder: Path, change: str) -> None:
-    picture = opened(folder / "gt" / "2.png")
+    img = opened(folder / "gt" / "2.png")
     path = folder / "val" / "leak.png"
     if change == "same file":
         path.symlink_to(folder / "gt" / "2.png")
     else:
-        (picture.resize((96, 80)) if change == "smaller" else picture).save(path)
+        (img.resize((96, 80)) if change == "smaller" else img).save(path)
     name, text, other = only(checked(folder, val=True), "leak")
     assert (name, other) == ("leak.png", "2.png")
     assert ("is trained on too" in text) == (change == "same file")
@@ -179,7 +179,7 @@ def test_progress(folder: Path) -> None:
 def test_folders_that_do_not_fit(folder: Path) -> None:
     with pytest.raises(ConfigError, match="no folder"):
         check_dataset(Folders(()), SETTINGS)
-    with pytest.raises(ConfigError, match="2 folders of low-quality pictures for 1"):
+    with pytest.raises(ConfigError, match="2 folders of low-quality images for 1"):
         check_dataset(Folders((folder / "gt",), (folder / "lq", folder / "lq")), SETTINGS)
     with pytest.raises(DatasetError, match="does not exist"):
         check_dataset(Folders((folder / "nowhere",)), SETTINGS)

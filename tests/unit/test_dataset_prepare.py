@@ -104,7 +104,7 @@ def test_depth_is_kept() -> None:
     assert made.max() <= 1
 
 
-def test_whole_pictures(tmp_path: Path) -> None:
+def test_whole_images(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.png", 40, 60)
     settings = replace(SMALL, side=0)
     prepare(P.find_sources(tmp_path / "in", None, settings), tmp_path / "out", settings)
@@ -184,7 +184,7 @@ def test_what_cannot_be_used_is_left_out(tmp_path: Path) -> None:
     save(tmp_path / "in" / "tiny.png", 12, 30)
     whole = (tmp_path / "in" / "good.png").read_bytes()
     (tmp_path / "in" / "cut.png").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "in" / "text.png").write_text("no picture")
+    (tmp_path / "in" / "text.png").write_text("no image")
     sources = P.find_sources(tmp_path / "in", None, SMALL)
     done = prepare(sources, tmp_path / "out", SMALL)
     assert [one.path.name for one in done.left_out] == ["cut.png", "text.png", "tiny.png"]
@@ -223,7 +223,7 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
         prepare(sources, tmp_path / "file" / "out", SMALL)
 
 
-def test_two_pictures_of_one_name(tmp_path: Path) -> None:
+def test_two_images_of_one_name(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.png", 30, 48)
     save(tmp_path / "in" / "a.bmp", 30, 48)
     with pytest.raises(DatasetError, match="files of one name"):

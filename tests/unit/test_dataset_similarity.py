@@ -1,4 +1,4 @@
-"""Measures of pictures: hashes that survive small changes, blocks that are found."""
+"""Measures of images: hashes that survive small changes, blocks that are found."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_hash_survives_small_changes() -> None:
         assert apart(original, changed) <= 4
 
 
-def test_hash_tells_pictures_apart() -> None:
+def test_hash_tells_images_apart() -> None:
     assert min(apart(photo(a), photo(b)) for a in range(4) for b in range(4, 8)) > 12
 
 

@@ -1,4 +1,4 @@
-"""The page about degradation: its examples are valid and its pictures are there."""
+"""The page about degradation: its examples are valid and its images are there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_toml_examples_are_degradations(page: str) -> None:
         from_table(tomllib.loads(text))
 
 
-def test_pictures_are_there_and_all_are_shown(page: str, root: Path) -> None:
+def test_images_are_there_and_all_are_shown(page: str, root: Path) -> None:
     shown = set(re.findall(r"\]\(images/([\w.-]+)\)", page))
     there = {path.name for path in (root / "docs" / "images").glob("degradation-*")}
     assert shown == there

@@ -81,11 +81,11 @@ def test_plateau_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cutoff", "centre"),
+    ("cutoff", "center"),
     [(math.pi / 3, 0.0872664626), (math.pi / 2, 0.1963495408), (math.pi, 0.7853981634)],
 )
-def test_sinc_centre(cutoff: float, centre: float) -> None:
-    assert K.sinc_raw(7, cutoff)[3, 3] == pytest.approx(centre)
+def test_sinc_center(cutoff: float, center: float) -> None:
+    assert K.sinc_raw(7, cutoff)[3, 3] == pytest.approx(center)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_none_is_the_unit() -> None:
     assert taps[2, 2] == taps.sum() == 1
 
 
-def test_shift_moves_the_centre() -> None:
+def test_shift_moves_the_center() -> None:
     taps = K.build(K.Kernel("iso", 25, 2.0, 2.0, shift=1.5))
     offsets = np.arange(25) - 12
     assert (taps.sum(0) * offsets).sum() == pytest.approx(1.5, abs=1e-4)

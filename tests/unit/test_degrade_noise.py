@@ -1,4 +1,4 @@
-"""Noise: strength, colour, seeds, and the level counting of the reference."""
+"""Noise: strength, color, seeds, and the level counting of the reference."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def flat(value: float, size: int = 100) -> torch.Tensor:
 
 
 def test_gaussian_strength_and_seed() -> None:
-    picture = flat(0.5)
-    first = noise.gaussian(picture, 20.0, gray=False, source=noise.generator(1, CPU))
-    again = noise.gaussian(picture, 20.0, gray=False, source=noise.generator(1, CPU))
-    other = noise.gaussian(picture, 20.0, gray=False, source=noise.generator(2, CPU))
+    image = flat(0.5)
+    first = noise.gaussian(image, 20.0, gray=False, source=noise.generator(1, CPU))
+    again = noise.gaussian(image, 20.0, gray=False, source=noise.generator(1, CPU))
+    other = noise.gaussian(image, 20.0, gray=False, source=noise.generator(2, CPU))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
-    assert (first - picture).std().item() * 255 == pytest.approx(20, rel=0.02)
+    assert (first - image).std().item() * 255 == pytest.approx(20, rel=0.02)
     assert not torch.allclose(first[0], first[1])
 
 
@@ -45,11 +45,11 @@ def test_mixed_noise_has_the_covariance_of_its_matrix() -> None:
 
 @pytest.mark.parametrize("value", [0.05, 0.5, 1.0])
 def test_poisson_variance(value: float) -> None:
-    picture = flat(round(value * 255) / 255)
-    noisy = noise.poisson(picture, 2.0, gray=False, levels=64, source=noise.generator(1, CPU))
-    difference = noisy - picture
+    image = flat(round(value * 255) / 255)
+    noisy = noise.poisson(image, 2.0, gray=False, levels=64, source=noise.generator(1, CPU))
+    difference = noisy - image
     assert difference.mean().item() == pytest.approx(0, abs=0.01)
-    assert difference.var().item() == pytest.approx(4 * picture[0, 0, 0].item() / 64, rel=0.05)
+    assert difference.var().item() == pytest.approx(4 * image[0, 0, 0].item() / 64, rel=0.05)
 
 
 def test_black_has_no_poisson_noise() -> None:
@@ -65,15 +65,15 @@ def test_count_levels(used: int, levels: int) -> None:
     assert noise.count_levels(torch.arange(used).repeat(3).float()) == levels
 
 
-def test_counting_makes_constant_pictures_all_noise_and_given_levels_do_not() -> None:
-    picture = flat(0.5)
-    counted = noise.poisson(picture, 1.0, gray=False, levels=0, source=noise.generator(1, CPU))
-    given = noise.poisson(picture, 1.0, gray=False, levels=256, source=noise.generator(1, CPU))
-    assert (counted - picture).std().item() == pytest.approx(0.7071, rel=0.02)
-    assert (given - picture).std().item() == pytest.approx(0.7071 / 16, rel=0.02)
+def test_counting_makes_constant_images_all_noise_and_given_levels_do_not() -> None:
+    image = flat(0.5)
+    counted = noise.poisson(image, 1.0, gray=False, levels=0, source=noise.generator(1, CPU))
+    given = noise.poisson(image, 1.0, gray=False, levels=256, source=noise.generator(1, CPU))
+    assert (counted - image).std().item() == pytest.approx(0.7071, rel=0.02)
+    assert (given - image).std().item() == pytest.approx(0.7071 / 16, rel=0.02)
 
 
-def test_photons_are_those_of_the_8_bit_picture() -> None:
+def test_photons_are_those_of_the_8_bit_image() -> None:
     almost_black = flat(0.4 / 255)
     noisy = noise.poisson(almost_black, 3.0, gray=False, levels=256, source=noise.generator(1, CPU))
     assert torch.equal(noisy, almost_black)

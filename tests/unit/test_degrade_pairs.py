@@ -61,7 +61,7 @@ def test_no_crop() -> None:
     assert torch.equal(pair.gt, ground_truth())
 
 
-def test_crop_as_large_as_the_picture() -> None:
+def test_crop_as_large_as_the_image() -> None:
     pair = pairs(PLAIN, PairPlan(scale=4, patch=24), ground_truth())
     assert torch.equal(pair.gt, ground_truth())
 
@@ -71,7 +71,7 @@ def test_crop_that_does_not_fit() -> None:
         pairs(PLAIN, PairPlan(scale=4, patch=25), ground_truth())
 
 
-def test_low_quality_starts_from_the_sharpened_picture() -> None:
+def test_low_quality_starts_from_the_sharpened_image() -> None:
     gt = ground_truth()
     pair = pairs(replace(PLAIN, usm=True), PairPlan(scale=4, patch=None), gt)
     sharp = usm_sharpen(gt)
@@ -81,7 +81,7 @@ def test_low_quality_starts_from_the_sharpened_picture() -> None:
     assert torch.equal(pair.gt, gt)
 
 
-def test_sharpened_crop_is_cut_from_the_whole_picture() -> None:
+def test_sharpened_crop_is_cut_from_the_whole_image() -> None:
     gt = ground_truth()
     plan = PairPlan(scale=4, patch=10)
     ours = pairs(replace(PLAIN, usm=True), plan, gt)

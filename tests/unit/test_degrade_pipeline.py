@@ -1,4 +1,4 @@
-"""Recipes applied to pictures: determinism, independence, small pictures, the reference's ways."""
+"""Recipes applied to images: determinism, independence, small images, the reference's ways."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from realesr_cli.ops.jpeg import REFERENCE_STYLE, jpeg
 from realesr_cli.ops.resize import resize
 
 
-def pictures(count: int = 1, height: int = 64, width: int = 72) -> torch.Tensor:
+def images(count: int = 1, height: int = 64, width: int = 72) -> torch.Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(9))
 
 
@@ -43,7 +43,7 @@ def recipes(name: str, count: int, size: tuple[int, int], scale: int = 4) -> tup
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_result(name: str, scale: int) -> None:
-    made = pipeline.apply(recipes(name, 6, (64, 72), scale), pictures(6))
+    made = pipeline.apply(recipes(name, 6, (64, 72), scale), images(6))
     assert made.shape == (6, 3, 64 // scale, 72 // scale)
     codes = made * 255
     assert torch.equal(codes.round(), codes.round().clamp(0, 255))
@@ -53,13 +53,13 @@ def test_result(name: str, scale: int) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_replay_from_json_is_bit_equal(name: str) -> None:
     drawn = recipes(name, 5, (64, 72))
-    first = pipeline.apply(drawn, pictures(5))
-    again = pipeline.apply(recipes_from_json(recipes_to_json(drawn)), pictures(5))
+    first = pipeline.apply(drawn, images(5))
+    again = pipeline.apply(recipes_from_json(recipes_to_json(drawn)), images(5))
     assert torch.equal(first, again)
 
 
-def test_neighbours_do_not_matter() -> None:
-    drawn, gt = recipes("realesrgan", 8, (64, 72)), pictures(8)
+def test_neighbors_do_not_matter() -> None:
+    drawn, gt = recipes("realesrgan", 8, (64, 72)), images(8)
     together = pipeline.apply(drawn, gt)
     for index in range(8):
         alone = pipeline.apply(drawn[index], gt[index : index + 1])
@@ -68,7 +68,7 @@ def test_neighbours_do_not_matter() -> None:
 
 def test_grouped_work_equals_work_alone() -> None:
     drawn = (*recipes("realesrgan", 6, (64, 72)), *recipes("bsrgan", 6, (64, 72)))
-    gt = pictures(12)
+    gt = images(12)
     alone = pipeline.apply(drawn, gt)
     grouped = pipeline._run(drawn, list(torch.split(gt, 1)), torch.device("cpu"))
     # The sums may be taken in another order; after 8-bit rounding a code may differ by one.
@@ -85,7 +85,7 @@ def test_the_same_generator_state_draws_the_same() -> None:
 
 
 def test_input_is_left_alone() -> None:
-    gt = pictures(2)
+    gt = images(2)
     kept = gt.clone()
     pipeline.apply(recipes("realesrgan", 2, (64, 72)), gt)
     assert torch.equal(gt, kept)
@@ -99,7 +99,7 @@ def test_operations_are_those_of_the_recipe() -> None:
         48,
         (Sharpen(), Filter(kernel), Scale(20, 24, "bicubic"), Compress(60.0), Round()),
     )
-    gt = pictures(1, 40, 48)
+    gt = images(1, 40, 48)
     blurred = filter2d(usm_sharpen(gt), torch.from_numpy(build(kernel))[None])
     expected = jpeg(resize(blurred, (20, 24), "bicubic"), 60.0)
     expected = (expected * 255).round().clamp(0, 255) / 255
@@ -108,21 +108,21 @@ def test_operations_are_those_of_the_recipe() -> None:
 
 def test_noise_is_clamped() -> None:
     recipe = Recipe(1, 64, 72, (GaussianNoise(120.0, False, 1),))
-    made = pipeline.apply(recipe, pictures())
+    made = pipeline.apply(recipe, images())
     assert made.min() == 0
     assert made.max() == 1
 
 
 @pytest.mark.parametrize("size", [(4, 4), (4, 23), (9, 6)])
 @pytest.mark.parametrize("name", ["realesrgan", "bsrgan", "mmagic", "esrgan"])
-def test_pictures_smaller_than_the_kernels(name: str, size: tuple[int, int]) -> None:
-    made = pipeline.apply(recipes(name, 10, size), pictures(10, *size))
+def test_images_smaller_than_the_kernels(name: str, size: tuple[int, int]) -> None:
+    made = pipeline.apply(recipes(name, 10, size), images(10, *size))
     assert made.shape[-2:] == (size[0] // 4, size[1] // 4)
     assert torch.isfinite(made).all()
 
 
 def test_size_that_is_no_multiple() -> None:
-    made = pipeline.apply(recipes("realesrgan", 2, (67, 53)), pictures(2, 67, 53))
+    made = pipeline.apply(recipes("realesrgan", 2, (67, 53)), images(2, 67, 53))
     assert made.shape[-2:] == (16, 13)
 
 
@@ -134,9 +134,9 @@ def test_too_small_for_the_scale() -> None:
 @pytest.mark.parametrize(
     ("gt", "count", "message"),
     [
-        (torch.rand(1, 3, 64, 70), 1, "for a picture of 64x72"),
-        (torch.rand(2, 3, 64, 72), 3, "3 recipes for 2 pictures"),
-        (torch.rand(1, 1, 64, 72), 1, "pictures are"),
+        (torch.rand(1, 3, 64, 70), 1, "for an image of 64x72"),
+        (torch.rand(2, 3, 64, 72), 3, "3 recipes for 2 images"),
+        (torch.rand(1, 1, 64, 72), 1, "images are"),
     ],
 )
 def test_recipes_that_do_not_fit(gt: torch.Tensor, count: int, message: str) -> None:
@@ -147,12 +147,12 @@ def test_recipes_that_do_not_fit(gt: torch.Tensor, count: int, message: str) -> 
 def test_mixed_scales() -> None:
     mixed = (recipes("esrgan", 1, (64, 72))[0], recipes("esrgan", 1, (64, 72), 2)[0])
     with pytest.raises(ConfigError, match="different scales"):
-        pipeline.apply(mixed, pictures(2))
+        pipeline.apply(mixed, images(2))
 
 
 def test_recipe_that_ends_at_another_size() -> None:
     with pytest.raises(ConfigError, match="ends with 64x72 pixels in place of 16x18"):
-        pipeline.apply(Recipe(4, 64, 72, (Round(),)), pictures())
+        pipeline.apply(Recipe(4, 64, 72, (Round(),)), images())
 
 
 COMPATIBLE = replace(preset("realesrgan"), compatible=True)
@@ -210,9 +210,9 @@ def test_compatible_shares_the_pattern_of_gray_noise() -> None:
         for index in (3, 7):
             noises = [r.operations[index] for r in batch]
             gray = {op.seed for op in noises if isinstance(op, GaussianNoise) and op.gray}
-            coloured = [op.seed for op in noises if isinstance(op, GaussianNoise) and not op.gray]
+            colored = [op.seed for op in noises if isinstance(op, GaussianNoise) and not op.gray]
             assert len(gray) <= 1
-            assert len(set(coloured)) == len(coloured)
+            assert len(set(colored)) == len(colored)
 
 
 def test_mended_gray_noise_differs_between_samples() -> None:
@@ -224,14 +224,14 @@ def test_mended_gray_noise_differs_between_samples() -> None:
 
 
 def test_reference_jpeg_is_reachable() -> None:
-    gt = pictures(1, 40, 40)
+    gt = images(1, 40, 40)
     made = pipeline.apply(Recipe(1, 40, 40, (Compress(30.0, reference=True),)), gt)
     assert torch.equal(made, jpeg(gt, 30.0, style=REFERENCE_STYLE))
     assert not torch.allclose(made, jpeg(gt, 30.0))
 
 
 def test_reference_resize_samples_by_its_factor() -> None:
-    gt = pictures(1, 40, 40)
+    gt = images(1, 40, 40)
     stepped = pipeline.apply(Recipe(2, 40, 40, (Scale(20, 20, "bilinear", 0.51),)), gt)
     plain = pipeline.apply(Recipe(2, 40, 40, (Scale(20, 20, "bilinear"),)), gt)
     expected = torch.nn.functional.interpolate(

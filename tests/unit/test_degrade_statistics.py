@@ -215,7 +215,7 @@ def test_mmagic_differs_where_it_should() -> None:
         shot = [op for op in recipe.operations if isinstance(op, PoissonNoise)]
         assert all(op.levels == 256 * 255 for op in shot)
     sizes = [op.height for op in column("mmagic", RESIZE[2]) if isinstance(op, Scale)]
-    # The second factor is of the current picture, which may still be six times as large.
+    # The second factor is of the current image, which may still be six times as large.
     assert max(sizes) > 400
 
 

@@ -1,4 +1,4 @@
-"""Image interpolation: ends to the bit, the middle as arithmetic says, every kind of picture."""
+"""Image interpolation: ends to the bit, the middle as arithmetic says, every kind of image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def network(architecture, seed):
     return net
 
 
-def picture(channels=3, dtype=np.uint8, alpha=False, size=(25, 35)):
+def make_image(channels=3, dtype=np.uint8, alpha=False, size=(25, 35)):
     """Middle grays, so that no network leaves the range."""
     rng = np.random.default_rng(5)
     top = 1.0 if dtype == np.float32 else np.iinfo(dtype).max
@@ -59,8 +59,8 @@ def planes(image):
 
 
 KINDS = [
-    picture(), picture(1), picture(alpha=True), picture(1, np.uint16, alpha=True),
-    picture(dtype=np.float32),
+    make_image(), make_image(1), make_image(alpha=True), make_image(1, np.uint16, alpha=True),
+    make_image(dtype=np.float32),
 ]  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_mixing_is_in_float_before_rounding():
     assert (mixed(torch.zeros(1, 3, 1, 1)) * 255).flatten().tolist() == pytest.approx([100.5] * 12)
 
 
-def test_each_picture_is_clamped_as_it_would_be_alone():
+def test_each_image_is_clamped_as_it_would_be_alone():
     wild = torch.tensor([-3.0, 0.5, 7.0]).view(1, 3, 1, 1)
     mixed = blend_forwards(lambda x: wild.clone(), lambda x: torch.full_like(wild, 0.5), 0.5)
     assert mixed(torch.zeros(1, 3, 1, 1)).flatten().tolist() == [0.25, 0.5, 0.75]
@@ -109,13 +109,13 @@ def test_tiles_suit_both_networks(second):
         Upscaler(nets[0], EngineSettings("cpu", "fp32", tile), partner=nets[1]) for tile in (15, 0)
     )
     assert Upscaler(nets[0], ENGINE).policy.overlap < tiled.policy.overlap
-    found, expected = (up(picture(size=(50, 40))).pixels.astype(int) for up in (tiled, whole))
+    found, expected = (up(make_image(size=(50, 40))).pixels.astype(int) for up in (tiled, whole))
     assert np.abs(found - expected).max() <= 1
 
 
 def test_the_cost_is_that_of_both(three):
     _, _, both = three
-    both(picture())
+    both(make_image())
     shape = ImageShape(100, 100)
     times = [both.estimate(shape, UpscaleSettings(blend=b)).seconds for b in (0, None)]
     assert times[1] == pytest.approx(2 * times[0])
@@ -141,7 +141,7 @@ def test_memory_running_out_in_the_second_network_loses_nothing(three, monkeypat
     monkeypatch.setattr(module, "make_forwards", small)
     engine = EngineSettings("cpu", "fp32", 0)
     made = Upscaler(network(SHALLOW, 1), engine, partner=network(DEEP, 2))
-    large, look = picture(size=(120, 60)), UpscaleSettings(blend=0.3)
+    large, look = make_image(size=(120, 60)), UpscaleSettings(blend=0.3)
     with pytest.warns(RealesrWarning, match="smaller pieces"):
         found = made(large, look).pixels.astype(int)
     assert np.abs(found - three[2](large, look).pixels).max() <= 1
@@ -157,7 +157,7 @@ def test_what_cannot_be_blended_is_refused(three):
     with pytest.raises(ConfigError, match="b is an x2 network and a an x4 one"):
         require_same_scale(("a", 4), ("b", 2))
     with pytest.raises(ConfigError, match=r"blend = 0\.3 without a second model"):
-        first(picture(), UpscaleSettings(blend=0.3))
+        first(make_image(), UpscaleSettings(blend=0.3))
     for share in (-0.01, 1.01, float("nan")):
         with pytest.raises(ConfigError, match="blend = "):
             UpscaleSettings(blend=share)
@@ -177,7 +177,7 @@ def files(tmp_path):
 
 
 def test_upscale_blends_two_models(files, three):
-    pixels = picture().pixels
+    pixels = make_image().pixels
     call = {"model": files["a"], "engine": ENGINE}
     found = upscale(pixels, blend_model=files["b"], blend=0.25, **call)
     assert np.array_equal(found, three[2](Image(pixels), UpscaleSettings(blend=0.25)).pixels)
@@ -195,7 +195,7 @@ def test_networks_stay_loaded_by_both_names(files):
 
 
 def test_upscale_refuses_what_cannot_be(files, three):
-    pixels = picture().pixels
+    pixels = make_image().pixels
     with pytest.raises(ConfigError, match="c is an x4 network and a an x2 one"):
         upscale(pixels, model=files["a"], blend_model=files["c"])
     with pytest.raises(ConfigError, match="without a second model"):

@@ -39,7 +39,7 @@ def limited(pixels, error):
 
 
 @pytest.mark.parametrize("error", OOM)
-def test_memory_running_out_is_recognised(error):
+def test_memory_running_out_is_recognized(error):
     assert is_out_of_memory(error)
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
     assert not is_out_of_memory(ValueError("out of memory"))
@@ -47,7 +47,7 @@ def test_memory_running_out_is_recognised(error):
 
 @pytest.mark.parametrize("error", OOM)
 @pytest.mark.parametrize("shape", [(1, 3, 100, 180), (4, 3, 40, 64), (3, 3, 201, 70)])
-def test_smaller_pieces_give_the_same_picture(error, shape):
+def test_smaller_pieces_give_the_same_image(error, shape):
     x = torch.rand(shape)
     forward, sizes = limited(40 * 70, error)
     guard = Guard(Forwards(forward, scale=2), context=3)
@@ -72,7 +72,7 @@ def test_the_limit_is_remembered():
         guard(torch.rand(1, 3, 120, 120))
     first, ran = len(tries), len(sizes)
     guard(torch.rand(1, 3, 120, 120))
-    assert len(tries) - first == len(sizes) - ran, "the second picture must not fail again"
+    assert len(tries) - first == len(sizes) - ran, "the second image must not fail again"
 
 
 def test_pieces_keep_the_phase_of_pixel_unshuffle():
@@ -156,10 +156,10 @@ def test_numbers_that_are_none_even_in_fp32_are_an_error():
 def test_threads_share_what_was_learned():
     forward, _ = limited(3000, MemoryError())
     guard = Guard(Forwards(forward, scale=2), context=3)
-    pictures = [torch.rand(1, 3, 70 + i, 90) for i in range(8)]
+    images = [torch.rand(1, 3, 70 + i, 90) for i in range(8)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RealesrWarning)
         with ThreadPoolExecutor(8) as pool:
-            results = list(pool.map(guard, pictures))
-    for x, y in zip(pictures, results, strict=True):
+            results = list(pool.map(guard, images))
+    for x, y in zip(images, results, strict=True):
         torch.testing.assert_close(y, blurred(x), atol=1e-6, rtol=0)

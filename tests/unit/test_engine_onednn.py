@@ -38,7 +38,7 @@ def network(architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: f"{a.kind}-x{a.scale}")
 @pytest.mark.parametrize("strip", [1, 20_000, 10**9])
 def test_fp32_equals_the_module(architecture, strip, monkeypatch):
-    """Strips of 8 rows, of some, and of all rows; pictures down to one pixel."""
+    """Strips of 8 rows, of some, and of all rows; images down to one pixel."""
     monkeypatch.setattr(onednn, "STRIP_BYTES", strip)
     net = network(architecture)
     forward = fuse(net, torch.float32)

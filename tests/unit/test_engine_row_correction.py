@@ -1,4 +1,4 @@
-"""Back-projection over tiles: as on the whole picture, rounded once, with few rows held."""
+"""Back-projection over tiles: as on the whole image, rounded once, with few rows held."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def nearest(scale):
     return lambda x: x.repeat_interleave(scale, 2).repeat_interleave(scale, 3).clone()
 
 
-def picture(height, width, channels=3, dtype=np.uint8, seed=0):
+def make_image(height, width, channels=3, dtype=np.uint8, seed=0):
     """Smooth, away from black and white, so that clamping has no part in it."""
     rng = np.random.default_rng(seed)
     small = torch.from_numpy(rng.random((1, channels, height // 4 + 2, width // 4 + 2)))
@@ -54,10 +54,10 @@ def floats(source):
     st.integers(1, 70), st.integers(1, 70), st.sampled_from([1.3, 2, 2.5, 4]), st.integers(0, 33),
     st.sampled_from([1, 2, 8, 20]), st.sampled_from(KERNELS), st.sampled_from([1, 3]),
 )  # fmt: skip
-def test_any_cutting_gives_the_correction_of_the_whole_picture(
+def test_any_cutting_gives_the_correction_of_the_whole_image(
     height, width, ratio, core, iterations, kernel, channels
 ):
-    source = picture(height, width, channels, np.float32)
+    source = make_image(height, width, channels, np.float32)
     out = tuple(max(size + 1, round(size * ratio)) for size in (height, width))
 
     def run(core, look):
@@ -79,7 +79,7 @@ def test_tiles_do_not_show(kernel, dtype, channels, size):
     torch.manual_seed(1)
     architecture = CompactArchitecture(4, 3, 8)
     net = architecture.build().eval()
-    source = picture(*size, channels, dtype)
+    source = make_image(*size, channels, dtype)
     look = PostProcess(back_project=20, kernel=kernel)
 
     def run(core):
@@ -92,11 +92,11 @@ def test_tiles_do_not_show(kernel, dtype, channels, size):
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("factor", [1.7, 2, 3, 4])
 @pytest.mark.parametrize(("dtype", "limit"), [(np.uint8, 60), (np.uint16, 75)])
-def test_the_result_reduced_again_is_the_picture(kernel, factor, dtype, limit):
+def test_the_result_reduced_again_is_the_image(kernel, factor, dtype, limit):
     """In 8 bits as near as rounding lets it be, in 16 nearer."""
     torch.manual_seed(0)
     upscaler = Upscaler(CompactArchitecture(4, 2, 8).build(), EngineSettings("cpu", "fp32", 20))
-    image = Image(picture(40, 52, dtype=dtype))
+    image = Image(make_image(40, 52, dtype=dtype))
 
     def error(iterations):
         result = upscaler(image, UpscaleSettings(factor, back_project=iterations)).pixels
@@ -108,7 +108,7 @@ def test_the_result_reduced_again_is_the_picture(kernel, factor, dtype, limit):
 
 
 def test_the_kernel_asked_for_is_used():
-    source = picture(20, 24)
+    source = make_image(20, 24)
     cut = grid(source, 4)
     runs = [
         upscale_tiled(
@@ -120,7 +120,7 @@ def test_the_kernel_asked_for_is_used():
 
 
 def test_a_profile_is_corrected_in_the_curve_the_network_works_in():
-    source = picture(12, 14, dtype=np.float32)
+    source = make_image(12, 14, dtype=np.float32)
     look = PostProcess(back_project=20, decode=lambda x: x**0.5, encode=lambda x: x**2)
     found = floats(upscale_tiled(nearest(4), source, grid(source, 4), look, TileCallbacks())).sqrt()
     error = resize(found, (12, 14), "matlab") - floats(source).sqrt()
@@ -133,7 +133,7 @@ def test_alpha_is_left_as_it_is_and_gray_is_not():
     upscaler = Upscaler(CompactArchitecture(2, 2, 8).build(), EngineSettings("cpu", "fp32"))
     alpha = np.zeros((30, 40), np.uint8)
     alpha[:, 20:] = 255
-    image = Image(picture(30, 40, 1), alpha)
+    image = Image(make_image(30, 40, 1), alpha)
     plain = upscaler(image)
     found = upscaler(image, UpscaleSettings(back_project=20))
     assert np.array_equal(found.alpha, plain.alpha)
@@ -144,7 +144,7 @@ def test_alpha_is_left_as_it_is_and_gray_is_not():
 def test_zero_iterations_are_no_correction():
     torch.manual_seed(0)
     upscaler = Upscaler(CompactArchitecture(2, 2, 8).build(), EngineSettings("cpu", "fp32", 16))
-    image = Image(picture(30, 40))
+    image = Image(make_image(30, 40))
     found = upscaler(image, UpscaleSettings(back_project=0))
     assert np.array_equal(found.pixels, upscaler(image).pixels)
 
@@ -192,6 +192,6 @@ def test_what_cannot_be_corrected_is_refused():
         UpscaleSettings(back_project_kernel="reverse")
     upscaler = Upscaler(CompactArchitecture(2, 2, 8).build(), EngineSettings("cpu", "fp32"))
     with pytest.raises(UnsupportedImageError, match="40x30 would become 20x15"):
-        upscaler(Image(picture(30, 40)), UpscaleSettings(width=20, back_project=3))
+        upscaler(Image(make_image(30, 40)), UpscaleSettings(width=20, back_project=3))
     with pytest.raises(UnsupportedImageError, match="larger both ways"):
-        upscaler(Image(picture(30, 40)), UpscaleSettings(width=80, height=30, back_project=3))
+        upscaler(Image(make_image(30, 40)), UpscaleSettings(width=80, height=30, back_project=3))

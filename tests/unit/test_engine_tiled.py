@@ -32,7 +32,7 @@ def grid(source, scale, *, core=0, overlap=0, blend=0, out=None, multiple=1, bat
     )
 
 
-def picture(height, width, channels=3, dtype=np.uint8, seed=0):
+def image(height, width, channels=3, dtype=np.uint8, seed=0):
     rng = np.random.default_rng(seed)
     if dtype == np.float32:
         return rng.random((height, width, channels)).astype(np.float32)
@@ -49,8 +49,8 @@ def picture(height, width, channels=3, dtype=np.uint8, seed=0):
 def test_no_pixel_is_lost_or_repeated(
     height, width, scale, core, overlap, blend, multiple, batch, dtype, channels
 ):
-    """With a network that only repeats pixels, any cutting gives exactly the repeated picture."""
-    source = picture(height, width, channels, dtype)
+    """With a network that only repeats pixels, any cutting gives exactly the repeated image."""
+    source = image(height, width, channels, dtype)
     cut = grid(
         source, scale, core=core, overlap=overlap, blend=min(blend, overlap),
         multiple=multiple, batch=batch,
@@ -65,7 +65,7 @@ def test_no_pixel_is_lost_or_repeated(
         np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 
-def randomised(architecture):
+def randomized(architecture):
     torch.manual_seed(1)
     net = architecture.build().eval()
     for parameter in net.parameters():
@@ -85,8 +85,8 @@ def randomised(architecture):
 )
 @pytest.mark.parametrize("size", [(75, 120), (121, 61), (1, 130), (130, 1)])
 def test_tiled_equals_untiled_from_the_receptive_radius_on(architecture, size):
-    net = randomised(architecture)
-    source = picture(*size)
+    net = randomized(architecture)
+    source = image(*size)
     multiple = getattr(architecture, "unshuffle", 1)
     radius = architecture.receptive_radius
 
@@ -101,8 +101,8 @@ def test_tiled_equals_untiled_from_the_receptive_radius_on(architecture, size):
 
 
 def test_blending_hides_what_too_little_overlap_leaves():
-    net = randomised(CompactArchitecture(4, 6, 8))
-    source = picture(96, 96)
+    net = randomized(CompactArchitecture(4, 6, 8))
+    source = image(96, 96)
 
     def run(**cut):
         return upscale_tiled(
@@ -118,7 +118,7 @@ def test_blending_hides_what_too_little_overlap_leaves():
 
 @pytest.mark.parametrize("out", [(50, 33), (130, 199), (40, 40), (400, 10)])
 def test_any_output_size_is_the_same_tiled(out):
-    source = picture(40, 52)
+    source = image(40, 52)
     cut = grid(source, 4, core=13, overlap=12, out=out)
     tiled = upscale_tiled(nearest(4), source, cut, PostProcess(), TileCallbacks())
     whole = upscale_tiled(
@@ -139,7 +139,7 @@ def test_reduction_is_antialiased_before_rounding():
 
 
 def test_strength_mixes_with_the_resampled_input():
-    source = picture(20, 24)
+    source = image(20, 24)
 
     def run(strength, forward):
         look = PostProcess(strength=strength)
@@ -156,8 +156,8 @@ def test_strength_mixes_with_the_resampled_input():
     assert np.abs(run(0.25, black) - plain * 0.75).max() <= 1
 
 
-def test_color_fix_takes_large_scale_colour_from_the_input():
-    source = picture(64, 64) // 4 + 90
+def test_color_fix_takes_large_scale_color_from_the_input():
+    source = image(64, 64) // 4 + 90
 
     def tinted(x):
         return (nearest(4)(x) * torch.tensor([0.9, 1.0, 1.05]).view(1, 3, 1, 1)).clamp(0, 1)
@@ -183,7 +183,7 @@ def test_gray_stays_gray_and_sixteen_bits_stay_sixteen():
 
 
 def test_curves_are_applied_before_and_after():
-    source = picture(8, 8)
+    source = image(8, 8)
     look = PostProcess(decode=lambda x: x**0.5, encode=lambda x: x**2)
     seen = []
 
@@ -198,7 +198,7 @@ def test_curves_are_applied_before_and_after():
 
 
 def test_report_counts_tiles_and_cancel_stops():
-    source = picture(40, 40)
+    source = image(40, 40)
     done = []
     hooks = TileCallbacks(report=lambda: done.append(1), cancel=lambda: len(done) >= 3)
     with pytest.raises(CancelledError):
@@ -209,7 +209,7 @@ def test_report_counts_tiles_and_cancel_stops():
 
 
 def test_batches_hold_equal_windows():
-    source = picture(64, 64)
+    source = image(64, 64)
     shapes = []
 
     def forward(x):
@@ -224,12 +224,12 @@ def test_batches_hold_equal_windows():
 
 
 def test_tta_averages_eight_ways():
-    net = randomised(CompactArchitecture(2, 2, 8))
+    net = randomized(CompactArchitecture(2, 2, 8))
     x = torch.rand(1, 3, 9, 14)
     with torch.inference_mode():
         y = with_tta(net)(x)
         turned = with_tta(net)(x.flip(3).transpose(2, 3)).transpose(2, 3).flip(3)
-        # The mean over the whole group does not depend on how the picture lies.
+        # The mean over the whole group does not depend on how the image lies.
         torch.testing.assert_close(y, turned, atol=1e-5, rtol=1e-5)
         assert not torch.allclose(y, net(x), atol=1e-4)
 

@@ -83,7 +83,7 @@ def dense(size: int, out: int, window: tuple[int, int]) -> np.ndarray:
     ("size", "out"), [(40, 100), (100, 40), (64, 63), (5, 17), (1, 4), (200, 3)]
 )
 def test_resampling_is_pillows_bicubic(size, out):
-    """Pillow's own float resampling: antialiased cubic, a = -0.5, weights renormalised at ends."""
+    """Pillow's own float resampling: antialiased cubic, a = -0.5, weights renormalized at ends."""
     values = np.random.default_rng(0).random((1, size)).astype(np.float32)
     expected = np.asarray(Pillow.fromarray(values).resize((out, 1), Pillow.Resampling.BICUBIC))[0]
     ours = dense(size, out, (0, out)) @ values[0]

@@ -39,7 +39,7 @@ def upscaler() -> Upscaler:
     return Upscaler(network(), EngineSettings("cpu", "fp32", 16))
 
 
-def picture(height=40, width=52, channels=3, dtype=np.uint8, seed=0):
+def make_image(height=40, width=52, channels=3, dtype=np.uint8, seed=0):
     rng = np.random.default_rng(seed)
     small = rng.random((height // 4 + 2, width // 4 + 2, channels))
     smooth = small.repeat(4, 0).repeat(4, 1)[:height, :width]
@@ -48,9 +48,9 @@ def picture(height=40, width=52, channels=3, dtype=np.uint8, seed=0):
     return values.astype(dtype) if scale == 1 else np.round(values).astype(dtype)
 
 
-def test_the_result_keeps_what_belongs_to_the_picture(upscaler):
+def test_the_result_keeps_what_belongs_to_the_image(upscaler):
     image = Image(
-        picture(), icc=None, exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0", xmp=b"<x/>", dpi=(72, 72),
+        make_image(), icc=None, exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0", xmp=b"<x/>", dpi=(72, 72),
         format="PNG",
     )  # fmt: skip
     result = upscaler(image)
@@ -62,20 +62,20 @@ def test_the_result_keeps_what_belongs_to_the_picture(upscaler):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_gray_and_depth_are_kept(upscaler, channels, dtype):
-    result = upscaler(Image(picture(channels=channels, dtype=dtype)))
+    result = upscaler(Image(make_image(channels=channels, dtype=dtype)))
     assert result.pixels.shape == (80, 104, channels)
     assert result.pixels.dtype == dtype
 
 
 def test_gray_is_what_equal_channels_give(upscaler):
-    gray = picture(channels=1)
+    gray = make_image(channels=1)
     colored = upscaler(Image(gray.repeat(3, 2))).pixels @ [0.299, 0.587, 0.114]
     assert np.abs(upscaler(Image(gray)).pixels[..., 0] - colored).max() <= 1
 
 
 def test_constant_alpha_needs_no_network(upscaler):
     done = []
-    image = Image(picture(), alpha=np.full((40, 52), 77, np.uint8))
+    image = Image(make_image(), alpha=np.full((40, 52), 77, np.uint8))
     result = upscaler(image, report=lambda *state: done.append(state))
     assert (result.alpha == 77).all()
     assert result.alpha.shape == (80, 104)
@@ -83,7 +83,7 @@ def test_constant_alpha_needs_no_network(upscaler):
 
 
 @pytest.mark.parametrize("way", ["model", "resize"])
-def test_alpha_is_enlarged_and_colour_bled_beneath(upscaler, way):
+def test_alpha_is_enlarged_and_color_bled_beneath(upscaler, way):
     """A hard-edged cut-out on black leaves no dark fringe in the opaque part."""
     pixels = np.zeros((40, 52, 3), np.uint8)
     alpha = np.zeros((40, 52), np.uint8)
@@ -104,7 +104,7 @@ def test_alpha_is_enlarged_and_colour_bled_beneath(upscaler, way):
 
 
 def test_any_factor_and_size(upscaler):
-    image = Image(picture())
+    image = Image(make_image())
     for settings, size in [
         (UpscaleSettings(scale=2.5), (100, 130)),
         (UpscaleSettings(scale=0.5), (20, 26)),
@@ -127,7 +127,7 @@ def test_tiles_are_exact_at_any_factor(scale):
 
 
 def test_strength_zero_is_plain_resampling(upscaler):
-    pixels = picture(dtype=np.float32)
+    pixels = make_image(dtype=np.float32)
     result = upscaler(Image(pixels), UpscaleSettings(strength=0)).pixels
     for c in range(3):
         plane = Pillow.fromarray(np.ascontiguousarray(pixels[..., c]))
@@ -136,7 +136,7 @@ def test_strength_zero_is_plain_resampling(upscaler):
 
 
 def test_tta_runs_and_differs(upscaler):
-    image = Image(picture())
+    image = Image(make_image())
     turned = upscaler(image, UpscaleSettings(tta=True)).pixels.astype(int)
     assert np.abs(turned - upscaler(image).pixels).mean() < 10
 
@@ -146,29 +146,31 @@ def test_tta_runs_and_differs(upscaler):
 def test_pixel_unshuffle_takes_any_size(scale, size):
     net = network(RRDBArchitecture(scale, 1, 8, 4, 4 // scale))
     upscaler = Upscaler(net, EngineSettings("cpu", "fp32", 10, 6))
-    result = upscaler(Image(picture(*size)))
+    result = upscaler(Image(make_image(*size)))
     assert result.pixels.shape == (size[0] * scale, size[1] * scale, 3)
 
 
 def test_eight_threads_give_what_one_gives(upscaler):
-    pictures = [Image(picture(30 + i, 45 - i, seed=i)) for i in range(8)]
-    alone = [upscaler(p).pixels for p in pictures]
+    images = [Image(make_image(30 + i, 45 - i, seed=i)) for i in range(8)]
+    alone = [upscaler(p).pixels for p in images]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda p: upscaler(p).pixels, pictures))
+        together = list(pool.map(lambda p: upscaler(p).pixels, images))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
 def test_cancel_between_tiles(upscaler):
     seen = []
     with pytest.raises(CancelledError):
-        upscaler(Image(picture()), report=lambda *s: seen.append(s), cancel=lambda: len(seen) >= 2)
+        upscaler(
+            Image(make_image()), report=lambda *s: seen.append(s), cancel=lambda: len(seen) >= 2
+        )
     assert len(seen) == 2
 
 
 def test_the_plan_is_what_happens(upscaler):
     seen = []
     settings = UpscaleSettings(scale=3)
-    result = upscaler(Image(picture()), settings, report=lambda *s: seen.append(s))
+    result = upscaler(Image(make_image()), settings, report=lambda *s: seen.append(s))
     plan = upscaler.estimate(ImageShape(40, 52), settings)
     assert (plan.out_height, plan.out_width) == (result.height, result.width)
     assert seen == [(i + 1, plan.tiles) for i in range(plan.tiles)]
@@ -213,7 +215,7 @@ def test_a_gpu_without_room_for_the_network_gives_way_to_the_cpu(monkeypatch, as
         policy.MachineInfo(), EngineSettings("cpu", got), CompactArchitecture(2, 2, 8)
     )
     assert (made.policy.device, made.policy.precision) == ("cpu", plain.precision)
-    assert made(Image(picture())).width == 104
+    assert made(Image(make_image())).width == 104
 
 
 def test_other_errors_of_a_gpu_are_not_hidden(monkeypatch):
@@ -237,7 +239,7 @@ def test_deep_networks_measure_their_overlap():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(12, 9), (12, 9, 1), (12, 9, 3), (12, 9, 4), (12, 9, 2)])
 def test_arrays_in_arrays_out(upscaler, dtype, shape):
-    x = picture(12, 9, shape[2] if len(shape) == 3 else 1, dtype).reshape(shape)
+    x = make_image(12, 9, shape[2] if len(shape) == 3 else 1, dtype).reshape(shape)
     y = upscale(x, model=upscaler)
     assert y.dtype == dtype
     assert y.shape == (24, 18, *shape[2:])
@@ -256,7 +258,7 @@ def test_tensors_in_tensors_out(upscaler, dtype, shape):
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
 def test_pil_in_pil_out(upscaler, mode):
     channels = {"L": 1, "I;16": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode]
-    array = picture(12, 9, channels, np.uint16 if mode == "I;16" else np.uint8)
+    array = make_image(12, 9, channels, np.uint16 if mode == "I;16" else np.uint8)
     x = Pillow.fromarray(array[..., 0] if channels == 1 else array)
     assert x.mode == mode
     y = upscale(x, model=upscaler)
@@ -266,7 +268,7 @@ def test_pil_in_pil_out(upscaler, mode):
 
 
 def test_bytes_and_paths(upscaler, tmp_path):
-    Pillow.fromarray(picture()).save(tmp_path / "ø photo.jpg")
+    Pillow.fromarray(make_image()).save(tmp_path / "ø photo.jpg")
     data = (tmp_path / "ø photo.jpg").read_bytes()
     encoded = upscale(data, model=upscaler)
     with Pillow.open(io.BytesIO(encoded)) as opened:
@@ -283,7 +285,7 @@ def test_bytes_and_paths(upscaler, tmp_path):
 @pytest.mark.parametrize(("given", "comes"), [("PNG", "PNG"), ("GIF", "PNG"), ("TGA", "PNG")])
 def test_bytes_come_in_a_format_that_can_be_written(upscaler, given, comes):
     buffer = io.BytesIO()
-    Pillow.fromarray(picture()).save(buffer, given)
+    Pillow.fromarray(make_image()).save(buffer, given)
     with Pillow.open(io.BytesIO(upscale(buffer.getvalue(), model=upscaler))) as opened:
         assert opened.format == comes
 
@@ -312,7 +314,7 @@ def test_a_model_file_stays_loaded_until_it_changes(tmp_path, monkeypatch):
     assert api.load(path, engine=EngineSettings("cpu")) is not first
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert upscale(picture(), model=path, scale=1.5).shape == (60, 78, 3)
+        assert upscale(make_image(), model=path, scale=1.5).shape == (60, 78, 3)
     first = api.load(path)
     os.utime(path, ns=(1, 1))
     assert api.load(path) is not first
@@ -329,7 +331,7 @@ def test_a_training_run_is_loaded_again_when_its_model_changes(tmp_path):
 
 
 def test_pil_and_array_agree(upscaler):
-    pixels = picture()
+    pixels = make_image()
     by_array = upscale(pixels, model=upscaler)
     by_pil = np.asarray(upscale(Pillow.fromarray(pixels), model=upscaler))
     assert np.array_equal(by_array, by_pil)

@@ -76,14 +76,14 @@ def network(scale: int) -> Upscaler:
     return Upscaler(CompactArchitecture(scale=scale, features=8, convs=1).build().eval(), ENGINE)
 
 
-def values(evaluation: Evaluation, method: str, picture: str) -> tuple[float | None, ...]:
-    return next(r.values for r in evaluation.rows if (r.method, r.picture) == (method, picture))
+def values(evaluation: Evaluation, method: str, img: str) -> tuple[float | None, ...]:
+    return next(r.values for r in evaluation.rows if (r.method, r.image) == (method, img))
 
 
 def test_bicubic_is_the_first_row_and_scored_as_by_hand(gt: Path, lq: Path, tiny: Path) -> None:
     found = evaluate(ImageSetSettings(gt=gt, lq=lq), [tiny], settings=PLAIN, engine=ENGINE)
     assert found.methods == ("bicubic", "tiny")
-    assert found.pictures == ("a", "b")
+    assert found.images == ("a", "b")
     assert found.failures == ()
     truth = to_tensor(read_rgb8(gt / "a.png"))
     plain = to_tensor(bicubic(read_rgb8(lq / "ax4.png"), 4))
@@ -93,7 +93,7 @@ def test_bicubic_is_the_first_row_and_scored_as_by_hand(gt: Path, lq: Path, tiny
     assert found.mean("bicubic", "psnr-rgb") == pytest.approx(mean)
 
 
-def test_a_models_picture_is_what_the_upscaler_makes(gt: Path, lq: Path) -> None:
+def test_a_models_image_is_what_the_upscaler_makes(gt: Path, lq: Path) -> None:
     upscaler = network(4)
     found = evaluate(
         ImageSetSettings(gt=gt, lq=lq),
@@ -106,13 +106,13 @@ def test_a_models_picture_is_what_the_upscaler_makes(gt: Path, lq: Path) -> None
     assert values(found, "mine", "a")[0] == psnr(made, truth, crop=4)
 
 
-def test_pictures_made_small_here_score_as_those_given(gt: Path, lq: Path) -> None:
+def test_images_made_small_here_score_as_those_given(gt: Path, lq: Path) -> None:
     given = evaluate(ImageSetSettings(gt=gt, lq=lq), settings=PLAIN)
     made = evaluate(ImageSetSettings(gt=gt, degrade="bicubic", scale=4), settings=PLAIN)
     assert [row.values for row in given.rows] == [row.values for row in made.rows]
 
 
-def test_the_degradation_of_a_picture_depends_on_its_name_and_the_seed(gt: Path) -> None:
+def test_the_degradation_of_a_image_depends_on_its_name_and_the_seed(gt: Path) -> None:
     pixels = read_rgb8(gt / "a.png")
     shrink = shrinker("realesrgan", 4, 1)
     assert shrink(pixels, "a").shape == (12, 16, 3)
@@ -138,7 +138,7 @@ def test_a_degradation_is_a_preset_or_a_file(tmp_path: Path) -> None:
         degradation(str(own))
 
 
-def test_gray_and_deep_pictures_are_scored_as_8_bit_rgb(tmp_path: Path) -> None:
+def test_gray_and_deep_images_are_scored_as_8_bit_rgb(tmp_path: Path) -> None:
     textured(tmp_path / "gt" / "gray.png", mode="L")
     deep = np.random.default_rng(0).integers(0, 65536, (48, 64), np.uint16)
     pillow.fromarray(deep).save(tmp_path / "gt" / "deep.png")
@@ -184,20 +184,20 @@ def test_the_scale_decides_what_auto_is(tiny: Path, monkeypatch: pytest.MonkeyPa
     assert (asked["model"], asked["scale"], asked["offline"]) == ("auto", 2, True)
 
 
-def test_one_picture_that_cannot_be_read_leaves_the_others(gt: Path, tiny: Path) -> None:
-    (gt / "c.png").write_bytes(b"not a picture")
+def test_one_image_that_cannot_be_read_leaves_the_others(gt: Path, tiny: Path) -> None:
+    (gt / "c.png").write_bytes(b"not an image")
     (gt / "d.png").write_bytes(with_damage((gt / "a.png").read_bytes()))
     assert probe(gt / "d.png").height == 48  # the header is fine
     found = evaluate(
         ImageSetSettings(gt=gt, degrade="bicubic"), [tiny], settings=PLAIN, engine=ENGINE
     )
-    assert found.pictures == ("a", "b")
+    assert found.images == ("a", "b")
     assert [failure.name for failure in found.failures] == ["c", "d"]
     assert all(f"{f.name}.png" in f.error for f in found.failures)
-    assert {row.method for row in found.rows if row.picture == "d"} == set()
+    assert {row.method for row in found.rows if row.image == "d"} == set()
 
 
-def test_finished_pictures_are_a_row(gt: Path, tmp_path: Path) -> None:
+def test_finished_images_are_a_row(gt: Path, tmp_path: Path) -> None:
     found = evaluate(ImageSetSettings(gt=gt, scale=4), outputs={"same": gt}, settings=PLAIN)
     assert found.methods == ("same",)
     assert values(found, "same", "a") == (math.inf, 1.0)
@@ -329,7 +329,7 @@ def test_every_column_computes_what_it_is_called() -> None:
 
 
 def test_the_perceptual_index_takes_the_scores_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "niqe", lambda picture, crop: 3.0 + crop)
+    monkeypatch.setattr(scores, "niqe", lambda img, crop: 3.0 + crop)
     ma = MaScores(Path("ma.csv"), {"m": {"a": 8.0}})
     for keys in (("pi",), ("niqe", "pi"), ("pi", "niqe")):
         judge = Scorer(tuple(METRICS[k] for k in keys), 4, ma=ma)

@@ -67,15 +67,15 @@ def images(text: str) -> list[np.ndarray]:
     return [decoded(attributes["src"]) for attributes in Outline(text).all("img")]
 
 
-def test_pictures_are_exact() -> None:
+def test_images_are_exact() -> None:
     what = comparison()
     found = images(rendered(what))
     assert len(found) == 3
     for version, pixels in zip(what.photos[0].versions, found, strict=True):
-        assert np.array_equal(pixels, version.picture.pixels)
+        assert np.array_equal(pixels, version.image.pixels)
 
 
-def test_gray_and_hidden_colour_are_exact() -> None:
+def test_gray_and_hidden_color_are_exact() -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
     alpha = rng.integers(0, 2, (9, 7), dtype=np.uint8) * 255
@@ -89,14 +89,14 @@ def test_sizes_and_places_for_the_viewer() -> None:
     outline = Outline(rendered(comparison()))
     (article,) = outline.all("article")
     assert (article["data-width"], article["data-height"]) == ("256", "192")
-    figures, pictures = outline.all("figure"), outline.all("img")
+    figures, imgs = outline.all("figure"), outline.all("img")
     assert [f["data-factor"] for f in figures] == [str(SCALE), "1", "1"]
-    assert [(p["width"], p["height"]) for p in pictures] == [
+    assert [(p["width"], p["height"]) for p in imgs] == [
         ("64", "48"),
         ("256", "192"),
         ("256", "192"),
     ]
-    assert [p["alt"] for p in pictures] == [
+    assert [p["alt"] for p in imgs] == [
         "photo.png, input",
         "photo.png, bicubic",
         "photo.png, net",
@@ -105,26 +105,26 @@ def test_sizes_and_places_for_the_viewer() -> None:
 
 
 def test_alpha_is_marked() -> None:
-    picture = Image(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
+    img = Image(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
     one = dataclasses.replace(
-        photo(), versions=(PhotoVersion("input", "input", picture), *photo().versions[1:])
+        photo(), versions=(PhotoVersion("input", "input", img), *photo().versions[1:])
     )
     figures = Outline(rendered(comparison(one))).all("figure")
     assert ["data-alpha" in f for f in figures] == [True, False, False]
 
 
-def test_lossy_pictures_are_smaller_but_not_the_input() -> None:
+def test_lossy_images_are_smaller_but_not_the_input() -> None:
     rng = np.random.default_rng(0)
     noise = Image(rng.integers(0, 256, (192, 256, 3), dtype=np.uint8))
     before = photo()
     versions = (
         before.versions[0],
-        *(dataclasses.replace(v, picture=noise) for v in before.versions[1:]),
+        *(dataclasses.replace(v, image=noise) for v in before.versions[1:]),
     )
     what = comparison(dataclasses.replace(before, versions=versions))
     exact, lossy = rendered(what), rendered(what, quality=80)
     assert len(lossy) < 0.7 * len(exact)
-    assert np.array_equal(images(lossy)[0], before.versions[0].picture.pixels)
+    assert np.array_equal(images(lossy)[0], before.versions[0].image.pixels)
     assert not np.array_equal(images(lossy)[1], noise.pixels)
     assert "WebP of quality 80" in Outline(lossy).text
     assert "without loss" in Outline(exact).text
@@ -135,7 +135,7 @@ def test_longer_than_webp_goes_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
     what = comparison()
     kinds = [str(p["src"])[:15] for p in Outline(rendered(what)).all("img")]
     assert kinds == ["data:image/webp", "data:image/png;", "data:image/png;"]
-    assert np.array_equal(images(rendered(what))[1], what.photos[0].versions[1].picture.pixels)
+    assert np.array_equal(images(rendered(what))[1], what.photos[0].versions[1].image.pixels)
 
 
 def test_a_profile_goes_along_unless_it_is_srgb() -> None:
@@ -162,24 +162,24 @@ def test_the_best_score_is_marked() -> None:
     assert '<td class="best">5.250</td>' not in text
 
 
-def test_whole_pictures_and_mixtures_are_told() -> None:
+def test_whole_images_and_mixtures_are_told() -> None:
     files = (WeightsFile("a.pth", "a" * 64, 0.2), WeightsFile("b.pth", "b" * 64, 0.8))
     model = dataclasses.replace(facts(), tile=0, files=files)
     text = Outline(rendered(dataclasses.replace(comparison(), models=(model,)))).text
-    for words in ("whole picture", "a.pth (20%)", "b.pth (80%)", "a" * 64, "b" * 64):
+    for words in ("whole image", "a.pth (20%)", "b.pth (80%)", "a" * 64, "b" * 64):
         assert words in text, words
 
 
 def test_what_failed_is_told() -> None:
-    what = dataclasses.replace(comparison(), failures=(Failure("<b>", "<b>: is no picture"),))
-    assert "Left out: <b>: is no picture" in Outline(rendered(what)).text
+    what = dataclasses.replace(comparison(), failures=(Failure("<b>", "<b>: is no image"),))
+    assert "Left out: <b>: is no image" in Outline(rendered(what)).text
 
 
 def test_markup_in_names_stays_text() -> None:
     one = photo(HOSTILE, notes=(HOSTILE,))
     named = dataclasses.replace(one.versions[2], name=HOSTILE)
     model = dataclasses.replace(
-        facts(HOSTILE), network=HOSTILE, licence=HOSTILE, device=HOSTILE, precision=HOSTILE
+        facts(HOSTILE), network=HOSTILE, license=HOSTILE, device=HOSTILE, precision=HOSTILE
     )
     what = Comparison(
         SCALE,
@@ -235,8 +235,8 @@ def test_no_address_outside() -> None:
 def test_controls_have_names() -> None:
     text = rendered(comparison())
     outline = Outline(text)
-    labelled = {label["for"] for label in outline.all("label")}
-    assert {select["id"] for select in outline.all("select")} <= labelled
+    labeled = {label["for"] for label in outline.all("label")}
+    assert {select["id"] for select in outline.all("select")} <= labeled
     (handle,) = [a for _, a in outline.elements if a.get("role") == "slider"]
     assert handle["tabindex"] == "0"
     assert {"aria-label", "aria-valuemin", "aria-valuemax", "aria-orientation"} <= set(handle)

@@ -1,4 +1,4 @@
-"""Sets of pictures: folders matched by name, sizes compared, and what does not fit refused."""
+"""Sets of images: folders matched by name, sizes compared, and what does not fit refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from upscale_cli import picture
+from upscale_cli import make_image
 
 from realesr_cli.errors import ConfigError, DatasetError
 from realesr_cli.evaluate.sets import find, measure
@@ -14,9 +14,9 @@ from realesr_cli.evaluate.settings import ImageSetSettings
 
 
 def folder(path: Path, names: Mapping[str, tuple[int, int]]) -> Path:
-    """A folder of pictures by name, each (width, height)."""
+    """A folder of images by name, each (width, height)."""
     for name, (width, height) in names.items():
-        picture(path / f"{name}.png", width, height)
+        make_image(path / f"{name}.png", width, height)
     return path
 
 
@@ -40,8 +40,8 @@ def test_folders_are_matched_by_name(gt: Path, lq: Path, tmp_path: Path) -> None
     assert notes == []
     found = measure(items, None)
     assert found.scale == 4
-    assert [p.gt for p in found.pictures] == [(32, 48), (32, 32)]
-    assert [p.lq for p in found.pictures] == [(8, 12), (8, 8)]
+    assert [p.gt for p in found.images] == [(32, 48), (32, 32)]
+    assert [p.lq for p in found.images] == [(8, 12), (8, 8)]
 
 
 def test_one_folder_of_both_is_split_by_its_marks(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_given_suffix_passes_other_files_over(gt: Path, tmp_path: Path) -> Non
         find(ImageSetSettings(gt=gt, lq=lq), {})
     items, _ = find(ImageSetSettings(gt=gt, lq=lq, lq_suffix="x2"), {})
     assert [item.lq for item in items] == [lq / "babyx2.png", lq / "birdx2.png"]
-    with pytest.raises(DatasetError, match="no picture is called NAMEx3"):
+    with pytest.raises(DatasetError, match="no image is called NAMEx3"):
         find(ImageSetSettings(gt=gt, lq=lq, lq_suffix="x3"), {})
 
 
@@ -88,9 +88,7 @@ def test_results_without_a_counterpart_are_named(gt: Path, tmp_path: Path) -> No
         find(ImageSetSettings(gt=gt), {"other": other})
 
 
-def test_without_ground_truths_small_pictures_or_results_say_which(
-    lq: Path, tmp_path: Path
-) -> None:
+def test_without_ground_truths_small_images_or_results_say_which(lq: Path, tmp_path: Path) -> None:
     items, _ = find(ImageSetSettings(lq=lq), {})
     assert [(item.name, item.gt) for item in items] == [("babyx4", None), ("birdx4", None)]
     one = folder(tmp_path / "one", {"a": (8, 8)})
@@ -107,7 +105,7 @@ def test_empty_and_missing_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no file"):
         find(ImageSetSettings(gt=empty), {})
     (empty / "notes.txt").write_text("x")
-    with pytest.raises(DatasetError, match="holds no picture file"):
+    with pytest.raises(DatasetError, match="holds no image file"):
         find(ImageSetSettings(gt=empty), {})
     with pytest.raises(DatasetError, match="does not exist"):
         find(ImageSetSettings(gt=tmp_path / "none"), {})
@@ -116,7 +114,7 @@ def test_empty_and_missing_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_one_name_with_two_extensions_is_not_certain(gt: Path) -> None:
-    picture(gt / "baby.jpg")
+    make_image(gt / "baby.jpg")
     with pytest.raises(DatasetError, match="extension only"):
         find(ImageSetSettings(gt=gt), {})
 
@@ -136,17 +134,17 @@ def test_ground_truths_are_cut_as_benchmarks_are(
     lq = folder(tmp_path / "lq", {"a": small[::-1]})
     out = folder(tmp_path / "out", {"a": cut[::-1]})
     items, _ = find(ImageSetSettings(gt=gt, lq=lq), {"out": out})
-    assert measure(items, 4).pictures[0].gt == cut
+    assert measure(items, 4).images[0].gt == cut
 
 
 def test_sizes_that_do_not_match_are_refused(gt: Path, lq: Path, tmp_path: Path) -> None:
     items, _ = find(ImageSetSettings(gt=gt, lq=lq), {})
     with pytest.raises(DatasetError, match=r"at scale 2: baby \(48x32 and 12x8\), bird"):
         measure(items, 2)
-    picture(lq / "babyx4.png", 13, 8)
+    make_image(lq / "babyx4.png", 13, 8)
     with pytest.raises(DatasetError, match=r"baby \(48x32 and 13x8\)"):
         measure(items, 4)
-    picture(lq / "babyx4.png", 100, 100)
+    make_image(lq / "babyx4.png", 100, 100)
     with pytest.raises(DatasetError, match="sizes do not match"):
         measure(items, None)
     other = folder(tmp_path / "other", {"baby": (48, 32), "bird": (31, 32)})
@@ -155,11 +153,11 @@ def test_sizes_that_do_not_match_are_refused(gt: Path, lq: Path, tmp_path: Path)
         measure(items, 4)
 
 
-def test_unreadable_pictures_are_left_out_and_named(gt: Path, lq: Path) -> None:
-    (lq / "birdx4.png").write_bytes(b"not a picture")
+def test_unreadable_images_are_left_out_and_named(gt: Path, lq: Path) -> None:
+    (lq / "birdx4.png").write_bytes(b"not an image")
     items, _ = find(ImageSetSettings(gt=gt, lq=lq), {})
     found = measure(items, None)
-    assert [p.item.name for p in found.pictures] == ["baby"]
+    assert [p.item.name for p in found.images] == ["baby"]
     assert found.failures[0].name == "bird"
     assert "birdx4.png" in found.failures[0].error
 

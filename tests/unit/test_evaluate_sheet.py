@@ -22,9 +22,9 @@ from realesr_cli.image.types import Image
 CROP = CropRegion(10, 6, 40, 30)
 
 
-def of_crop(picture: NDArray[np.uint8], crop: CropRegion, factor: int) -> NDArray[np.uint8]:
+def of_crop(img: NDArray[np.uint8], crop: CropRegion, factor: int) -> NDArray[np.uint8]:
     rows = slice(crop.y * factor, (crop.y + crop.height) * factor)
-    return picture[rows, crop.x * factor : (crop.x + crop.width) * factor]
+    return img[rows, crop.x * factor : (crop.x + crop.width) * factor]
 
 
 def cells(drawn: NDArray[np.uint8], columns: int, crop: CropRegion) -> list[NDArray[np.uint8]]:
@@ -38,7 +38,7 @@ def cells(drawn: NDArray[np.uint8], columns: int, crop: CropRegion) -> list[NDAr
 def test_crops_are_pixels_of_the_versions() -> None:
     what = comparison()
     drawn = draw_sheet(what, SheetSettings(chosen=(CROP,)))
-    source, plain, enlarged = (v.picture.pixels for v in what.photos[0].versions)
+    source, plain, enlarged = (v.img.pixels for v in what.photos[0].versions)
     shown = cells(drawn, 3, CROP)
     squares = of_crop(source, CROP, 1).repeat(SCALE, 0).repeat(SCALE, 1)
     assert np.array_equal(shown[0], squares)
@@ -104,7 +104,7 @@ def test_parts_overlap_by_a_quarter_at_most() -> None:
             assert abs(a.x - b.x) >= 18 or abs(a.y - b.y) >= 15
 
 
-def test_picture_smaller_than_a_part() -> None:
+def test_image_smaller_than_a_part() -> None:
     image = Image(np.zeros((5, 300, 1), np.uint8))
     assert detailed(image, (64, 64), 9)[0] == CropRegion(0, 0, 64, 5)
     assert detailed(Image(np.zeros((5, 6, 1), np.uint8)), (64, 64), 9) == [CropRegion(0, 0, 6, 5)]
@@ -121,7 +121,7 @@ def test_transparency_shows_a_checkerboard() -> None:
     assert set(np.unique(shown)) == {207, 255}
 
 
-def test_colours_are_srgb() -> None:
+def test_colors_are_srgb() -> None:
     wide = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     gray_in_linear = Image(np.full((192, 256, 3), 55, np.uint8), icc=linear(wide))
     one = photo()
@@ -147,12 +147,10 @@ def linear(profile: bytes) -> bytes:
 
 def test_gray_photos() -> None:
     one = photo()
-    versions = tuple(
-        dataclasses.replace(v, picture=Image(v.picture.pixels[..., :1])) for v in one.versions
-    )
+    versions = tuple(dataclasses.replace(v, image=Image(v.img.pixels[..., :1])) for v in one.versions)
     gray = Photo(one.name, one.height, one.width, (), versions)
     drawn = draw_sheet(comparison(gray), SheetSettings(chosen=(CROP,)))
-    expected = of_crop(versions[1].picture.pixels, CROP, SCALE)
+    expected = of_crop(versions[1].image.pixels, CROP, SCALE)
     assert np.array_equal(cells(drawn, 3, CROP)[1], expected.repeat(3, axis=2))
 
 

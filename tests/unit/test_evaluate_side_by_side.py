@@ -53,7 +53,7 @@ def test_versions_and_their_pixels(net: Path, small: Path) -> None:
     assert result.scale == 4
     assert (photo.name, photo.height, photo.width) == ("photo.png", 80, 120)
     assert [v.kind for v in photo.versions] == ["input", "bicubic", "model"]
-    source, plain, enlarged = (v.picture for v in photo.versions)
+    source, plain, enlarged = (v.img for v in photo.versions)
     image = read_image(small)
     assert np.array_equal(source.pixels, image.pixels)
     expected = imresize(tensor(image)[None], 4)[0].clamp(0, 1) * 255
@@ -82,11 +82,11 @@ def test_scores_against_an_original(
     assert [v.kind for v in photo.versions] == ["input", "bicubic", "model", "original"]
     target = tensor(read_image(truth))
     for version in photo.versions[1:3]:
-        picture = tensor(version.picture)
+        img = tensor(version.image)
         luma = channel == "y"
         assert version.scores == {
-            f"psnr-{channel}": psnr(picture, target, crop=4, luma=luma),
-            f"ssim-{channel}": ssim(picture, target, crop=4, luma=luma),
+            f"psnr-{channel}": psnr(img, target, crop=4, luma=luma),
+            f"ssim-{channel}": ssim(img, target, crop=4, luma=luma),
         }
     assert not photo.versions[0].scores
     assert not photo.versions[3].scores
@@ -98,7 +98,7 @@ def test_niqe_without_an_original(net: Path, tmp_path: Path) -> None:
     pillow.fromarray(rng.integers(0, 256, (52, 50, 3), dtype=np.uint8)).save(path)
     (photo,) = made(path, models=[net]).photos
     for version in photo.versions[1:]:
-        assert version.scores == {"niqe": niqe(tensor(version.picture), crop=4)}
+        assert version.scores == {"niqe": niqe(tensor(version.image), crop=4)}
     assert not photo.versions[0].scores
 
 
@@ -114,17 +114,17 @@ def test_too_small_for_a_score_is_said(net: Path, small: Path) -> None:
 def test_gray_stays_gray(net: Path, tmp_path: Path) -> None:
     path = save_photo(tmp_path / "gray.png", mode="L")
     (photo,) = made(path, models=[net]).photos
-    assert [v.picture.channels for v in photo.versions] == [1, 1, 1]
+    assert [v.img.channels for v in photo.versions] == [1, 1, 1]
 
 
-def test_alpha_is_kept_and_colour_does_not_bleed(net: Path, tmp_path: Path) -> None:
+def test_alpha_is_kept_and_color_does_not_bleed(net: Path, tmp_path: Path) -> None:
     pixels = np.zeros((20, 30, 4), np.uint8)
     pixels[:, :15] = (200, 40, 40, 255)
     path = tmp_path / "cut.png"
     pillow.fromarray(pixels).save(path)
     (photo,) = made(path, models=[net]).photos
-    assert all(version.picture.has_alpha for version in photo.versions)
-    plain = photo.versions[1].picture
+    assert all(version.image.has_alpha for version in photo.versions)
+    plain = photo.versions[1].image
     assert plain.alpha is not None
     visible = plain.pixels[plain.alpha > 0]
     assert np.abs(visible.astype(int) - (200, 40, 40)).max() <= 1
@@ -146,10 +146,10 @@ def test_sixteen_bits_become_eight_at_the_end(net: Path, tmp_path: Path) -> None
     path = tmp_path / "deep.png"
     Image(pixels).save(path)
     (photo,) = made(path, models=[net]).photos
-    assert all(version.picture.bits == 8 for version in photo.versions)
+    assert all(version.image.bits == 8 for version in photo.versions)
     assert any("16 bits" in note for note in photo.notes)
     enlarged = imresize(torch.from_numpy(pixels / 65535.0).permute(2, 0, 1)[None], 4)[0] * 255
-    error = photo.versions[1].picture.pixels - enlarged.permute(1, 2, 0).numpy()
+    error = photo.versions[1].image.pixels - enlarged.permute(1, 2, 0).numpy()
     assert np.abs(error).max() <= 0.5 + 1e-9, "rounded to 8 bits before it was enlarged"
 
 
@@ -161,7 +161,7 @@ def test_orientation_is_applied(net: Path, tmp_path: Path) -> None:
     image.save(path, exif=exif)
     (photo,) = made(path, models=[net]).photos
     assert (photo.width, photo.height) == (80, 120)
-    assert all(version.picture.exif is None for version in photo.versions)
+    assert all(version.image.exif is None for version in photo.versions)
 
 
 def test_bicubic_keeps_the_profile() -> None:
@@ -217,7 +217,7 @@ def test_original_of_another_size(net: Path, small: Path, tmp_path: Path) -> Non
 
 def test_unreadable_photo_among_many(net: Path, small: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     result = made(bad, small, models=[net])
     assert [photo.name for photo in result.photos] == ["photo.png"]
     (failure,) = result.failures
@@ -227,7 +227,7 @@ def test_unreadable_photo_among_many(net: Path, small: Path, tmp_path: Path) -> 
 
 def test_only_unreadable_photos(net: Path, tmp_path: Path) -> None:
     bad, missing = tmp_path / "bad.png", tmp_path / "missing.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     with pytest.raises(UnreadableImageError, match=r"bad\.png"):
         made(bad, models=[net])
     with pytest.raises(DatasetError, match=r"(?s)none of the 2 photos.*bad.png.*missing.png"):
@@ -257,12 +257,12 @@ def test_score_text() -> None:
 
 
 def test_best_of() -> None:
-    picture = Image(np.zeros((1, 1, 1), np.uint8))
+    img = Image(np.zeros((1, 1, 1), np.uint8))
     a, b, c = (
-        PhotoVersion(name, "model", picture, scores={"psnr-y": p, "niqe": n})
+        PhotoVersion(name, "model", img, scores={"psnr-y": p, "niqe": n})
         for name, p, n in (("a", 30.0001, 4.0), ("b", 30.0002, 5.0), ("c", 29.0, 6.0))
     )
-    none = PhotoVersion("d", "input", picture)
+    none = PhotoVersion("d", "input", img)
     assert best_of("psnr-y", [a, b, c, none]) == (a, b), "equal as far as is shown"
     assert best_of("niqe", [a, b, c, none]) == (a,)
     assert best_of("ssim-y", [none]) == ()

@@ -57,8 +57,8 @@ def test_what_shows_the_same_digits_is_equally_good(evaluation: Evaluation) -> N
 
 def test_the_heading_says_how_the_numbers_were_made(evaluation: Evaluation) -> None:
     shown = text(evaluation)
-    assert "2 pictures of Set5, x4\n" in shown
-    assert "small pictures: MATLAB bicubic of the ground truths\n" in shown
+    assert "2 images of Set5, x4\n" in shown
+    assert "small images: MATLAB bicubic of the ground truths\n" in shown
     assert "scored at 8 bits, 4 pixels of border left out" in shown
     assert "computed on cpu in fp32" in shown
     other = {**FACTS, "degrade": "realesrgan", "seed": 7, "crop": 0, "models": {}}
@@ -66,11 +66,11 @@ def test_the_heading_says_how_the_numbers_were_made(evaluation: Evaluation) -> N
     assert "degradation realesrgan, seed 7\n" in shown
     assert "no border left out" in shown
     given = text(dataclasses.replace(evaluation, settings={**FACTS, "lq": "small"}))
-    assert "small pictures: small\n" in given
+    assert "small images: small\n" in given
 
 
-def test_every_picture_is_shown_when_asked(evaluation: Evaluation) -> None:
-    shown = lines(text(evaluation, per_picture=True))
+def test_every_image_is_shown_when_asked(evaluation: Evaluation) -> None:
+    shown = lines(text(evaluation, per_image=True))
     at = shown.index(["a"])
     assert shown[at + 1 : at + 4] == [
         ["bicubic", "30.000", "7.000*"],
@@ -91,7 +91,7 @@ def test_a_wide_table_keeps_to_its_width(evaluation: Evaluation) -> None:
 
 def test_nothing_judged_is_no_table(evaluation: Evaluation) -> None:
     shown = text(dataclasses.replace(evaluation, rows=(), notes=()))
-    assert shown.startswith("0 pictures of Set5")
+    assert shown.startswith("0 images of Set5")
     assert "PSNR" not in shown
 
 
@@ -101,17 +101,17 @@ def test_json_holds_everything_and_is_strict(evaluation: Evaluation) -> None:
 
     found = json.loads(to_json(evaluation), parse_constant=refuse)
     assert found["methods"]["bicubic"]["mean"] == {"psnr-y": "inf", "niqe": 6.0}
-    assert found["methods"]["net"]["pictures"]["a"] == {"psnr-y": 32.5, "niqe": None}
+    assert found["methods"]["net"]["images"]["a"] == {"psnr-y": 32.5, "niqe": None}
     assert found["metrics"][0] == {
         "key": "psnr-y", "title": "PSNR (Y)", "unit": "dB", "better": "higher",
     }  # fmt: skip
     assert found["settings"]["crop"] == 4
-    assert found["failures"] == [{"picture": "c", "error": "c.png: damaged"}]
+    assert found["failures"] == [{"image": "c", "error": "c.png: damaged"}]
 
 
-def test_csv_has_a_line_for_each_picture_and_method(evaluation: Evaluation) -> None:
+def test_csv_has_a_line_for_each_image_and_method(evaluation: Evaluation) -> None:
     found = list(csv.reader(io.StringIO(to_csv(evaluation))))
-    assert found[0] == ["picture", "method", "psnr-y", "niqe"]
+    assert found[0] == ["image", "method", "psnr-y", "niqe"]
     assert ["a", "net", "32.5", ""] in found
     assert ["mean", "bicubic", "inf", "6.0"] in found
     assert len(found) == 7

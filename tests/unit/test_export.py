@@ -68,7 +68,7 @@ def source(tmp_path: Path) -> OpenedModel:
     """A leaky Compact network, which only its description tells from one with ReLU."""
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
-    extra = {"licence": "MIT", "step": 7, "recipe": "mine"}
+    extra = {"license": "MIT", "step": 7, "recipe": "mine"}
     return saved(tmp_path / "in" / "mine.safetensors", LEAKY, extra)
 
 
@@ -93,9 +93,9 @@ def test_onnx_computes_the_network_at_any_size(architecture: Any, tmp_path: Path
     running = session(target)
     rng = np.random.default_rng(0)
     for shape in ((1, 3, 1, 1), (3, 3, 2, 3), (1, 3, 5, 7), (2, 3, 8, 4), (1, 3, 3, 1)):
-        picture = rng.random(shape, dtype=np.float32)
-        (found,) = running.run(None, {"input": picture})
-        np.testing.assert_allclose(found, net(torch.from_numpy(picture)), atol=1e-4)
+        image = rng.random(shape, dtype=np.float32)
+        (found,) = running.run(None, {"input": image})
+        np.testing.assert_allclose(found, net(torch.from_numpy(image)), atol=1e-4)
 
 
 def test_every_kind_of_network_has_a_graph() -> None:
@@ -133,7 +133,7 @@ def test_onnx_says_what_it_is(source: OpenedModel, tmp_path: Path) -> None:
     known = running.get_modelmeta().custom_metadata_map
     assert known["scale"] == "2"
     assert known["architecture"] == LEAKY.describe()
-    assert known["licence"] == "MIT"
+    assert known["license"] == "MIT"
     assert known["source"] == "mine"
     assert known["source_sha256"] == sha256_of(source)
     assert known["opset"] == "17"
@@ -187,8 +187,8 @@ def test_a_file_that_the_runtime_refuses() -> None:
 def test_an_output_of_another_size_is_noticed(
     source: OpenedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "run_onnx", lambda data, pictures: list(pictures))
-    with pytest.raises(ExportError, match=r"another picture .* nothing was written"):
+    monkeypatch.setattr(exporter, "run_onnx", lambda data, images: list(images))
+    with pytest.raises(ExportError, match=r"another image .* nothing was written"):
         export_model(source, tmp_path / "out" / "m.onnx", ExportSettings("onnx"))
     assert os.listdir(tmp_path / "out") == []
 
@@ -221,8 +221,8 @@ def test_weights_come_back_as_they_were(architecture: Any, to: str, tmp_path: Pa
     assert all(p.max_abs == 0 and p.psnr is None for p in done.parity)
     again = load_model(target)
     assert again.architecture == architecture
-    picture = torch.rand(1, 3, 7, 9)
-    assert torch.equal(again(picture), opened.net(picture))
+    image = torch.rand(1, 3, 7, 9)
+    assert torch.equal(again(image), opened.net(image))
 
 
 def test_other_key_layouts_become_the_usual_one(tmp_path: Path) -> None:
@@ -270,12 +270,12 @@ def test_what_is_known_is_kept(source: OpenedModel, tmp_path: Path, to: str) -> 
     target = tmp_path / "out" / f"m{ENDINGS[to]}"
     export_model(source, target, ExportSettings(to))
     _, recorded = model_files.read_state(target)
-    assert (recorded["licence"], recorded["step"], recorded["recipe"]) == ("MIT", 7, "mine")
+    assert (recorded["license"], recorded["step"], recorded["recipe"]) == ("MIT", 7, "mine")
     assert recorded["scale"] == 2
     assert recorded["architecture"]["kind"] == "compact"
     assert recorded["tool"].startswith("realesr-cli ")
     assert recorded["sources"] == [
-        {"name": "mine", "sha256": sha256_of(source), "licence": "MIT", "share": 1.0}
+        {"name": "mine", "sha256": sha256_of(source), "license": "MIT", "share": 1.0}
     ]
     again = tmp_path / "out" / "again.pth"
     export_model(open_model(target), again, ExportSettings("pth"))
@@ -285,16 +285,16 @@ def test_what_is_known_is_kept(source: OpenedModel, tmp_path: Path, to: str) -> 
 
 
 @pytest.mark.parametrize("known", [None, "MIT AND unknown"])
-def test_a_licence_can_be_given_where_none_is_known(tmp_path: Path, known: str | None) -> None:
-    opened = saved(tmp_path / "m.safetensors", LEAKY, {"licence": known} if known else None)
+def test_a_license_can_be_given_where_none_is_known(tmp_path: Path, known: str | None) -> None:
+    opened = saved(tmp_path / "m.safetensors", LEAKY, {"license": known} if known else None)
     settings = ExportSettings("onnx", license="CC-BY-4.0")
     done = export_model(opened, tmp_path / "m.onnx", settings)
-    assert done.description["licence"] == "CC-BY-4.0"
-    assert done.description["sources"][0]["licence"] == (known or "unknown")
-    assert session(done.path).get_modelmeta().custom_metadata_map["licence"] == "CC-BY-4.0"
+    assert done.description["license"] == "CC-BY-4.0"
+    assert done.description["sources"][0]["license"] == (known or "unknown")
+    assert session(done.path).get_modelmeta().custom_metadata_map["license"] == "CC-BY-4.0"
 
 
-def test_a_known_licence_is_not_replaced(source: OpenedModel, tmp_path: Path) -> None:
+def test_a_known_license_is_not_replaced(source: OpenedModel, tmp_path: Path) -> None:
     target = tmp_path / "out" / "m.pth"
     with pytest.raises(ConfigError, match=r"'Apache-2\.0': mine is under MIT already"):
         export_model(source, target, ExportSettings("pth", license="Apache-2.0"))
@@ -309,7 +309,7 @@ def test_mixtures_are_exported(source: OpenedModel, tmp_path: Path) -> None:
     opened = open_model(f"{source.path}:{other}@0.8")
     done = export_model(opened, tmp_path / "out" / "m.onnx", ExportSettings("onnx"))
     assert done.description["alpha"] == 0.8
-    assert done.description["licence"] == "MIT AND unknown"
+    assert done.description["license"] == "MIT AND unknown"
     known = session(done.path).get_modelmeta().custom_metadata_map
     assert known["source"] == "0.2 mine + 0.8 other"
     assert len(known["source_sha256"].split()) == 2
@@ -376,10 +376,10 @@ def test_a_folder_that_cannot_be_written(
     assert os.listdir(tmp_path / "out") == []
 
 
-def test_trial_pictures_are_the_same_every_time_and_not_plain() -> None:
+def test_trial_images_are_the_same_every_time_and_not_plain() -> None:
     for shape in exporter.SHAPES:
-        picture = exporter.trial_picture(shape)
-        assert picture.shape == shape
-        assert torch.equal(picture, exporter.trial_picture(shape))
-        assert 0 <= picture.min() < 0.1 < 0.7 < picture.max() <= 1
-        assert not torch.equal(picture[:, 0], picture[:, 1])
+        image = exporter.trial_image(shape)
+        assert image.shape == shape
+        assert torch.equal(image, exporter.trial_image(shape))
+        assert 0 <= image.min() < 0.1 < 0.7 < image.max() <= 1
+        assert not torch.equal(image[:, 0], image[:, 1])

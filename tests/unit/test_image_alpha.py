@@ -1,4 +1,4 @@
-"""Colour under transparent pixels: what shows stays, what hides continues it."""
+"""Color under transparent pixels: what shows stays, what hides continues it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ TOP = {np.uint8: 255, np.uint16: 65535, np.float32: 1}
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_cut_out_of_one_colour_leaves_no_fringe(dtype: Any, channels: int):
-    colour = samples.noise(1, 1, channels, dtype, seed=4)[0, 0]
+def test_a_cut_out_of_one_color_leaves_no_fringe(dtype: Any, channels: int):
+    color = samples.noise(1, 1, channels, dtype, seed=4)[0, 0]
     pixels = np.zeros((61, 83, channels), dtype)
     alpha = np.zeros((61, 83), dtype)
     y, x = np.ogrid[:61, :83]
     inside = (y - 25) ** 2 + (x - 50) ** 2 < 200
-    pixels[inside], alpha[inside] = colour, TOP[dtype]
+    pixels[inside], alpha[inside] = color, TOP[dtype]
     found = bleed(pixels, alpha)
     assert found.dtype == dtype
     tolerance = 1e-6 if dtype == np.float32 else 0
-    assert np.abs(found.astype(float) - colour.astype(float)).max() <= tolerance
+    assert np.abs(found.astype(float) - color.astype(float)).max() <= tolerance
 
 
 @given(
@@ -59,7 +59,7 @@ def test_what_shows_stays_and_the_rest_lies_between(
     assert (found <= high + slack).all()
 
 
-def test_the_nearest_colour_wins_beside_an_edge():
+def test_the_nearest_color_wins_beside_an_edge():
     pixels = np.zeros((32, 64, 3), np.uint8)
     alpha = np.zeros((32, 64), np.uint8)
     pixels[:, :16], alpha[:, :16] = (250, 10, 10), 255
@@ -90,7 +90,7 @@ def test_bands_join_as_if_there_were_none(step: int, monkeypatch: pytest.MonkeyP
     assert np.array_equal(bleed(pixels, alpha), whole)
 
 
-def test_pictures_without_hidden_pixels_are_returned_as_they_are():
+def test_images_without_hidden_pixels_are_returned_as_they_are():
     pixels = samples.noise(5, 6, 3)
     assert bleed(pixels, np.full((5, 6), 1, np.uint8)) is pixels
     assert bleed(pixels, np.zeros((5, 6), np.uint8)) is pixels

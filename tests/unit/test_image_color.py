@@ -152,14 +152,14 @@ def test_only_srgb_is_srgb():
     assert is_srgb(samples.gray_profile(NEAR["sRGB"]))
 
 
-def _picture(mode: str) -> pillow.Image:
-    colour = {"RGB": (200, 120, 60), "CMYK": (20, 90, 160, 30)}[mode]
-    return pillow.new(mode, (6, 4), colour)
+def _image(mode: str) -> pillow.Image:
+    color = {"RGB": (200, 120, 60), "CMYK": (20, 90, 160, 30)}[mode]
+    return pillow.new(mode, (6, 4), color)
 
 
-def test_wide_gamuts_and_linear_pictures_keep_their_pixels_and_profile():
+def test_wide_gamuts_and_linear_images_keep_their_pixels_and_profile():
     for profile in (samples.ADOBE, samples.LINEAR):
-        image = read_image(samples.pillow_bytes(_picture("RGB"), "PNG", icc_profile=profile))
+        image = read_image(samples.pillow_bytes(_image("RGB"), "PNG", icc_profile=profile))
         assert image.icc == profile
         assert image.pixels[0, 0].tolist() == [200, 120, 60]
         assert image.notes == ()
@@ -197,7 +197,7 @@ def test_profiles_of_tables_alone_are_converted_with_a_word():
     profile = _lut_profile("RGB")
     assert needs_conversion(profile)
     assert not needs_conversion(samples.ADOBE)
-    image = read_image(samples.pillow_bytes(_picture("RGB"), "PNG", icc_profile=profile))
+    image = read_image(samples.pillow_bytes(_image("RGB"), "PNG", icc_profile=profile))
     assert image.icc is None
     assert any("tables" in note for note in image.notes)
     assert np.ptp(image.pixels[0, 0].astype(int)) <= 3  # this profile knows only gray
@@ -210,7 +210,7 @@ def test_profiles_of_tables_alone_are_converted_with_a_word():
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_goes_through_its_own_profile(kind: str):
     profile = _lut_profile("CMYK")
-    data = samples.pillow_bytes(_picture("CMYK"), kind, icc_profile=profile)
+    data = samples.pillow_bytes(_image("CMYK"), kind, icc_profile=profile)
     image = read_image(data)
     assert image.notes == ("CMYK converted to sRGB",)
     assert image.icc is None
@@ -219,7 +219,7 @@ def test_cmyk_goes_through_its_own_profile(kind: str):
 
 @pytest.mark.parametrize("profile", [samples.ADOBE, b"rubbish", _lut_profile("CMYK")[:300]])
 def test_a_profile_that_does_not_fit_is_not_used_on_inks(profile: bytes):
-    data = samples.pillow_bytes(_picture("CMYK"), "JPEG", icc_profile=profile)
+    data = samples.pillow_bytes(_image("CMYK"), "JPEG", icc_profile=profile)
     image = read_image(data)
     assert image.icc is None
     assert any("approximate" in note for note in image.notes)

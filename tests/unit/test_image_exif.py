@@ -33,13 +33,13 @@ def test_only_the_orientation_changes(order: str):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_the_thumbnail_goes_and_nothing_else(order: str):
-    picture = b"\xff\xd8THUMBNAIL\xff\xd9" * 9
-    block = exif_block(order, thumbnail=picture)
+    img = b"\xff\xd8THUMBNAIL\xff\xd9" * 9
+    block = exif_block(order, thumbnail=img)
     assert _tags(block).get_ifd(ExifTags.IFD.IFD1)
     upright = exif.upright(block)
     assert b"THUMB" not in upright
     assert not _tags(upright).get_ifd(ExifTags.IFD.IFD1)
-    assert len(upright) < len(block) - len(picture)
+    assert len(upright) < len(block) - len(img)
     bare = exif.upright(exif_block(order))
     assert upright[: len(bare) - 4] == bare[: len(bare) - 4]
 

@@ -1,4 +1,4 @@
-"""Names, extensions and limits of formats, and the record of a picture."""
+"""Names, extensions and limits of formats, and the record of an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from realesr_cli.image.formats import (
     default_extension,
     extension_of,
     format_of,
-    is_picture,
+    is_image,
 )
 from realesr_cli.image.types import Image
 from realesr_cli.settings import from_plain, to_plain
@@ -43,7 +43,7 @@ def test_unknown_formats_are_refused_with_the_nearest():
     with pytest.raises(UnsupportedImageError, match="did you mean 'webp'"):
         canonical("webpp")
     with pytest.raises(UnsupportedImageError, match="name without extension"):
-        format_of("picture")
+        format_of("image")
 
 
 @pytest.mark.parametrize(
@@ -110,16 +110,16 @@ def test_avif_stops_where_readers_do():
         "x/m.jp2",
     ],
 )
-def test_pictures_are_known_by_their_extension(name: str):
-    assert is_picture(Path(name))
-    assert is_picture(name)
+def test_images_are_known_by_their_extension(name: str):
+    assert is_image(Path(name))
+    assert is_image(name)
 
 
 @pytest.mark.parametrize(
     "name", ["a.txt", "png", "b.png.part", ".hidden.png", "c.pth", "d.mp4", "e.eps", "f"]
 )
 def test_other_files_are_not(name: str):
-    assert not is_picture(Path(name))
+    assert not is_image(Path(name))
 
 
 def _image(format: str | None, *, deep: bool = False, alpha: bool = False) -> Image:
@@ -173,7 +173,7 @@ def test_settings_are_plain_data():
         (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 1), np.uint8)),
     ],
 )
-def test_records_hold_pictures_only(pixels: np.ndarray, alpha: np.ndarray | None):
+def test_records_hold_images_only(pixels: np.ndarray, alpha: np.ndarray | None):
     with pytest.raises(UnsupportedImageError, match="shape"):
         Image(pixels, alpha)
 
@@ -189,7 +189,7 @@ def test_a_record_knows_its_shape():
     assert np.asarray(Image(np.zeros((4, 6, 3), np.uint8))).shape == (4, 6, 3)
 
 
-def test_other_pixels_keep_what_belongs_to_the_picture():
+def test_other_pixels_keep_what_belongs_to_the_image():
     image = Image(samples.noise(2, 2, 3), icc=b"icc", exif=b"exif", xmp=b"xmp", dpi=(72, 72))
     image = dataclasses.replace(image, format="PNG", notes=("a note",))
     other = image.with_pixels(samples.noise(4, 4, 3), None)

@@ -102,9 +102,9 @@ def test_twelve_bits_are_stretched():
 @pytest.mark.parametrize("lossless", [False, True])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_the_size_of_a_webp_is_told_by_its_first_bytes(lossless: bool, mode: str):
-    picture = pillow.frombytes(mode, (37, 21), samples.noise(21, 37, len(mode)).tobytes())
+    img = pillow.frombytes(mode, (37, 21), samples.noise(21, 37, len(mode)).tobytes())
     for options in ({}, {"exif": samples.exif_block()}):
-        data = samples.pillow_bytes(picture, "WEBP", lossless=lossless, **options)
+        data = samples.pillow_bytes(img, "WEBP", lossless=lossless, **options)
         assert sniff.webp_size(data[:30]) == (21, 37)
     assert sniff.webp_size(b"RIFF") is None
     assert sniff.webp_size(b"RIFF\0\0\0\0WEBPXXXX" + bytes(20)) is None
@@ -227,13 +227,13 @@ def test_pillows_own_limit_inside_a_plugin_is_told_as_ours(monkeypatch: pytest.M
 
 
 def _files() -> list[bytes]:
-    picture = pillow.fromarray(samples.noise(12, 14, 3))
+    img = pillow.fromarray(samples.noise(12, 14, 3))
     exif = b"Exif\0\0" + samples.exif_block(thumbnail=b"thumb" * 4)
     made = [
-        samples.pillow_bytes(picture, kind, exif=exif, icc_profile=samples.LINEAR)
+        samples.pillow_bytes(img, kind, exif=exif, icc_profile=samples.LINEAR)
         for kind in ("JPEG", "PNG", "WEBP", "TIFF")
     ]
-    made += [samples.pillow_bytes(picture, kind) for kind in ("BMP", "GIF", "TGA", "PPM")]
+    made += [samples.pillow_bytes(img, kind) for kind in ("BMP", "GIF", "TGA", "PPM")]
     for channels in (1, 3):
         deep = Image(
             samples.noise(12, 14, channels, np.uint16),

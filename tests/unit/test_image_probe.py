@@ -48,12 +48,12 @@ def _deep(channels: int, extension: str) -> bytes:
 CASES = {
     "png gray": _encoded("L", "PNG"),
     "png gray alpha": _encoded("LA", "PNG"),
-    "png colour": _encoded("RGB", "PNG"),
+    "png color": _encoded("RGB", "PNG"),
     "png alpha": _encoded("RGBA", "PNG"),
     "png bilevel": _encoded("1", "PNG"),
     "png key": _encoded("RGB", "PNG", transparency=(1, 2, 3)),
     "png turned": _encoded("RGB", "PNG", exif=_orientation(6)),
-    "png 16 colour": _deep(3, ".png"),
+    "png 16 color": _deep(3, ".png"),
     "png 16 alpha": _deep(4, ".png"),
     "png 16 gray": _deep(1, ".png"),
     "jpeg": _encoded("RGB", "JPEG"),
@@ -87,7 +87,7 @@ def test_the_header_says_what_reading_gives(name: str, monkeypatch: pytest.Monke
     assert (found.has_alpha, found.format) == (image.has_alpha, image.format)
 
 
-def test_a_palette_counts_as_colour():
+def test_a_palette_counts_as_color():
     found = probe(_encoded("P", "GIF"))
     assert (found.channels, found.bits, found.format) == (3, 8, "GIF")
 
@@ -105,10 +105,10 @@ def test_an_orientation_behind_the_pixels_is_found():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"not a picture", CASES["png colour"][:40], CASES["tiff"][:20], b"%PDF-1.7"],
+    [b"", b"not an image", CASES["png color"][:40], CASES["tiff"][:20], b"%PDF-1.7"],
     ids=["empty", "text", "png", "tiff", "pdf"],
 )
-def test_what_is_no_picture_is_refused_in_the_readers_words(data: bytes):
+def test_what_is_no_image_is_refused_in_the_readers_words(data: bytes):
     with pytest.raises(ImageError) as expected:
         read_image(data)
     with pytest.raises(type(expected.value)) as found:
@@ -121,14 +121,14 @@ def test_a_missing_file_is_named(tmp_path: Path):
         probe(tmp_path / "gone.png")
 
 
-@pytest.mark.parametrize("name", ["png colour", "png 16 colour", "jpeg", "webp", "tiff", "ppm 16"])
+@pytest.mark.parametrize("name", ["png color", "png 16 color", "jpeg", "webp", "tiff", "ppm 16"])
 def test_too_many_pixels_are_refused_before_decoding(name: str):
     probe(CASES[name], max_pixels=54)
     with pytest.raises(ImageTooLargeError, match="--max-pixels"):
         probe(CASES[name], max_pixels=53)
 
 
-@pytest.mark.parametrize("name", ["png colour", "png 16 alpha", "jpeg", "webp", "tiff", "bmp"])
+@pytest.mark.parametrize("name", ["png color", "png 16 alpha", "jpeg", "webp", "tiff", "bmp"])
 def test_only_a_whole_file_has_a_size(name: str, tmp_path: Path):
     path = tmp_path / "result"
     data = CASES[name]
@@ -142,11 +142,11 @@ def test_only_a_whole_file_has_a_size(name: str, tmp_path: Path):
 
 def test_a_png_with_a_changed_byte_or_without_pixels_is_not_whole(tmp_path: Path):
     path = tmp_path / "result.png"
-    data = bytearray(CASES["png colour"])
+    data = bytearray(CASES["png color"])
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     assert whole_size(path) is None
-    chunks = [c for c in probing.png.chunks(CASES["png colour"]) if c[0] != b"IDAT"]
+    chunks = [c for c in probing.png.chunks(CASES["png color"]) if c[0] != b"IDAT"]
     empty = probing.png.SIGNATURE + b"".join(probing.png._chunk(*c) for c in chunks)
     path.write_bytes(empty)
     assert whole_size(path) is None

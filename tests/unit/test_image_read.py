@@ -29,7 +29,7 @@ from realesr_cli.image.read import from_array, from_pil, read_image, read_rgb8
 GRADIENT = np.add.outer(np.arange(30) * 4, np.arange(40) * 3).astype(np.uint8)
 
 
-def _picture(mode: str) -> pillow.Image:
+def _image(mode: str) -> pillow.Image:
     channels = {"L": 1, "1": 1, "P": 1, "LA": 2, "RGBA": 4, "CMYK": 4}.get(mode, 3)
     array = np.stack([np.roll(GRADIENT, 7 * c, 1) for c in range(channels)], -1)
     if mode in ("1", "P"):
@@ -66,9 +66,9 @@ LOSSLESS = [
 
 @pytest.mark.parametrize(("kind", "mode"), LOSSLESS)
 def test_lossless_kinds_give_the_pixels_that_were_written(kind: str, mode: str):
-    picture = _picture(mode)
-    image = read_image(samples.pillow_bytes(picture, kind))
-    expected = np.asarray(picture.convert("L") if mode == "1" else picture)
+    img = _image(mode)
+    image = read_image(samples.pillow_bytes(img, kind))
+    expected = np.asarray(img.convert("L") if mode == "1" else img)
     assert np.array_equal(np.asarray(image), expected)
     assert image.bits == 8
     assert image.gray == (mode in ("1", "L", "LA"))
@@ -78,20 +78,20 @@ def test_lossless_kinds_give_the_pixels_that_were_written(kind: str, mode: str):
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_lossy_kinds_are_near(kind: str, mode: str):
-    picture = _picture(mode)
-    image = read_image(samples.pillow_bytes(picture, kind, quality=95))
-    expected = np.asarray(picture, np.int16).reshape(30, 40, -1)
+    img = _image(mode)
+    image = read_image(samples.pillow_bytes(img, kind, quality=95))
+    expected = np.asarray(img, np.int16).reshape(30, 40, -1)
     assert image.format == kind
     assert np.abs(image.pixels - expected).mean() < 4
     if kind != "WEBP":  # which knows no gray
         assert image.gray == (mode == "L")
 
 
-def test_a_palette_gives_its_colours_and_gray_palettes_give_gray():
-    colours = pillow.effect_noise((20, 10), 90).convert("RGB").quantize(16)
-    colours.putpalette(np.random.default_rng(1).integers(0, 256, 48, dtype=np.uint8).tobytes())
-    image = read_image(samples.pillow_bytes(colours, "PNG"))
-    assert np.array_equal(image.pixels, np.asarray(colours.convert("RGB")))
+def test_a_palette_gives_its_colors_and_gray_palettes_give_gray():
+    colors = pillow.effect_noise((20, 10), 90).convert("RGB").quantize(16)
+    colors.putpalette(np.random.default_rng(1).integers(0, 256, 48, dtype=np.uint8).tobytes())
+    image = read_image(samples.pillow_bytes(colors, "PNG"))
+    assert np.array_equal(image.pixels, np.asarray(colors.convert("RGB")))
     assert not image.gray
     gray = pillow.effect_noise((20, 10), 90).quantize(16)
     assert gray.mode == "P"
@@ -103,16 +103,16 @@ def test_a_palette_gives_its_colours_and_gray_palettes_give_gray():
 @pytest.mark.parametrize("transparency", [2, bytes([255, 128, 0, 7])])
 def test_a_palette_with_transparency_gives_alpha(transparency: int | bytes):
     indices = np.tile(np.arange(4, dtype=np.uint8), (5, 3))
-    picture = pillow.fromarray(indices).convert("P")
-    picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
-    image = read_image(samples.pillow_bytes(picture, "PNG", transparency=transparency))
+    img = pillow.fromarray(indices).convert("P")
+    img.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
+    image = read_image(samples.pillow_bytes(img, "PNG", transparency=transparency))
     table = [255, 255, 0, 255] if transparency == 2 else list(transparency)
     assert image.alpha is not None
     assert np.array_equal(image.alpha, np.array(table, np.uint8)[indices])
     assert np.array_equal(image.pixels[0, 0], [255, 0, 0])
 
 
-def test_a_transparent_colour_gives_alpha():
+def test_a_transparent_color_gives_alpha():
     rgb = samples.noise(6, 5, 3)
     image = read_image(
         samples.pillow_bytes(pillow.fromarray(rgb), "PNG", transparency=tuple(rgb[2, 3].tolist()))
@@ -166,9 +166,9 @@ def test_lab_becomes_srgb_and_says_so():
 
 
 def test_ycbcr_tiff_is_read_as_rgb():
-    picture = _picture("RGB")
-    image = read_image(samples.pillow_bytes(picture.convert("YCbCr"), "TIFF"))
-    assert np.abs(image.pixels.astype(int) - np.asarray(picture)).max() <= 4
+    img = _image("RGB")
+    image = read_image(samples.pillow_bytes(img.convert("YCbCr"), "TIFF"))
+    assert np.abs(image.pixels.astype(int) - np.asarray(img)).max() <= 4
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
@@ -177,20 +177,20 @@ def test_the_first_of_several_frames_is_taken_with_a_word(kind: str):
     data = samples.pillow_bytes(frames[0], kind, save_all=True, append_images=frames[1:])
     image = read_image(data)
     assert np.abs(image.pixels.astype(int) - 250).max() <= 2
-    what = {"TIFF": "first page", "MPO": "main picture"}.get(kind, "first frame")
+    what = {"TIFF": "first page", "MPO": "main image"}.get(kind, "first frame")
     assert image.notes == (f"{what} of 3 taken",)
 
 
-def _upright_picture() -> np.ndarray:
+def _upright_image() -> np.ndarray:
     return samples.noise(6, 9, 3, seed=5) // 4 * 4
 
 
 def _stored(orientation: int) -> np.ndarray:
-    """What a camera stores so that the orientation makes the picture upright again.
+    """What a camera stores so that the orientation makes the image upright again.
 
     Source: the table of Exif 2.32, 4.6.4 A: where row 0 and column 0 of the stored pixels belong.
     """
-    upright = _upright_picture()
+    upright = _upright_image()
     rows_are, columns_are = {
         1: ("top", "left"),
         2: ("top", "right"),
@@ -232,13 +232,13 @@ def test_all_orientations_are_applied_and_reset(orientation: int, kind: str):
         data = samples.pillow_bytes(pillow.fromarray(stored), "WEBP", lossless=True, xmp=xmp)
     else:
         options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
-        picture = pillow.fromarray(stored)
-        data = samples.pillow_bytes(picture, kind, exif=exif, **options.get(kind, {}))
+        img = pillow.fromarray(stored)
+        data = samples.pillow_bytes(img, kind, exif=exif, **options.get(kind, {}))
     image = read_image(data)
     pixels = image.pixels // 257 if image.bits == 16 else image.pixels
     assert pixels.shape == (6, 9, 3)
     tolerance = 3 if kind == "JPEG" else 0
-    assert np.abs(pixels.astype(int) - _upright_picture()).max() <= tolerance
+    assert np.abs(pixels.astype(int) - _upright_image()).max() <= tolerance
     if image.exif is not None:
         tags = pillow.Exif()
         tags.load(image.exif)
@@ -247,12 +247,12 @@ def test_all_orientations_are_applied_and_reset(orientation: int, kind: str):
         assert b'Orientation="1"' in image.xmp
 
 
-def test_alpha_turns_with_the_colour():
+def test_alpha_turns_with_the_color():
     rgba = np.dstack([_stored(6), _stored(6)[..., 0]])
     block = b"Exif\0\0" + samples.exif_block(orientation=6)
     image = read_image(samples.pillow_bytes(pillow.fromarray(rgba), "PNG", exif=block))
     assert image.alpha is not None
-    assert np.array_equal(image.alpha, _upright_picture()[..., 0])
+    assert np.array_equal(image.alpha, _upright_image()[..., 0])
 
 
 @pytest.mark.parametrize("name", ["früh am Morgen.png", "写真 №1.png", "🌲.png", "a\u0301.png"])
@@ -264,7 +264,7 @@ def test_any_unicode_name_is_read(tmp_path: Path, name: str):
 
 
 def test_sources_may_be_paths_bytes_and_streams(tmp_path: Path):
-    data = samples.pillow_bytes(_picture("RGB"), "PNG")
+    data = samples.pillow_bytes(_image("RGB"), "PNG")
     path = tmp_path / "a.png"
     path.write_bytes(data)
     with path.open("rb") as stream:
@@ -293,7 +293,7 @@ def test_text_named_png_is_called_text(tmp_path: Path):
 
 
 def test_bytes_of_no_kind_are_refused():
-    with pytest.raises(UnreadableImageError, match="no picture of a known kind"):
+    with pytest.raises(UnreadableImageError, match="no image of a known kind"):
         read_image(bytes(range(1, 200)))
 
 
@@ -302,9 +302,9 @@ def _large(kind: str) -> bytes:
         return samples.png_bytes(samples.noise(60, 50, 3, np.uint16), 2)
     if kind == "PPM16":
         return b"P6 50 60 65535\n" + samples.noise(60, 50, 3, np.uint16).tobytes()
-    picture = pillow.fromarray(samples.noise(60, 50, 3))
+    img = pillow.fromarray(samples.noise(60, 50, 3))
     options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
-    return samples.pillow_bytes(picture, kind, **options)
+    return samples.pillow_bytes(img, kind, **options)
 
 
 @pytest.mark.parametrize(
@@ -387,12 +387,12 @@ def _bomb(kind: str) -> bytes:
         )  # fmt: skip
     if kind == "PPM16":
         return b"P6 %d %d 65535\n" % (side, side)
-    picture = samples.pillow_bytes(pillow.new("RGB", (16, 16)), kind)
+    img = samples.pillow_bytes(pillow.new("RGB", (16, 16)), kind)
     if kind == "GIF":
-        return picture[:6] + struct.pack("<HH", side, side) + picture[10:]
+        return img[:6] + struct.pack("<HH", side, side) + img[10:]
     assert kind == "JPEG"
-    where = picture.index(b"\xff\xc0") + 5
-    return picture[:where] + struct.pack(">HH", side, side) + picture[where + 4 :]
+    where = img.index(b"\xff\xc0") + 5
+    return img[:where] + struct.pack(">HH", side, side) + img[where + 4 :]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "PNG16", "WEBP", "PPM16", "GIF", "JPEG"])
@@ -423,14 +423,14 @@ def test_the_limit_is_ours_and_pillows_is_left_alone(monkeypatch: pytest.MonkeyP
 
 def test_nothing_of_the_process_is_changed():
     filters = list(warnings.filters)
-    read_image(samples.pillow_bytes(_picture("RGB"), "JPEG"))
+    read_image(samples.pillow_bytes(_image("RGB"), "JPEG"))
     assert warnings.filters == filters
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_pillows_warnings_become_notes():
     broken = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(20)
-    data = samples.pillow_bytes(_picture("RGB"), "JPEG", exif=broken)
+    data = samples.pillow_bytes(_image("RGB"), "JPEG", exif=broken)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         image = read_image(data)
@@ -464,7 +464,7 @@ def test_missing_opencv_names_the_package(monkeypatch: pytest.MonkeyPatch):
         raise ImportError("libGL.so.1: cannot open shared object file")
 
     monkeypatch.setattr(opencv.importlib, "import_module", without)
-    eight = read_image(samples.pillow_bytes(_picture("RGBA"), "PNG"))
+    eight = read_image(samples.pillow_bytes(_image("RGBA"), "PNG"))
     gray = read_image(samples.png_bytes(samples.noise(4, 4, 1, np.uint16), 0))
     assert (eight.bits, gray.bits) == (8, 16)
     with pytest.raises(MissingDependencyError, match=r"libgl1.*opencv-python-headless"):
@@ -473,9 +473,9 @@ def test_missing_opencv_names_the_package(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("dpi", [(0, 0), (1, 1), (300, 0), None, "x", (float("nan"), 72), (72,)])
 def test_a_resolution_that_says_nothing_is_none(dpi: object):
-    picture = _picture("L")
-    picture.info["dpi"] = dpi
-    assert from_pil(picture).dpi is None
+    img = _image("L")
+    img.info["dpi"] = dpi
+    assert from_pil(img).dpi is None
 
 
 @pytest.mark.parametrize("kind", ["PNG", "PNG16", "TIFF", "TIFF16"])
@@ -503,10 +503,10 @@ def test_the_resolution_turns_with_the_pixels(kind: str):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA"])
-def test_pictures_of_pillow_keep_their_pixels(mode: str):
-    picture = _picture(mode)
-    image = from_pil(picture)
-    expected = np.asarray(picture.convert("L") if mode == "1" else picture)
+def test_images_of_pillow_keep_their_pixels(mode: str):
+    img = _image(mode)
+    image = from_pil(img)
+    expected = np.asarray(img.convert("L") if mode == "1" else img)
     assert np.array_equal(np.asarray(image), expected)
 
 
@@ -518,19 +518,19 @@ def test_deep_gray_of_pillow_keeps_its_depth():
     assert np.array_equal(from_pil(pillow.fromarray(floats)).pixels[..., 0], floats)
 
 
-def test_premultiplied_pictures_of_pillow_are_divided():
-    picture = pillow.new("RGBA", (4, 4), (200, 100, 50, 128))
-    image = from_pil(picture.convert("RGBa"))
+def test_premultiplied_images_of_pillow_are_divided():
+    img = pillow.new("RGBA", (4, 4), (200, 100, 50, 128))
+    image = from_pil(img.convert("RGBa"))
     assert np.abs(image.pixels.astype(int) - [200, 100, 50]).max() <= 1
 
 
-def test_the_orientation_of_a_picture_of_pillow_is_applied():
-    picture = pillow.fromarray(_stored(8))
-    picture.getexif()[274] = 8
-    assert np.array_equal(from_pil(picture).pixels, _upright_picture())
-    data = samples.pillow_bytes(picture, "TIFF", exif=picture.getexif())
+def test_the_orientation_of_a_image_of_pillow_is_applied():
+    img = pillow.fromarray(_stored(8))
+    img.getexif()[274] = 8
+    assert np.array_equal(from_pil(img).pixels, _upright_image())
+    data = samples.pillow_bytes(img, "TIFF", exif=img.getexif())
     image = from_pil(pillow.open(io.BytesIO(data)))
-    assert np.array_equal(image.pixels, _upright_picture())
+    assert np.array_equal(image.pixels, _upright_image())
 
 
 def test_integers_without_a_range_are_refused():
@@ -556,8 +556,8 @@ def test_arrays_go_in_and_come_out(shape: tuple[int, ...], dtype: str):
     ("array", "reason"),
     [
         (np.zeros((3, 5, 7), np.uint8), "move the first axis"),
-        (np.zeros((5,), np.uint8), "no picture"),
-        (np.zeros((0, 5, 3), np.uint8), "no picture"),
+        (np.zeros((5,), np.uint8), "no image"),
+        (np.zeros((0, 5, 3), np.uint8), "no image"),
         (np.zeros((5, 5, 3), np.int32), "no known range"),
         (np.zeros((5, 5, 3), bool), "no known range"),
         (np.full((5, 5, 3), np.nan), "NaN"),
@@ -566,7 +566,7 @@ def test_arrays_go_in_and_come_out(shape: tuple[int, ...], dtype: str):
         (np.full((5, 5), -0.1), "must lie in 0..1"),
     ],
 )
-def test_arrays_that_are_no_pictures_are_refused_with_the_reason(array: np.ndarray, reason: str):
+def test_arrays_that_are_no_images_are_refused_with_the_reason(array: np.ndarray, reason: str):
     with pytest.raises(UnsupportedImageError, match=reason):
         from_array(array)
 
@@ -577,7 +577,7 @@ def test_rounding_errors_of_floats_are_clipped():
     assert image.pixels.max() == 1
 
 
-def test_any_depth_and_gray_become_eight_bit_colour():
+def test_any_depth_and_gray_become_eight_bit_color():
     deep = np.array([65535, 128, 129, 0, 300, 65407, 65406, 257, 1], ">u2")
     assert read_rgb8(b"P6 3 1 65535\n" + deep.tobytes()).tolist() == [
         [[255, 0, 1], [0, 1, 255], [254, 1, 0]]

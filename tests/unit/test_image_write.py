@@ -79,11 +79,11 @@ def test_alpha_is_laid_over_white_elsewhere_with_a_warning(format: str, dtype: A
 
 
 def test_white_shines_through_exactly():
-    colour, cover = np.meshgrid(np.arange(256), np.arange(256))
-    image = Image(colour.astype(np.uint8)[..., None], cover.astype(np.uint8))
+    color, cover = np.meshgrid(np.arange(256), np.arange(256))
+    image = Image(color.astype(np.uint8)[..., None], cover.astype(np.uint8))
     with pytest.warns(RealesrWarning):
         found = read_image(encode_image(image, "bmp")).pixels[..., 0]
-    expected = (colour * cover + 255.0 * (255 - cover)) / 255
+    expected = (color * cover + 255.0 * (255 - cover)) / 255
     assert np.array_equal(found, np.floor(expected + 0.5))
     floats = Image(np.full((1, 1, 1), 0.25, np.float32), np.full((1, 1), 0.5, np.float32))
     with pytest.warns(RealesrWarning):
@@ -174,12 +174,12 @@ def test_stripping_a_wide_profile_keeps_the_look():
     assert found.pixels[0, 0, 0] > 220
     assert abs(int(found.pixels[0, 0, 1]) - 119) <= 3
     wide = Image(pixels.astype(np.uint16) * 257, icc=samples.ADOBE)
-    with pytest.warns(RealesrWarning, match="colour profile was left out"):
+    with pytest.warns(RealesrWarning, match="color profile was left out"):
         encode_image(wide, "png", settings)
 
 
 def test_bmp_tells_that_it_holds_no_profile():
-    with pytest.warns(RealesrWarning, match="bmp holds no colour profile"):
+    with pytest.warns(RealesrWarning, match="bmp holds no color profile"):
         encode_image(_rich(), "bmp")
     encode_image(_rich(icc=samples.SRGB), "bmp")
 
@@ -303,29 +303,29 @@ def test_an_encoder_that_refuses_is_a_write_error(tmp_path: Path, monkeypatch: p
 )
 def test_pillow_gets_the_pixels(channels: int, alpha: bool, mode: str):
     image = _smooth(channels, alpha)
-    picture = image.to_pil()
-    assert picture.mode == mode
-    assert np.array_equal(np.asarray(picture), np.asarray(image))
+    img = image.to_pil()
+    assert img.mode == mode
+    assert np.array_equal(np.asarray(img), np.asarray(image))
 
 
 def test_pillow_gets_the_metadata():
-    picture = _rich().to_pil()
-    assert picture.info["icc_profile"] == samples.ADOBE
-    assert picture.getexif()[271] == "A maker of cameras"
-    assert picture.info["dpi"] == (300, 300)
+    img = _rich().to_pil()
+    assert img.info["icc_profile"] == samples.ADOBE
+    assert img.getexif()[271] == "A maker of cameras"
+    assert img.info["dpi"] == (300, 300)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", exif=picture.info["exif"])
+    img.save(buffer, "JPEG", exif=img.info["exif"])
     assert read_image(buffer.getvalue()).exif is not None
 
 
-def test_pillow_gets_deep_gray_and_rounded_colour():
+def test_pillow_gets_deep_gray_and_rounded_color():
     gray = _smooth(1, dtype=np.uint16)
     assert gray.to_pil().mode == "I;16"
     assert np.array_equal(np.asarray(gray.to_pil()), gray.pixels[..., 0])
     assert Image(samples.noise(4, 4, 1, np.float32)).to_pil().mode == "F"
     with pytest.warns(RealesrWarning, match="rounded to 8 bits"):
-        picture = _smooth(3, alpha=True, dtype=np.uint16).to_pil()
-    assert np.array_equal(np.asarray(picture)[..., :3], SMOOTH)
+        img = _smooth(3, alpha=True, dtype=np.uint16).to_pil()
+    assert np.array_equal(np.asarray(img)[..., :3], SMOOTH)
 
 
 # -- landing -----------------------------------------------------------------------------------
@@ -339,8 +339,8 @@ def test_files_of_any_name_land(tmp_path: Path, name: str):
 
 
 def test_the_format_asked_for_wins_over_the_name(tmp_path: Path):
-    _smooth().save(tmp_path / "picture.bin", WriteSettings(format="jpeg"))
-    assert read_image(tmp_path / "picture.bin").format == "JPEG"
+    _smooth().save(tmp_path / "image.bin", WriteSettings(format="jpeg"))
+    assert read_image(tmp_path / "image.bin").format == "JPEG"
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a", "a.txt"])

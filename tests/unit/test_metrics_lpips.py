@@ -54,7 +54,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("hub")
-def test_pictures_are_given_at_eight_bits_in_minus_one_to_one() -> None:
+def test_images_are_given_at_eight_bits_in_minus_one_to_one() -> None:
     a, b = torch.full((3, 64, 80), 0.4 / 255), torch.ones(3, 64, 80)
     assert Lpips()(a, b) == pytest.approx(2.0)
     low, high = StandIn.seen

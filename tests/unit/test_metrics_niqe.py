@@ -1,4 +1,4 @@
-"""NIQE: its statistics, its circular neighbours, what it ignores, and what has no score."""
+"""NIQE: its statistics, its circular neighbors, what it ignores, and what has no score."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ def test_the_natural_statistics_are_the_published_ones() -> None:
     assert np.trace(covariance) == pytest.approx(1.6309189, abs=1e-6)
 
 
-def test_the_statistics_come_with_their_licence() -> None:
+def test_the_statistics_come_with_their_license() -> None:
     text = (files("realesr_cli.metrics") / "data" / "LICENSE.txt").read_text(encoding="utf-8")
     assert "Apache License" in text
 
 
 def test_noise_and_blur_are_less_natural() -> None:
-    picture = natural()
-    noisy = (picture + 0.1 * torch.randn(picture.shape)).clamp(0, 1)
-    smooth = torch.nn.functional.avg_pool2d(picture, 9, 1, 4)
-    assert niqe(picture) < min(niqe(noisy), niqe(smooth))
+    image = natural()
+    noisy = (image + 0.1 * torch.randn(image.shape)).clamp(0, 1)
+    smooth = torch.nn.functional.avg_pool2d(image, 9, 1, 4)
+    assert niqe(image) < min(niqe(noisy), niqe(smooth))
 
 
-def test_neighbours_are_circular_within_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block rolled around has the same features, which it has not if neighbours leave it."""
-    monkeypatch.setattr(module, "normalised", lambda luma: luma)
+def test_neighbors_are_circular_within_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block rolled around has the same features, which it has not if neighbors leave it."""
+    monkeypatch.setattr(module, "normalized", lambda luma: luma)
     block = torch.randn(1, 1, 24, 24, dtype=torch.float64)
     rolled = block.roll((5, 9), (2, 3))
     assert block_features(block, 24) == pytest.approx(block_features(rolled, 24))
 
 
-def test_each_direction_of_neighbours_has_its_features(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_direction_of_neighbors_has_its_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a pattern that repeats along one direction only that direction's products are positive."""
-    monkeypatch.setattr(module, "normalised", lambda luma: luma)
+    monkeypatch.setattr(module, "normalized", lambda luma: luma)
     for number, (down, right) in enumerate(SHIFTS):
         rows, columns = np.indices((24, 24))
         # Constant along (down, right): a random function of what that step does not change.
@@ -67,16 +67,16 @@ def test_each_direction_of_neighbours_has_its_features(monkeypatch: pytest.Monke
 
 
 def test_what_lies_beyond_whole_blocks_does_not_count() -> None:
-    picture = natural()
-    changed = picture.clone()
+    image = natural()
+    changed = image.clone()
     changed[:, :, 192:] = torch.rand(3, 192, 32)
-    assert niqe(picture) == niqe(changed)
+    assert niqe(image) == niqe(changed)
 
 
 def test_the_crop_leaves_out_the_border() -> None:
-    picture = natural(200, 200)
-    assert niqe(picture, crop=4) == niqe(picture[:, 4:-4, 4:-4])
-    assert niqe(picture[None], crop=4) == niqe(picture, crop=4)
+    image = natural(200, 200)
+    assert niqe(image, crop=4) == niqe(image[:, 4:-4, 4:-4])
+    assert niqe(image[None], crop=4) == niqe(image, crop=4)
 
 
 def test_gray_is_its_own_luma() -> None:
@@ -84,7 +84,7 @@ def test_gray_is_its_own_luma() -> None:
     assert niqe(gray) == pytest.approx(niqe(gray.expand(3, -1, -1)))
 
 
-def test_small_and_flat_pictures_have_no_score() -> None:
+def test_small_and_flat_images_have_no_score() -> None:
     with pytest.raises(ValueError, match="two blocks"):
         niqe(natural(96, 191))
     with pytest.raises(ValueError, match="two blocks"):

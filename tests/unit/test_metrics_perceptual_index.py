@@ -36,7 +36,7 @@ def test_luma_is_rounded_as_matlab_does() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["baby.png,7.5\nbird,8", "picture,ma\nbaby,7.5\n\nbird.png, 8\n", "\ufeffbaby,7.5\r\nbird,8"],
+    ["baby.png,7.5\nbird,8", "image,ma\nbaby,7.5\n\nbird.png, 8\n", "\ufeffbaby,7.5\r\nbird,8"],
 )
 def test_scores_of_a_csv(tmp_path: Path, text: str) -> None:
     path = tmp_path / "ma.csv"
@@ -46,7 +46,7 @@ def test_scores_of_a_csv(tmp_path: Path, text: str) -> None:
 
 def test_scores_by_method(tmp_path: Path) -> None:
     path = tmp_path / "ma.csv"
-    path.write_text("method,picture,ma\na,x,7\nb,x,8\n")
+    path.write_text("method,image,ma\na,x,7\nb,x,8\n")
     other = tmp_path / "ma.json"
     other.write_text(json.dumps({"a": {"x": 7}, "b": {"x.png": 8}}))
     dotted = tmp_path / "dotted.json"
@@ -64,7 +64,7 @@ def test_scores_by_method(tmp_path: Path) -> None:
         ("a.csv", "x,nan", "between 0 and 10"),
         ("a.csv", "x,3\ny,good", "no score"),
         ("a.csv", "x,3\nx.png,4", "two different scores"),
-        ("a.csv", "x,3\n5", "expected picture,score"),
+        ("a.csv", "x,3\n5", "expected image,score"),
         ("a.csv", "", "no score in it"),
         ("a.json", "[1]", "expected an object"),
         ("a.json", "{", "a.json"),
@@ -94,11 +94,11 @@ def written(tmp_path: Path, text: str) -> Path:
 def test_scores_without_a_method_belong_to_the_only_one(tmp_path: Path) -> None:
     scores = read_ma_scores(written(tmp_path, "x,7\ny,8\n"))
     assert assigned(scores, ["mine"], ["x", "y"]).of("mine") == {"x": 7.0, "y": 8.0}
-    with pytest.raises(ConfigError, match="whose pictures"):
+    with pytest.raises(ConfigError, match="whose images"):
         assigned(scores, ["mine", "yours"], ["x", "y"])
 
 
-def test_every_picture_needs_a_score(tmp_path: Path) -> None:
+def test_every_image_needs_a_score(tmp_path: Path) -> None:
     scores = read_ma_scores(written(tmp_path, "a,x,7\n"))
     assert assigned(scores, ["a", "b"], ["x"]).of("b") is None
     with pytest.raises(ConfigError, match="no score of a for y, z"):

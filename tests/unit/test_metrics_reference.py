@@ -1,4 +1,4 @@
-"""PSNR and SSIM on pictures whose scores are known by hand, and on what cannot be scored."""
+"""PSNR and SSIM on images whose scores are known by hand, and on what cannot be scored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_one_step_everywhere_has_the_textbook_psnr() -> None:
     assert psnr(flat(100), flat(101), luma=True) == pytest.approx(49.4527249, abs=1e-6)
 
 
-def test_equal_pictures_are_infinitely_good() -> None:
+def test_equal_images_are_infinitely_good() -> None:
     x = torch.rand(3, 20, 20)
     assert psnr(x, x) == math.inf
     assert ssim(x, x) == pytest.approx(1.0, abs=1e-12)
@@ -36,13 +36,13 @@ def test_the_window_has_the_published_weights() -> None:
 
 
 def test_luma_of_the_primaries() -> None:
-    colours = torch.eye(3, dtype=torch.float64).view(3, 1, 3) * 255
-    assert matlab_luma(colours).flatten().tolist() == pytest.approx([81.481, 144.553, 40.966])
+    colors = torch.eye(3, dtype=torch.float64).view(3, 1, 3) * 255
+    assert matlab_luma(colors).flatten().tolist() == pytest.approx([81.481, 144.553, 40.966])
     assert float(matlab_luma(flat(255, 1) * 255)) == pytest.approx(235.0)
     assert float(matlab_luma(torch.zeros(1, 1, 1, dtype=torch.float64))) == pytest.approx(16.0)
 
 
-def test_pictures_are_compared_at_eight_bits() -> None:
+def test_images_are_compared_at_eight_bits() -> None:
     assert psnr(flat(100.4), flat(99.6)) == math.inf
     assert psnr(torch.full((3, 4, 4), 1.7), torch.ones(3, 4, 4)) == math.inf
     # Half to even: 0.5 / 255 rounds down to 0, 1.5 / 255 up to 2.

@@ -172,7 +172,7 @@ def test_zero_network_gives_the_last_bias():
     torch.testing.assert_close(y, torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1).expand_as(y))
 
 
-def test_compact_adds_to_the_nearest_neighbour():
+def test_compact_adds_to_the_nearest_neighbor():
     net = CompactArchitecture(3, 2, 8).build()
     torch.nn.init.zeros_(net.body[-1].weight)
     torch.nn.init.zeros_(net.body[-1].bias)
@@ -193,12 +193,12 @@ def test_initial_weights():
     assert float(net.conv_first.weight.detach().abs().max()) == pytest.approx(bound, rel=0.02)
 
 
-def reach(net, centre: int, scale: int, phase: int) -> tuple[int, int]:
-    """Input pixels left and right of the centre that output pixel centre * scale + phase sees."""
-    x = torch.rand(1, 3, 1, 2 * centre + 1, dtype=torch.float64, requires_grad=True)
-    net(x)[..., centre * scale + phase].sum().backward()
+def reach(net, center: int, scale: int, phase: int) -> tuple[int, int]:
+    """Input pixels left and right of the center that output pixel center * scale + phase sees."""
+    x = torch.rand(1, 3, 1, 2 * center + 1, dtype=torch.float64, requires_grad=True)
+    net(x)[..., center * scale + phase].sum().backward()
     hit = x.grad.abs().sum((0, 1, 2)).nonzero().flatten()
-    return centre - int(hit[0]), int(hit[-1]) - centre
+    return center - int(hit[0]), int(hit[-1]) - center
 
 
 @pytest.mark.parametrize(

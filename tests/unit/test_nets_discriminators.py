@@ -52,7 +52,7 @@ def test_unet_judges_every_pixel_of_sides_divisible_by_eight() -> None:
         net(torch.rand(1, 3, 16, 20))
 
 
-def test_vgg_style_judges_pictures_of_its_size_only() -> None:
+def test_vgg_style_judges_images_of_its_size_only() -> None:
     net = VGGDiscriminator(features=2)
     assert net(torch.rand(2, 3, 128, 128)).shape == (2, 1)
     with pytest.raises(ValueError, match="128x128"):
@@ -65,7 +65,7 @@ def test_training_brings_the_largest_singular_value_to_one() -> None:
     torch.manual_seed(1)
     conv = SpectralConv2d(6, 8, kernel=3, stride=1)
     for _ in range(500):
-        weight = conv.normalised_weight()
+        weight = conv.normalized_weight()
     assert float(torch.linalg.matrix_norm(weight.detach().flatten(1), 2)) == pytest.approx(
         1, abs=1e-4
     )

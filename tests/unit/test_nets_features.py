@@ -56,7 +56,7 @@ def test_vgg19_features_have_the_published_shapes_and_are_frozen() -> None:
     assert not any(p.requires_grad for p in net.parameters())
 
 
-def test_features_are_taken_before_the_activation_of_normalised_input() -> None:
+def test_features_are_taken_before_the_activation_of_normalized_input() -> None:
     torch.manual_seed(0)
     net = VGG19Features(["conv1_1", "conv1_2"])
     x = torch.rand(1, 3, 8, 8)
@@ -104,7 +104,7 @@ def test_unknown_layers_are_refused_with_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_srresnet_is_recognised_and_enlarges(scale: int) -> None:
+def test_srresnet_is_recognized_and_enlarges(scale: int) -> None:
     record = SRResNetArchitecture(scale, blocks=2, features=8)
     net = record.build()
     assert detect(shapes_of(net.state_dict())) == record
@@ -112,7 +112,7 @@ def test_srresnet_is_recognised_and_enlarges(scale: int) -> None:
     assert net(torch.rand(1, 3, 5, 7)).shape == (1, 3, 5 * scale, 7 * scale)
 
 
-def test_srresnet_starts_from_the_bilinear_picture() -> None:
+def test_srresnet_starts_from_the_bilinear_image() -> None:
     net = SRResNetArchitecture(4, blocks=1, features=8).build()
     nn.init.zeros_(net.conv_last.weight)
     nn.init.zeros_(net.conv_last.bias)

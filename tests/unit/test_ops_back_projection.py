@@ -41,7 +41,7 @@ def starts(original: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
 
 
 def fidelity(enlarged: Tensor, original: Tensor) -> float:
-    """PSNR in dB of the enlarged picture's own reduction against the original."""
+    """PSNR in dB of the enlarged image's own reduction against the original."""
     height, width = original.shape[-2:]
     error = float((resize(enlarged, (height, width), "matlab") - original).square().mean())
     return -10 * math.log10(error)
@@ -62,8 +62,8 @@ def test_fidelity_rises_with_every_iteration(kernel: str, size: tuple[int, int],
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("ratio", [1.05, 1.5, 2, 2.5, 3, 3.7, 4, 8])
-def test_no_picture_can_get_worse(kernel: str, ratio: float) -> None:
-    """An iteration multiplies the residual by a matrix of norm below 1, whatever the picture."""
+def test_no_image_can_get_worse(kernel: str, ratio: float) -> None:
+    """An iteration multiplies the residual by a matrix of norm below 1, whatever the image."""
     steps = []
     for size in (1, 2, 7, 12):
         step = axis_steps(size, max(size + 1, round(size * ratio)), kernel).step
@@ -77,11 +77,11 @@ def test_no_picture_can_get_worse(kernel: str, ratio: float) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_clamping_and_rounding_are_what_ends_the_rise(kernel: str) -> None:
-    """Black on white has no room for the overshoot of a sharper edge; a smooth picture has."""
-    pictures = patterns(24)
+    """Black on white has no room for the overshoot of a sharper edge; a smooth image has."""
+    images = patterns(24)
 
     def rises(kind: str, finish: Callable[[Tensor], Tensor]) -> bool:
-        original = pictures[kind]
+        original = images[kind]
         start = starts(original, (96, 96))["blocks"]
         ends = (back_project(start, original, iterations=n, kernel=kernel) for n in range(13))
         found = [fidelity(finish(end), original) for end in ends]

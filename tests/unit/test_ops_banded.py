@@ -36,10 +36,10 @@ def test_filters_see_zeros_beyond_the_border() -> None:
 @pytest.mark.parametrize("window", [(0, 1), (0, 130), (70, 200), (199, 200)])
 def test_a_window_needs_only_what_it_says(axis: int, window: tuple[int, int]) -> None:
     matrix = resample_band(77, 200)
-    picture = torch.rand(3, 77, 77, dtype=torch.float64)
-    whole = matrix.apply(picture, axis)
+    image = torch.rand(3, 77, 77, dtype=torch.float64)
+    whole = matrix.apply(image, axis)
     low, high = matrix.needs(*window)
-    part = picture.narrow(axis, low, high - low)
+    part = image.narrow(axis, low, high - low)
     found = matrix.apply(part, axis, window=window, origin=low)
     torch.testing.assert_close(found, whole.narrow(axis, window[0], window[1] - window[0]))
     assert high - low <= (window[1] - window[0]) * 77 / 200 + 5

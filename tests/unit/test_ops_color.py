@@ -1,4 +1,4 @@
-"""Luma and chroma of known colours."""
+"""Luma and chroma of known colors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from realesr_cli.ops import color
 
-COLOURS = {
+COLORS = {
     "black": (0.0, 0.0, 0.0),
     "white": (1.0, 1.0, 1.0),
     "red": (1.0, 0.0, 0.0),
@@ -17,7 +17,7 @@ COLOURS = {
 
 
 def pixel(name: str) -> torch.Tensor:
-    return torch.tensor(COLOURS[name], dtype=torch.float64).view(1, 3, 1, 1)
+    return torch.tensor(COLORS[name], dtype=torch.float64).view(1, 3, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,13 @@ def test_studio_chroma_of_gray_is_neutral() -> None:
     )
 
 
-def test_jpeg_colour() -> None:
+def test_jpeg_color() -> None:
     red = color.rgb_to_ycbcr_jpeg(pixel("red")).flatten() * 255
     assert red.tolist() == pytest.approx([76.245, 84.97232, 255.5])
     assert color.rgb_to_ycbcr_jpeg(pixel("blue"))[0, 1].item() * 255 == pytest.approx(255.5)
 
 
-def test_jpeg_colour_there_and_back() -> None:
+def test_jpeg_color_there_and_back() -> None:
     rgb = torch.rand(2, 3, 5, 7, dtype=torch.float64)
     back = color.ycbcr_jpeg_to_rgb(color.rgb_to_ycbcr_jpeg(rgb))
     torch.testing.assert_close(back, rgb, atol=2e-6, rtol=0)

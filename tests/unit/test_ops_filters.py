@@ -12,41 +12,41 @@ from realesr_cli.ops import filters
 
 @pytest.mark.parametrize(("height", "width"), [(40, 56), (17, 16), (30, 5), (1, 9), (1, 1)])
 def test_reflect_pad_follows_numpy(height: int, width: int) -> None:
-    picture = torch.rand(2, 3, height, width)
-    ours = filters.reflect_pad(picture, rows=10, columns=10)
-    theirs = np.pad(picture.numpy(), ((0, 0), (0, 0), (10, 10), (10, 10)), mode="reflect")
+    image = torch.rand(2, 3, height, width)
+    ours = filters.reflect_pad(image, rows=10, columns=10)
+    theirs = np.pad(image.numpy(), ((0, 0), (0, 0), (10, 10), (10, 10)), mode="reflect")
     torch.testing.assert_close(ours, torch.from_numpy(theirs), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("size", [1, 7, 21])
-def test_each_picture_has_its_own_kernel(size: int) -> None:
-    pictures, kernels = torch.rand(3, 3, 33, 50), torch.rand(3, size, size)
-    ours = filters.filter2d(pictures, kernels)
+def test_each_image_has_its_own_kernel(size: int) -> None:
+    images, kernels = torch.rand(3, 3, 33, 50), torch.rand(3, size, size)
+    ours = filters.filter2d(images, kernels)
     pad = size // 2
-    for picture, kernel, result in zip(pictures, kernels, ours, strict=True):
-        padded = F.pad(picture[:, None], (pad,) * 4, mode="reflect")
+    for image, kernel, result in zip(images, kernels, ours, strict=True):
+        padded = F.pad(image[:, None], (pad,) * 4, mode="reflect")
         dense = F.conv2d(padded, kernel[None, None])[:, 0]
         torch.testing.assert_close(result, dense, atol=1e-4, rtol=1e-4)
 
 
 def test_one_kernel_for_all() -> None:
-    pictures, kernel = torch.rand(3, 3, 20, 24), torch.rand(1, 5, 5)
-    ours = filters.filter2d(pictures, kernel)
-    torch.testing.assert_close(ours, filters.filter2d(pictures, kernel.expand(3, -1, -1)))
+    images, kernel = torch.rand(3, 3, 20, 24), torch.rand(1, 5, 5)
+    ours = filters.filter2d(images, kernel)
+    torch.testing.assert_close(ours, filters.filter2d(images, kernel.expand(3, -1, -1)))
 
 
 def test_kernel_of_one_tap_changes_no_bit() -> None:
-    pictures = torch.rand(2, 3, 30, 41)
+    images = torch.rand(2, 3, 30, 41)
     kernel = torch.zeros(1, 21, 21)
     kernel[0, 10, 10] = 1
-    assert torch.equal(filters.filter2d(pictures, kernel), pictures)
+    assert torch.equal(filters.filter2d(images, kernel), images)
 
 
-def test_constant_picture_stays() -> None:
-    pictures = torch.full((1, 3, 25, 30), 0.37)
+def test_constant_image_stays() -> None:
+    images = torch.full((1, 3, 25, 30), 0.37)
     kernel = torch.rand(1, 9, 9)
     kernel /= kernel.sum()
-    torch.testing.assert_close(filters.filter2d(pictures, kernel), pictures)
+    torch.testing.assert_close(filters.filter2d(images, kernel), images)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (1, 3, 5), (3, 3), (2, 3, 3)])
@@ -56,10 +56,10 @@ def test_wrong_kernels(shape: tuple[int, ...]) -> None:
 
 
 def test_separable_is_the_outer_product() -> None:
-    pictures = torch.rand(2, 3, 70, 45, dtype=torch.float64)
+    images = torch.rand(2, 3, 70, 45, dtype=torch.float64)
     taps = filters.gaussian_taps(13, 2.1)
-    dense = filters.filter2d(pictures, torch.outer(taps, taps)[None])
-    ours = filters.gaussian_blur(pictures, size=13, sigma=2.1)
+    dense = filters.filter2d(images, torch.outer(taps, taps)[None])
+    ours = filters.gaussian_blur(images, size=13, sigma=2.1)
     torch.testing.assert_close(ours, dense, atol=1e-12, rtol=0)
 
 

@@ -68,41 +68,41 @@ def cosine(horizontal: bool, amplitude: float) -> torch.Tensor:
 def test_orientation_of_the_luma_table(horizontal: bool, step: int) -> None:
     # One coefficient alone; its size in units of its step decides whether it survives.
     unit = math.sqrt(2) / 8
-    picture = cosine(horizontal, 0.6 * step * unit)
-    ours = J.jpeg(picture, 50.0) * 255 - 128
+    image = cosine(horizontal, 0.6 * step * unit)
+    ours = J.jpeg(image, 50.0) * 255 - 128
     expected = (cosine(horizontal, step * unit) * 255 - 128)[0, 0]
     torch.testing.assert_close(ours[0, 0], expected, atol=1e-9, rtol=0)
 
 
 def test_transposed_table_swaps_the_orientation() -> None:
     style = J.JpegStyle(transposed_luma=True)
-    picture = cosine(True, 7.0)
+    image = cosine(True, 7.0)
     torch.testing.assert_close(
-        J.jpeg(picture, 50.0, style=style), J.jpeg(picture.mT, 50.0).mT, atol=1e-12, rtol=0
+        J.jpeg(image, 50.0, style=style), J.jpeg(image.mT, 50.0).mT, atol=1e-12, rtol=0
     )
-    assert not torch.allclose(J.jpeg(picture, 50.0, style=style), J.jpeg(picture, 50.0))
+    assert not torch.allclose(J.jpeg(image, 50.0, style=style), J.jpeg(image, 50.0))
 
 
 def test_sizes_that_are_no_multiple() -> None:
-    picture = torch.rand(1, 3, 100, 37)
-    assert J.jpeg(picture, 40.0).shape == picture.shape
+    image = torch.rand(1, 3, 100, 37)
+    assert J.jpeg(image, 40.0).shape == image.shape
 
 
 def test_edge_padding_keeps_a_bright_border() -> None:
-    picture = gray(200, 20)
-    assert (J.jpeg(picture, 10.0) * 255 - 198).abs().max() < 1e-9
-    zero = J.jpeg(picture, 10.0, style=J.JpegStyle(padding="zero")) * 255
+    image = gray(200, 20)
+    assert (J.jpeg(image, 10.0) * 255 - 198).abs().max() < 1e-9
+    zero = J.jpeg(image, 10.0, style=J.JpegStyle(padding="zero")) * 255
     assert (zero - 198).abs().max() > 20
 
 
 def test_quality_per_sample_and_untouched() -> None:
-    pictures = torch.rand(3, 3, 32, 32)
+    images = torch.rand(3, 3, 32, 32)
     quality = torch.tensor([10.0, 50.0, 95.0])
-    first = J.jpeg(pictures, quality)
+    first = J.jpeg(images, quality)
     assert torch.equal(quality, torch.tensor([10.0, 50.0, 95.0]))
-    assert torch.equal(first, J.jpeg(pictures, quality))
+    assert torch.equal(first, J.jpeg(images, quality))
     for index, value in enumerate((10.0, 50.0, 95.0)):
-        alone = J.jpeg(pictures[index : index + 1], value)
+        alone = J.jpeg(images[index : index + 1], value)
         torch.testing.assert_close(first[index], alone[0], atol=1e-5, rtol=0)
 
 
@@ -125,9 +125,9 @@ def test_unknown_style() -> None:
 
 
 def test_cubic_rounding_has_gradients() -> None:
-    picture = torch.rand(1, 3, 16, 16, dtype=torch.float64) * 0.6 + 0.2
-    picture.requires_grad_()
-    J.jpeg(picture, 60.0, style=J.JpegStyle(rounding="cubic")).square().sum().backward()
-    assert picture.grad is not None
-    assert torch.isfinite(picture.grad).all()
-    assert picture.grad.abs().max() > 1e-3
+    image = torch.rand(1, 3, 16, 16, dtype=torch.float64) * 0.6 + 0.2
+    image.requires_grad_()
+    J.jpeg(image, 60.0, style=J.JpegStyle(rounding="cubic")).square().sum().backward()
+    assert image.grad is not None
+    assert torch.isfinite(image.grad).all()
+    assert image.grad.abs().max() > 1e-3

@@ -62,11 +62,11 @@ def test_rows_of_weights_sum_to_one(kernel: str, in_size: int, out_size: int) ->
 
 @pytest.mark.parametrize("mode", R.MATRIX_MODES)
 def test_blocks_are_the_matrix(mode: str) -> None:
-    picture = torch.rand(2, 3, 150, 31, dtype=torch.float64)
-    ours = R.resize(picture, (97, 170), mode)
+    image = torch.rand(2, 3, 150, 31, dtype=torch.float64)
+    ours = R.resize(image, (97, 170), mode)
     rows = dense(R.resample_band(150, 97, kernel=mode))
     columns = dense(R.resample_band(31, 170, kernel=mode))
-    torch.testing.assert_close(ours, rows @ picture @ columns.T)
+    torch.testing.assert_close(ours, rows @ image @ columns.T)
 
 
 def test_ratio_moves_the_samples() -> None:
@@ -81,16 +81,16 @@ def test_only_weights_near_the_diagonal_are_held() -> None:
 
 @pytest.mark.parametrize("mode", R.TORCH_MODES)
 def test_torch_modes(mode: str) -> None:
-    picture = torch.rand(1, 3, 20, 30)
+    image = torch.rand(1, 3, 20, 30)
     corners = {} if mode == "area" else {"align_corners": False}
-    expected = F.interpolate(picture, size=(13, 47), mode=mode, **corners)
-    assert torch.equal(R.resize(picture, (13, 47), mode), expected)
+    expected = F.interpolate(image, size=(13, 47), mode=mode, **corners)
+    assert torch.equal(R.resize(image, (13, 47), mode), expected)
 
 
 @pytest.mark.parametrize("mode", R.MODES)
 def test_same_size_changes_no_bit(mode: str) -> None:
-    picture = torch.rand(1, 3, 9, 12)
-    assert torch.equal(R.resize(picture, (9, 12), mode), picture)
+    image = torch.rand(1, 3, 9, 12)
+    assert torch.equal(R.resize(image, (9, 12), mode), image)
 
 
 @pytest.mark.parametrize("size", [(9, 12), (4, 4)])

@@ -66,12 +66,12 @@ def test_everything_comes_back_as_it_was(tmp_path: Path) -> None:
     config = tiny("degradation.pool=4")
     state = state_at(config, 7)
     state.progress.baseline = {"psnr": 1 / 3}
-    for optimiser in (state.optimiser, state.d_optimiser):
-        assert optimiser is not None
-        for group in optimiser.param_groups:
+    for optimizer in (state.optimizer, state.d_optimizer):
+        assert optimizer is not None
+        for group in optimizer.param_groups:
             for p in group["params"]:
                 p.grad = torch.randn_like(p)
-        optimiser.step()
+        optimizer.step()
     path = save_checkpoint(tmp_path, state, config)
     assert path.name == "2-gan-000000007.pt"
     found, progress, parts = read_checkpoint(path)
@@ -82,8 +82,8 @@ def test_everything_comes_back_as_it_was(tmp_path: Path) -> None:
     for part in ("generator", "ema", "discriminator"):
         a, b = getattr(state, part).state_dict(), getattr(fresh, part).state_dict()
         assert all(torch.equal(a[k], b[k]) for k in a)
-    moments = [s["exp_avg_sq"] for s in state.optimiser.state_dict()["state"].values()]
-    again = [s["exp_avg_sq"] for s in fresh.optimiser.state_dict()["state"].values()]
+    moments = [s["exp_avg_sq"] for s in state.optimizer.state_dict()["state"].values()]
+    again = [s["exp_avg_sq"] for s in fresh.optimizer.state_dict()["state"].values()]
     assert all(torch.equal(a, b) for a, b in zip(moments, again, strict=True))
 
 

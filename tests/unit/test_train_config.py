@@ -46,8 +46,8 @@ def test_realesrgan_is_as_published() -> None:
     config = load_config("realesrgan-x4")
     net, gan = config.stages
     assert [s.iterations for s in config.stages] == [1_000_000, 400_000]
-    assert (net.optimiser.lr, gan.optimiser.lr) == (2e-4, 1e-4)
-    assert net.optimiser.betas == gan.optimiser.betas == (0.9, 0.99)
+    assert (net.optimizer.lr, gan.optimizer.lr) == (2e-4, 1e-4)
+    assert net.optimizer.betas == gan.optimizer.betas == (0.9, 0.99)
     assert (config.data.patch, config.data.batch, config.data.crop(4)) == (64, 12, 400)
     assert config.ema.decay == 0.999
     assert config.degradation == preset("realesrgan")
@@ -99,12 +99,12 @@ def test_names_that_scripts_rely_on() -> None:
 def test_a_setting_without_stage_goes_to_the_stages_it_concerns() -> None:
     sets = ["iterations=7", "stages.gan.iterations=9"]
     config = load_config(
-        "realesrgan-x4", [*sets, "perceptual.weight=0.5", "stages.0.optimiser.lr=1"]
+        "realesrgan-x4", [*sets, "perceptual.weight=0.5", "stages.0.optimizer.lr=1"]
     )
     net, gan = config.stages
     assert (net.iterations, gan.iterations) == (7, 9)
     assert (net.perceptual.weight, gan.perceptual.weight) == (0, 0.5)
-    assert (net.optimiser.lr, gan.optimiser.lr) == (1.0, 1e-4)
+    assert (net.optimizer.lr, gan.optimizer.lr) == (1.0, 1e-4)
     only = load_config("realesrnet-x4", ["gan.weight=0.1"])
     assert only.stages[-1].gan.weight == 0.1
 
@@ -147,7 +147,7 @@ def test_contradictions_are_refused() -> None:
         (["stages.psnr.pixel.weight=0"], "nothing to learn"),
         (["stages.psnr.name=gan"], "names must differ"),
         (["stages.psnr.name='1'"], "not a number"),
-        (["validation.lq=x"], "high-quality pictures in gt"),
+        (["validation.lq=x"], "high-quality images in gt"),
         (["discriminator.kind=vgg", "data.patch=16"], "128 or 256"),
         (["data.gt=['a']", "data.lq=['b']", "degradation.pool=12"], "not degraded"),
         (["scale=3"], "choices|one of|must be"),
@@ -185,17 +185,17 @@ def test_one_value_for_all_stages_or_one_for_each() -> None:
     data = recipe_data("realesrgan-x4")
     config = changed(data, (), per_stage(data, "iterations", (5,)))
     assert [s.iterations for s in config.stages] == [5, 5]
-    config = changed(data, (), per_stage(data, "optimiser.lr", (0.1, 0.2)))
-    assert [s.optimiser.lr for s in config.stages] == [0.1, 0.2]
+    config = changed(data, (), per_stage(data, "optimizer.lr", (0.1, 0.2)))
+    assert [s.optimizer.lr for s in config.stages] == [0.1, 0.2]
     with pytest.raises(ConfigError, match="3 values for 2 stages"):
         per_stage(data, "iterations", (1, 2, 3))
 
 
 def test_differences_are_named_by_key() -> None:
     old = load_config("realesrgan-x4")
-    new = load_config("realesrgan-x4", ["seed=3", "stages.gan.optimiser.lr=1e-5"])
+    new = load_config("realesrgan-x4", ["seed=3", "stages.gan.optimizer.lr=1e-5"])
     assert differences(old, old) == []
-    assert differences(old, new) == ["seed: 0 -> 3", "stages.gan.optimiser.lr: 0.0001 -> 1e-05"]
+    assert differences(old, new) == ["seed: 0 -> 3", "stages.gan.optimizer.lr: 0.0001 -> 1e-05"]
 
 
 def test_settings_made_in_python_are_as_strict() -> None:

@@ -27,7 +27,7 @@ from realesr_cli.train.region_cache import Region, RegionCache
 
 
 def unique(height: int, width: int, mark: int = 0) -> np.ndarray:
-    """A picture whose pixels tell where they lie: row, column, mark."""
+    """An image whose pixels tell where they lie: row, column, mark."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([rows, columns, np.full_like(rows, mark)], axis=2).astype(np.uint8)
 
@@ -45,10 +45,8 @@ def make(root: Path, count: int = 3, height: int = 60, width: int = 80) -> list[
     ]
 
 
-def crops(
-    pictures: list[TrainingImage], config: DataConfig | None = None, *, seed: int = 5
-) -> Crops:
-    return Crops(pictures, config or DataConfig(patch=4, batch=4), scale=4, seed=seed)
+def crops(images: list[TrainingImage], config: DataConfig | None = None, *, seed: int = 5) -> Crops:
+    return Crops(images, config or DataConfig(patch=4, batch=4), scale=4, seed=seed)
 
 
 def test_the_generator_depends_on_all_three_numbers() -> None:
@@ -59,8 +57,8 @@ def test_the_generator_depends_on_all_three_numbers() -> None:
 
 
 def test_a_step_shows_the_same_whenever_and_wherever_it_is_asked_for(tmp_path: Path) -> None:
-    pictures = make(tmp_path)
-    one, other = crops(pictures), crops(pictures)
+    images = make(tmp_path)
+    one, other = crops(images), crops(images)
     for step in range(5):
         one.batch(step, 0)
     a, b = one.batch(7, 1), other.batch(7, 1)
@@ -68,12 +66,12 @@ def test_a_step_shows_the_same_whenever_and_wherever_it_is_asked_for(tmp_path: P
     assert a.rng.random() == b.rng.random()
     assert not np.array_equal(one.batch(7, 0).gt, a.gt)
     assert not np.array_equal(one.batch(8, 1).gt, a.gt)
-    assert not np.array_equal(crops(pictures, seed=6).batch(7, 1).gt, a.gt)
+    assert not np.array_equal(crops(images, seed=6).batch(7, 1).gt, a.gt)
     one.close()
     other.close()
 
 
-def test_crops_are_pieces_of_the_pictures_and_reach_all_of_them(tmp_path: Path) -> None:
+def test_crops_are_pieces_of_the_images_and_reach_all_of_them(tmp_path: Path) -> None:
     source = crops(make(tmp_path), DataConfig(patch=4, batch=4, margin=1.25, flip=False))
     assert source.side == 20
     tops, lefts, marks = set(), set(), set()
@@ -90,16 +88,16 @@ def test_crops_are_pieces_of_the_pictures_and_reach_all_of_them(tmp_path: Path) 
 
 
 def test_flips_and_rotations_make_all_eight_orientations(tmp_path: Path) -> None:
-    pictures = make(tmp_path, 1, 16, 16)
+    images = make(tmp_path, 1, 16, 16)
     seen = {}
     for flip, rotate in ((True, True), (True, False), (False, False)):
-        source = crops(pictures, DataConfig(patch=4, batch=8, margin=1, flip=flip, rotate=rotate))
+        source = crops(images, DataConfig(patch=4, batch=8, margin=1, flip=flip, rotate=rotate))
         shown = {crop.tobytes() for step in range(12) for crop in source.batch(step, 0).gt}
         seen[flip, rotate] = len(shown)
     assert seen == {(True, True): 8, (True, False): 2, (False, False): 1}
 
 
-def test_small_pictures_are_mirrored_to_size(tmp_path: Path) -> None:
+def test_small_images_are_mirrored_to_size(tmp_path: Path) -> None:
     source = crops(make(tmp_path, 1, 10, 7), DataConfig(patch=4, batch=1, margin=1, flip=False))
     crop = source.batch(0, 0).gt[0]
     assert crop.shape == (16, 16, 3)
@@ -130,7 +128,7 @@ def test_paired_crops_stay_aligned_also_where_mirrored(
         assert np.array_equal(batch.gt, batch.lq.repeat(4, 1).repeat(4, 2))
 
 
-def test_few_or_small_pictures_need_no_window() -> None:
+def test_few_or_small_images_need_no_window() -> None:
     large = [TrainingImage(Path(str(i)), 4000, 6000) for i in range(100)]
     small = [TrainingImage(Path(str(i)), 480, 480) for i in range(50_000)]
     config = DataConfig(cache=2048, region=1024)
@@ -141,26 +139,26 @@ def test_few_or_small_pictures_need_no_window() -> None:
     assert window_size(large, DataConfig(cache=16, region=1024, batch=12), 400) == 12
 
 
-def windowed(pictures: list[TrainingImage], *, cache: int = 16) -> Crops:
-    source = crops(pictures, DataConfig(patch=4, batch=4, margin=1, region=64, cache=cache))
+def windowed(images: list[TrainingImage], *, cache: int = 16) -> Crops:
+    source = crops(images, DataConfig(patch=4, batch=4, margin=1, region=64, cache=cache))
     source.window = 8
     return source
 
 
-def test_a_window_of_regions_slides_over_large_pictures(tmp_path: Path) -> None:
-    pictures = make(tmp_path, 4, 200, 220)
-    source = windowed(pictures)
+def test_a_window_of_regions_slides_over_large_images(tmp_path: Path) -> None:
+    images = make(tmp_path, 4, 200, 220)
+    source = windowed(images)
     regions = [
         {source.draw(rng_for(1, step, i), step, 0).region for i in range(200)} for step in range(40)
     ]
     assert all(len(seen) <= 8 for seen in regions)
     assert len(regions[0] & regions[1]) >= 6
     assert not regions[0] & regions[20]
-    assert {r.path for seen in regions for r in seen} == {p.gt for p in pictures}
+    assert {r.path for seen in regions for r in seen} == {p.gt for p in images}
     assert all((r.height, r.width) == (64, 64) for seen in regions for r in seen)
 
 
-def test_a_window_decodes_far_fewer_pictures_than_crops(tmp_path: Path) -> None:
+def test_a_window_decodes_far_fewer_images_than_crops(tmp_path: Path) -> None:
     source = windowed(make(tmp_path, 4, 200, 220))
     for step in range(60):
         source.batch(step, 0)
@@ -169,63 +167,63 @@ def test_a_window_decodes_far_fewer_pictures_than_crops(tmp_path: Path) -> None:
 
 
 def test_windows_too_are_a_function_of_the_step_alone(tmp_path: Path) -> None:
-    pictures = make(tmp_path, 4, 200, 220)
-    fresh, used = windowed(pictures), windowed(pictures)
+    images = make(tmp_path, 4, 200, 220)
+    fresh, used = windowed(images), windowed(images)
     for step in range(30):
         used.batch(step, 0)
     assert np.array_equal(fresh.batch(30, 0).gt, used.batch(30, 0).gt)
 
 
 def test_folders_are_drawn_by_weight() -> None:
-    pictures = [TrainingImage(Path("a"), 9, 9, folder=0)] * 3 + [
+    images = [TrainingImage(Path("a"), 9, 9, folder=0)] * 3 + [
         TrainingImage(Path("b"), 9, 9, folder=1)
     ]
     plain = DataConfig(gt=(Path("a"), Path("b")))
     weighted = DataConfig(gt=(Path("a"), Path("b")), weights=(1.0, 3.0))
-    assert np.diff(folder_chances(pictures, plain), prepend=0).tolist() == [0.25] * 4
-    assert np.diff(folder_chances(pictures, weighted), prepend=0)[-1] == pytest.approx(0.75)
+    assert np.diff(folder_chances(images, plain), prepend=0).tolist() == [0.25] * 4
+    assert np.diff(folder_chances(images, weighted), prepend=0)[-1] == pytest.approx(0.75)
 
 
 def test_a_damaged_file_is_named_and_another_taken_in_its_place(tmp_path: Path) -> None:
-    pictures = make(tmp_path)
-    data = pictures[1].gt.read_bytes()
-    pictures[1].gt.write_bytes(data[: len(data) // 2])
-    source = crops(pictures, DataConfig(patch=4, batch=12, margin=1, flip=False))
+    images = make(tmp_path)
+    data = images[1].gt.read_bytes()
+    images[1].gt.write_bytes(data[: len(data) // 2])
+    source = crops(images, DataConfig(patch=4, batch=12, margin=1, flip=False))
     with pytest.warns(RealesrWarning, match=r"left out of training: .*1\.png"):
         batch = source.batch(0, 0)
     assert {int(crop[0, 0, 2]) for crop in batch.gt} == {0, 2}
     with pytest.warns(RealesrWarning):
-        assert np.array_equal(crops(pictures, source.config).batch(0, 0).gt, batch.gt)
+        assert np.array_equal(crops(images, source.config).batch(0, 0).gt, batch.gt)
 
 
 def test_nothing_but_damaged_files_ends_the_run(tmp_path: Path) -> None:
-    pictures = make(tmp_path, 1)
-    pictures[0].gt.write_bytes(b"nothing")
+    images = make(tmp_path, 1)
+    images[0].gt.write_bytes(b"nothing")
     with (
         pytest.warns(RealesrWarning),
         pytest.raises(DatasetError, match="in a row cannot be decoded"),
     ):
-        crops(pictures).batch(0, 0)
+        crops(images).batch(0, 0)
 
 
-def test_no_pictures_are_refused() -> None:
-    with pytest.raises(DatasetError, match="no training pictures are left"):
+def test_no_images_are_refused() -> None:
+    with pytest.raises(DatasetError, match="no training images are left"):
         crops([])
 
 
 def test_the_cache_keeps_to_its_budget_and_returns_the_same_anyway(tmp_path: Path) -> None:
-    pictures = make(tmp_path, 3, 40, 40)
+    images = make(tmp_path, 3, 40, 40)
     cache = RegionCache(2 * 40 * 40 * 3)
     for _ in range(2):
-        for picture in pictures:
-            assert np.array_equal(cache.get(whole(picture)), read_rgb8(picture.gt))
+        for img in images:
+            assert np.array_equal(cache.get(whole(img)), read_rgb8(img.gt))
     assert cache.decoded == 6
-    part = cache.get(Region(pictures[0].gt, 4, 5, 10, 12))
-    assert np.array_equal(part, read_rgb8(pictures[0].gt)[4:14, 5:17])
+    part = cache.get(Region(images[0].gt, 4, 5, 10, 12))
+    assert np.array_equal(part, read_rgb8(images[0].gt)[4:14, 5:17])
     assert part.base is None
     roomy = RegionCache(10**6)
-    for picture in pictures * 2:
-        roomy.get(whole(picture))
+    for img in images * 2:
+        roomy.get(whole(img))
     assert roomy.decoded == 3
 
 

@@ -1,4 +1,4 @@
-"""Finding, pairing, measuring and splitting pictures, and every folder that cannot be used."""
+"""Finding, pairing, measuring and splitting images, and every folder that cannot be used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from realesr_cli.train.config import DataConfig, ValidationConfig
 from realesr_cli.train.files import TrainingImages, find_files, gather, pair_by_name, spaced
 
 
-def picture(path: Path, width: int = 16, height: int = 12) -> Path:
+def image(path: Path, width: int = 16, height: int = 12) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (width, height), (10, 200, 30)).save(path)
     return path
@@ -21,7 +21,7 @@ def picture(path: Path, width: int = 16, height: int = 12) -> Path:
 
 def folder(root: Path, *names: str, width: int = 16, height: int = 12) -> Path:
     for name in names:
-        picture(root / name, width, height)
+        image(root / name, width, height)
     return root
 
 
@@ -31,10 +31,10 @@ def found(data: DataConfig, validation: ValidationConfig | None = None) -> Train
 
 def test_folders_are_searched_deeply_and_other_files_passed_over(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", "one.png", "deep/er/two.jpg", ".hidden.png")
-    (root / "notes.txt").write_text("no picture")
+    (root / "notes.txt").write_text("no image")
     assert [p.name for p in find_files(root)] == ["two.jpg", "one.png"]
-    pictures = found(DataConfig(gt=(root,))).train
-    assert [(p.height, p.width, p.folder) for p in pictures] == [(12, 16, 0)] * 2
+    images = found(DataConfig(gt=(root,))).train
+    assert [(p.height, p.width, p.folder) for p in images] == [(12, 16, 0)] * 2
 
 
 def test_a_file_found_twice_is_taken_once(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_file_found_twice_is_taken_once(tmp_path: Path) -> None:
         (lambda p: None, "does not exist"),
         (lambda p: p.mkdir(), "holds no file"),
         (lambda p: p.write_text("x"), "is a file, not a folder"),
-        (lambda p: (p.mkdir(), (p / "a.txt").write_text("x")), "holds no picture file"),
+        (lambda p: (p.mkdir(), (p / "a.txt").write_text("x")), "holds no image file"),
         (lambda p: (p.mkdir(), (p / "a.png").write_text("x")), "none of 1 files can be read"),
     ],
 )
@@ -66,7 +66,7 @@ def test_no_folder_at_all_is_refused() -> None:
 
 def test_an_unreadable_file_is_left_out_and_named(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", "one.png", "two.png")
-    (root / "bad.png").write_bytes(b"not a picture at all")
+    (root / "bad.png").write_bytes(b"not an image at all")
     result = found(DataConfig(gt=(root,)))
     assert [p.gt.name for p in result.train] == ["one.png", "two.png"]
     assert [item.path.name for item in result.left_out] == ["bad.png"]
@@ -116,17 +116,17 @@ def test_a_part_is_held_out_always_the_same(tmp_path: Path) -> None:
     assert (len(first.train), len(first.validation)) == (16, 4)
     assert not set(first.train) & set(first.validation)
     assert found(config, ValidationConfig(split=0.2)) == first
-    assert len(found(config, ValidationConfig(split=0.5, pictures=3)).validation) == 3
+    assert len(found(config, ValidationConfig(split=0.5, images=3)).validation) == 3
     assert not found(config, ValidationConfig(split=0.2, every=0)).validation
 
 
-def test_a_few_pictures_are_all_trained_on(tmp_path: Path) -> None:
+def test_a_few_images_are_all_trained_on(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", "1.png", "2.png", "3.png", "4.png")
     result = found(DataConfig(gt=(root,)), ValidationConfig(split=0.5))
     assert (len(result.train), len(result.validation)) == (4, 0)
 
 
-def test_validation_pictures_must_not_be_trained_on(tmp_path: Path) -> None:
+def test_validation_images_must_not_be_trained_on(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", "1.png", "sub/2.png")
     for val, message in (
         (root, "is the training folder"),
@@ -143,16 +143,16 @@ def test_a_validation_folder_is_used_in_part_and_may_be_paired(tmp_path: Path) -
     names = [f"{i}.png" for i in range(6)]
     val = folder(tmp_path / "v", *names, width=32, height=24)
     lq = folder(tmp_path / "vlq", *names, width=8, height=6)
-    settings = ValidationConfig(gt=str(val), lq=str(lq), pictures=2)
+    settings = ValidationConfig(gt=str(val), lq=str(lq), images=2)
     result = found(DataConfig(gt=(root,)), settings)
     assert len(result.train) == 1
     assert [p.gt.name for p in result.validation] == ["1.png", "4.png"]
     assert all(p.lq is not None and p.lq.name == p.gt.name for p in result.validation)
-    everything = ValidationConfig(gt=str(val), pictures=0)
+    everything = ValidationConfig(gt=str(val), images=0)
     assert len(found(DataConfig(gt=(root,)), everything).validation) == 6
 
 
-def test_a_validation_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_validation_folder_without_images_is_refused(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", "1.png")
     with pytest.raises(DatasetError, match="does not exist"):
         found(DataConfig(gt=(root,)), ValidationConfig(gt=str(tmp_path / "none")))
@@ -160,9 +160,9 @@ def test_a_validation_folder_without_pictures_is_refused(tmp_path: Path) -> None
 
 def test_spaced_never_takes_more_than_there_are(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", *(f"{i}.png" for i in range(3)))
-    pictures = found(DataConfig(gt=(root,))).train
-    assert spaced(pictures, 5) == list(pictures)
-    assert spaced(pictures, 1) == [pictures[1]]
+    images = found(DataConfig(gt=(root,))).train
+    assert spaced(images, 5) == list(images)
+    assert spaced(images, 1) == [images[1]]
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ LN2 = math.log(2)
 
 
 def judge_as(real: float, fake: float) -> object:
-    """A judge that gives pictures of ones the first logit and of zeros the second."""
+    """A judge that gives images of ones the first logit and of zeros the second."""
     return lambda x: x * real + (1 - x) * fake
 
 
@@ -99,7 +99,7 @@ def perceptual(weights: dict[str, float]) -> PerceptualLoss:
     return PerceptualLoss(VGG19Features(list(weights)), weights)
 
 
-def test_perceptual_loss_is_zero_for_equal_pictures_and_weighs_its_layers() -> None:
+def test_perceptual_loss_is_zero_for_equal_images_and_weighs_its_layers() -> None:
     a, b = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
     loss = perceptual({"conv1_2": 0.1, "conv2_2": 1.0})
     assert float(loss(a, a)) == 0
@@ -134,7 +134,7 @@ def test_relative_distances_do_not_depend_on_the_size_of_the_features() -> None:
     assert float(loss(a, b)) == pytest.approx(found, rel=1e-4)
 
 
-def test_gradients_reach_the_generated_picture_only() -> None:
+def test_gradients_reach_the_generated_image_only() -> None:
     a = torch.rand(1, 3, 8, 8, requires_grad=True)
     b = torch.rand(1, 3, 8, 8, requires_grad=True)
     loss = perceptual({"conv1_1": 1.0})

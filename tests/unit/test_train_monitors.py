@@ -22,12 +22,12 @@ GAN = load_config("realesrgan-x4").stages[1]
 
 
 def scored(progress: TrainProgress, psnr: float, config: ValidationConfig, stage: StageConfig = STAGE,
-           colour: float = 0.0):  # fmt: skip
-    return update_best(progress, Scores(psnr, 0.5, colour), stage, config)
+           color: float = 0.0):  # fmt: skip
+    return update_best(progress, Scores(psnr, 0.5, color), stage, config)
 
 
 def begun(psnr: float = 25.0) -> TrainProgress:
-    start = {"psnr": psnr, "ssim": 0.5, "colour": 0.0}
+    start = {"psnr": psnr, "ssim": 0.5, "color": 0.0}
     return TrainProgress(baseline=dict(start), best=dict(start))
 
 
@@ -67,10 +67,10 @@ def test_an_adversarial_stage_is_not_judged_by_psnr_unless_asked() -> None:
     assert not verdict.stop
 
 
-def test_colour_drift_is_reported_against_the_start() -> None:
-    assert scored(begun(), 25.0, ValidationConfig(), colour=1.9).messages == ()
-    verdict = scored(begun(), 25.0, ValidationConfig(), colour=3.5)
-    assert "colours drift" in verdict.messages[0]
+def test_color_drift_is_reported_against_the_start() -> None:
+    assert scored(begun(), 25.0, ValidationConfig(), color=1.9).messages == ()
+    verdict = scored(begun(), 25.0, ValidationConfig(), color=3.5)
+    assert "colors drift" in verdict.messages[0]
 
 
 def logits(real: float, fake: float) -> dict[str, float]:

@@ -19,7 +19,7 @@ from realesr_cli.train.state import new_generator, new_stage
 from realesr_cli.train.validation import Scores
 
 CPU = Machine(torch.device("cpu"))
-PICTURES = TrainingImages(
+IMAGES = TrainingImages(
     (TrainingImage(Path("a"), 1000, 2000),) * 3, (TrainingImage(Path("b"), 10, 10),), ()
 )
 
@@ -35,16 +35,16 @@ def test_a_checkpoint_is_as_large_as_planned(tmp_path: Path, pool: int) -> None:
         "perceptual.weight=0", f"degradation.pool={pool}", "data.patch=16",
     )  # fmt: skip
     state = new_stage(small, CPU, stage=1, generator=new_generator(small))
-    assert state.d_optimiser is not None
-    for optimiser in (state.optimiser, state.d_optimiser):
-        for group in optimiser.param_groups:
+    assert state.d_optimizer is not None
+    for optimizer in (state.optimizer, state.d_optimizer):
+        for group in optimizer.param_groups:
             for p in group["params"]:
                 p.grad = torch.zeros_like(p)
-        optimiser.step()
+        optimizer.step()
     if state.pool is not None:
         lq, gt = torch.rand(24, 3, 16, 16), torch.rand(24, 3, 64, 64)
         state.pool.load({"lq": lq, "gt": gt, "gt_usm": gt})
-    plan = make_plan(small, PICTURES, tmp_path)
+    plan = make_plan(small, IMAGES, tmp_path)
     written = save_checkpoint(tmp_path, state, small).stat().st_size
     assert written == pytest.approx(plan.checkpoint, rel=0.1)
     judge = plan.discriminator_parameters
@@ -52,9 +52,9 @@ def test_a_checkpoint_is_as_large_as_planned(tmp_path: Path, pool: int) -> None:
 
 
 def test_the_plan_of_the_published_run(tmp_path: Path) -> None:
-    plan = make_plan(config(), PICTURES, tmp_path / "not" / "there")
+    plan = make_plan(config(), IMAGES, tmp_path / "not" / "there")
     assert (plan.parameters, plan.discriminator_parameters) == (16_697_987, 4_376_897)
-    assert (plan.pictures, plan.held_out, plan.megapixels) == (3, 1, 6.0)
+    assert (plan.images, plan.held_out, plan.megapixels) == (3, 1, 6.0)
     assert (plan.steps, plan.batch) == (1_400_000, 12)
     assert plan.free > 0
     # Three checkpoints, the best, and one being written.
@@ -66,7 +66,7 @@ def test_the_plan_of_the_published_run(tmp_path: Path) -> None:
 def test_too_small_a_disk_is_told(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    plan = replace(make_plan(config(), PICTURES, tmp_path), free=10)
+    plan = replace(make_plan(config(), IMAGES, tmp_path), free=10)
     lines = plan_lines(config(), plan, CPU, "runs/x")
     assert any("MORE THAN THERE IS" in line for line in lines)
     assert sum(line.startswith("stage") for line in lines) == 2

@@ -100,12 +100,12 @@ def test_warmup_rises_from_nothing() -> None:
 
 
 def test_both_networks_get_their_rates() -> None:
-    config = tiny("optimiser.discriminator_lr=3e-4", "schedule.kind=constant")
+    config = tiny("optimizer.discriminator_lr=3e-4", "schedule.kind=constant")
     state, setup = started(config)
     assert set_rates(state, setup.stage, 0) == {"lr": 1e-4, "d_lr": 3e-4}
-    assert state.optimiser.param_groups[0]["lr"] == 1e-4
-    assert state.d_optimiser is not None
-    assert state.d_optimiser.param_groups[0]["lr"] == 3e-4
+    assert state.optimizer.param_groups[0]["lr"] == 1e-4
+    assert state.d_optimizer is not None
+    assert state.d_optimizer.param_groups[0]["lr"] == 3e-4
 
 
 @pytest.mark.parametrize(("steps", "wanted"), [(1, 0.001), (693, 0.5000998), (5000, 0.9932789)])
@@ -224,12 +224,12 @@ def test_a_loss_that_is_not_finite_changes_nothing(number: float) -> None:
     state, setup = started(tiny())
     update_generator(state, setup, [pair()])
     before = [weights(state.generator), weights(state.ema)]
-    moments = copy.deepcopy(state.optimiser.state_dict()["state"])
+    moments = copy.deepcopy(state.optimizer.state_dict()["state"])
     outcome = update_generator(state, setup, [pair(), broken(number)])
     assert outcome.skipped
     assert same(before[0], weights(state.generator))
     assert same(before[1], weights(state.ema))
-    after = state.optimiser.state_dict()["state"]
+    after = state.optimizer.state_dict()["state"]
     assert all(torch.equal(after[k]["exp_avg"], moments[k]["exp_avg"]) for k in moments)
     assert all(p.grad is None for p in state.generator.parameters())
 
@@ -251,9 +251,9 @@ def test_a_stage_without_discriminator_has_no_discriminator_step() -> None:
 
 def test_gradients_are_clipped_to_their_norm() -> None:
     for clip in (0.0, 1e-3):
-        config = tiny(f"optimiser.clip={clip}")
+        config = tiny(f"optimizer.clip={clip}")
         state, setup = started(config, stage=0)
-        state.optimiser = torch.optim.SGD(state.generator.parameters(), lr=1.0)
+        state.optimizer = torch.optim.SGD(state.generator.parameters(), lr=1.0)
         before = weights(state.generator)
         norm = update_generator(state, setup, [pair()]).losses["norm"]
         moved = [a - b for a, b in zip(before, weights(state.generator), strict=True)]
@@ -272,7 +272,7 @@ def scaled(state: TrainState) -> TrainState:
 def test_scaling_the_loss_changes_neither_update_nor_clipping() -> None:
     ends = []
     for prepare in (scaled, lambda state: state):
-        state, setup = started(tiny("optimiser.clip=0.01"))
+        state, setup = started(tiny("optimizer.clip=0.01"))
         prepare(state)
         outcome = update_generator(state, setup, [pair(2, 1), pair(2, 2)])
         judged = update_discriminator(state, setup, [pair(2, 1), pair(2, 2)], outcome.fakes)
@@ -311,7 +311,7 @@ def test_mixed_precision_keeps_single_precision_weights_and_losses() -> None:
 
 
 def test_training_lowers_the_loss() -> None:
-    state, setup = started(tiny("optimiser.lr=3e-3"), stage=0)
+    state, setup = started(tiny("optimizer.lr=3e-3"), stage=0)
     set_rates(state, setup.stage, 0)
     losses = [update_generator(state, setup, [pair()]).losses["pixel"] for _ in range(60)]
     assert losses[-1] < 0.8 * losses[0]

@@ -16,40 +16,40 @@ from realesr_cli.train.recipes import load_config
 from realesr_cli.train.step import Setup, generator_terms
 
 
-def pictures(seed: int, side: int = 40) -> torch.Tensor:
+def images(seed: int, side: int = 40) -> torch.Tensor:
     """Whole 8-bit numbers, so that the score, which rounds, sees what the loss sees."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (2, 3, side, side), generator=generator) / 255
 
 
 def test_it_is_one_less_the_score() -> None:
-    real = pictures(1)
-    fake = ((real + pictures(2)) / 2 * 255).round() / 255
+    real = images(1)
+    fake = ((real + images(2)) / 2 * 255).round() / 255
     scores = [ssim(a, b, luma=True) for a, b in zip(fake, real, strict=True)]
     assert 0.1 < float(ssim_loss(fake, real)) < 0.9
     assert float(ssim_loss(fake, real)) == pytest.approx(1 - sum(scores) / 2, abs=2e-5)
 
 
-def test_equal_pictures_cost_nothing_and_noise_does() -> None:
-    real = pictures(3)
+def test_equal_images_cost_nothing_and_noise_does() -> None:
+    real = images(3)
     assert float(ssim_loss(real, real)) == pytest.approx(0, abs=1e-6)
-    assert float(ssim_loss(pictures(4), real)) > 0.9
+    assert float(ssim_loss(images(4), real)) > 0.9
 
 
 def test_descending_it_raises_the_score() -> None:
-    real = pictures(5, 24)
+    real = images(5, 24)
     fake = (0.5 + 0.01 * torch.randn(real.shape)).requires_grad_()
-    optimiser = torch.optim.Adam([fake], lr=0.05)
+    optimizer = torch.optim.Adam([fake], lr=0.05)
     before = float(ssim_loss(fake.detach(), real))
     for _ in range(80):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         ssim_loss(fake, real).backward()
-        optimiser.step()
+        optimizer.step()
     assert float(ssim_loss(fake, real).detach()) < before / 2
 
 
 def test_half_precision_is_summed_in_single() -> None:
-    real = pictures(6)
+    real = images(6)
     loss = ssim_loss(real.bfloat16(), real)
     assert loss.dtype == torch.float32
     assert 0 <= float(loss) < 0.01
@@ -69,7 +69,7 @@ def test_set_from_the_command_line_it_is_one_of_the_generators_terms() -> None:
     setup = Setup(
         config.stages[-1], choose_machine(config.runtime, device="cpu"), ALONE, net, None, None, 0.9
     )
-    fake, real = pictures(7), pictures(8)
+    fake, real = images(7), images(8)
     terms = generator_terms(setup, None, fake, Pair(fake, real, real))
     assert set(terms) == {"pixel", "structure"}
     assert float(terms["structure"]) == pytest.approx(0.5 * float(ssim_loss(fake, real)))

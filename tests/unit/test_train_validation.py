@@ -1,4 +1,4 @@
-"""Validation pictures, scores and sheets."""
+"""Validation images, scores and sheets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from realesr_cli.train.validation import (
 )
 
 
-def picture(
+def image(
     path: Path, height: int = 70, width: int = 90, *, lq: Path | None = None
 ) -> TrainingImage:
     rng = np.random.default_rng(height)
@@ -39,19 +39,19 @@ def config(*sets: str) -> TrainConfig:
 
 
 def test_scenes_are_cropped_to_the_grid_and_degraded_alike_every_time(tmp_path: Path) -> None:
-    pictures = [picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 75, 61)]
-    scenes = prepare_scenes(pictures, config("validation.side=48"))
+    images = [image(tmp_path / "a.png"), image(tmp_path / "b.png", 75, 61)]
+    scenes = prepare_scenes(images, config("validation.side=48"))
     assert [(s.gt.shape, s.lq.shape) for s in scenes] == [((48, 48, 3), (12, 12, 3))] * 2
-    again = prepare_scenes(pictures, config("validation.side=48"))
+    again = prepare_scenes(images, config("validation.side=48"))
     assert all(np.array_equal(a.lq, b.lq) for a, b in zip(scenes, again, strict=True))
-    other = prepare_scenes(pictures, config("validation.side=48", "seed=1"))
+    other = prepare_scenes(images, config("validation.side=48", "seed=1"))
     assert not np.array_equal(scenes[0].lq, other[0].lq)
-    uncropped = prepare_scenes(pictures, config("validation.side=0"))
+    uncropped = prepare_scenes(images, config("validation.side=0"))
     assert [s.gt.shape for s in uncropped] == [(68, 88, 3), (72, 60, 3)]
 
 
 def test_paired_scenes_keep_their_own_low_quality_version(tmp_path: Path) -> None:
-    gt = picture(tmp_path / "gt.png", 64, 80)
+    gt = image(tmp_path / "gt.png", 64, 80)
     small = Image.open(gt.gt).resize((20, 16), Image.Resampling.BOX)
     small.save(tmp_path / "lq.png")
     pair = TrainingImage(gt.gt, 64, 80, tmp_path / "lq.png")
@@ -66,13 +66,13 @@ def scene(size: int = 64) -> Scene:
     return Scene("s", lq.repeat(4, 0).repeat(4, 1), lq)
 
 
-def test_scores_are_means_and_colour_is_the_largest_shift() -> None:
+def test_scores_are_means_and_color_is_the_largest_shift() -> None:
     one = scene()
     shifted = one.gt.copy()
     shifted[..., 2] += 5
     found = score([one, one], [one.gt, shifted], 4)
     assert found.psnr == pytest.approx((100 + 10 * np.log10(3 * 255**2 / 25)) / 2)
-    assert found.colour == pytest.approx(2.5)
+    assert found.color == pytest.approx(2.5)
     assert 0.99 < found.ssim < 1
     assert score([one], [one.gt], 4) == Scores(100.0, 1.0, 0.0)
 
@@ -85,7 +85,7 @@ def test_scenes_are_upscaled_by_the_network_itself() -> None:
     nn.init.zeros_(last.bias)  # type: ignore[arg-type]
     threads = torch.get_num_threads()
     outputs = upscale_scenes(net, [scene()], torch.device("cpu"))
-    # Without its last layer the network is the nearest-neighbour enlargement.
+    # Without its last layer the network is the nearest-neighbor enlargement.
     assert np.array_equal(outputs[0], scene().gt)
     assert torch.get_num_threads() == threads
 
@@ -96,7 +96,7 @@ def test_bicubic_has_the_size_of_the_ground_truth() -> None:
     assert score([scene()], [output], 4).psnr < 40
 
 
-def test_a_sheet_has_a_row_for_each_of_the_first_pictures(tmp_path: Path) -> None:
+def test_a_sheet_has_a_row_for_each_of_the_first_images(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "sheet.png"
     scenes = [scene(), scene(400), scene()]
     save_sheet(path, scenes, [s.gt for s in scenes], 2)
@@ -107,6 +107,6 @@ def test_a_sheet_has_a_row_for_each_of_the_first_pictures(tmp_path: Path) -> Non
     assert np.array_equal(sheet[256:, 512:], scenes[1].gt[72:328, 72:328])
 
 
-def test_small_pictures_are_scored_without_ssim() -> None:
+def test_small_images_are_scored_without_ssim() -> None:
     tiny = Scene("t", np.full((8, 8, 3), 9, np.uint8), np.full((2, 2, 3), 9, np.uint8))
     assert score([tiny], [tiny.gt], 4).ssim == 0.0

@@ -202,5 +202,5 @@ def test_inspect_file_and_run(tmp_path: Path) -> None:
         assert info.description == arch.describe()
         assert info.scale == 2
         assert info.recorded == {"step": 1200}
-        assert info.licence == "unknown"
+        assert info.license == "unknown"
         assert info.sha256 == cache.sha256_of(tmp_path / "generator.safetensors")

@@ -30,7 +30,7 @@ from realesr_cli.weights.interpolate import save_mixture
 from realesr_cli.weights.load import load_model, open_model, open_pair
 from realesr_cli.weights.locate import Mixture, locate, locate_mixture
 from realesr_cli.weights.mixing import alpha_label, read_mix, require_alike
-from realesr_cli.weights.provenance import merged_licence
+from realesr_cli.weights.provenance import merged_license
 
 TINY = CompactArchitecture(scale=4, convs=1, features=4)
 CPU = EngineSettings("cpu", threads=1)
@@ -247,31 +247,31 @@ def test_mixing_on_the_fly_equals_the_file(tmp_path: Path, ending: str) -> None:
     target = write(first, second, 0.8, tmp_path / f"c{ending}")
     text = f"{first}:{second}@0.8"
     assert_same(load_model(text).state_dict(), load_model(target).state_dict())
-    picture = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
-    by_text = upscale(picture, model=text, engine=CPU)
-    assert np.array_equal(by_text, upscale(picture, model=target, engine=CPU))
-    assert not np.array_equal(by_text, upscale(picture, model=first, engine=CPU))
+    image = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    by_text = upscale(image, model=text, engine=CPU)
+    assert np.array_equal(by_text, upscale(image, model=target, engine=CPU))
+    assert not np.array_equal(by_text, upscale(image, model=first, engine=CPU))
 
 
 def test_a_part_that_changed_is_read_again(tmp_path: Path) -> None:
     first, second = save(tmp_path / "a.pth", 1), save(tmp_path / "b.pth", 2)
     text = f"{first}:{second}@0.5"
-    picture = np.full((4, 4, 3), 90, np.uint8)
-    before = upscale(picture, model=text, engine=CPU)
+    image = np.full((4, 4, 3), 90, np.uint8)
+    before = upscale(image, model=text, engine=CPU)
     save(second, 3)
     os.utime(second, ns=(1, 1))
-    assert not np.array_equal(before, upscale(picture, model=text, engine=CPU))
+    assert not np.array_equal(before, upscale(image, model=text, engine=CPU))
 
 
 # --- what is recorded ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_sources_licences_and_share_are_recorded(tmp_path: Path, ending: str) -> None:
+def test_sources_licenses_and_share_are_recorded(tmp_path: Path, ending: str) -> None:
     leaky = CompactArchitecture(2, 1, 4, "leakyrelu")
-    for name, licence in (("a", "MIT"), ("b", "Apache-2.0")):
+    for name, license in (("a", "MIT"), ("b", "Apache-2.0")):
         torch.manual_seed(ord(name))
-        metadata = model_files.model_metadata(leaky, {"licence": licence, "step": 7})
+        metadata = model_files.model_metadata(leaky, {"license": license, "step": 7})
         model_files.save_safetensors(
             tmp_path / f"{name}.safetensors", leaky.build().state_dict(), metadata
         )
@@ -281,7 +281,7 @@ def test_sources_licences_and_share_are_recorded(tmp_path: Path, ending: str) ->
     assert recorded["alpha"] == 0.8
     assert recorded["scale"] == 2
     assert recorded["architecture"]["activation"] == "leakyrelu"
-    assert recorded["licence"] == "MIT AND Apache-2.0"
+    assert recorded["license"] == "MIT AND Apache-2.0"
     assert recorded["tool"].startswith("realesr-cli ")
     assert "step" not in recorded, "no training made this mixture"
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
@@ -289,7 +289,7 @@ def test_sources_licences_and_share_are_recorded(tmp_path: Path, ending: str) ->
     assert [s["share"] for s in recorded["sources"]] == [0.2, 0.8]
     assert load_model(target).architecture == leaky, "the tensors alone cannot tell"
     info = inspect(target)
-    assert info.licence == "MIT AND Apache-2.0"
+    assert info.license == "MIT AND Apache-2.0"
     assert info.recorded["sources"] == recorded["sources"]
     again = write(target, target, 0.5, tmp_path / "d.pth")
     nested = model_files.read_state(again)[1]["sources"]
@@ -299,7 +299,7 @@ def test_sources_licences_and_share_are_recorded(tmp_path: Path, ending: str) ->
 def test_info_of_a_mixture(tmp_path: Path) -> None:
     info = inspect("x4plus:esrgan@0.8")
     assert info.about == "A mixture: 0.2 of RealESRGAN_x4plus and 0.8 of ESRGAN."
-    assert info.licence == "BSD-3-Clause AND Apache-2.0"
+    assert info.license == "BSD-3-Clause AND Apache-2.0"
     assert (info.cached, info.path, info.scale) == (False, None, 4)
     first, second = save(tmp_path / "a.pth", 1), save(tmp_path / "b.pth", 2)
     info = inspect(f"{first}:{second}@0.5")
@@ -308,9 +308,9 @@ def test_info_of_a_mixture(tmp_path: Path) -> None:
     assert [s["share"] for s in info.recorded["sources"]] == [0.5, 0.5]
 
 
-def test_licences_of_a_mixture() -> None:
-    assert merged_licence(["MIT", "MIT"]) == "MIT"
-    assert merged_licence(["MIT", "MIT / Apache-2.0"]) == "MIT AND (MIT / Apache-2.0)"
+def test_licenses_of_a_mixture() -> None:
+    assert merged_license(["MIT", "MIT"]) == "MIT"
+    assert merged_license(["MIT", "MIT / Apache-2.0"]) == "MIT AND (MIT / Apache-2.0)"
 
 
 def test_a_pth_with_a_damaged_description(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_training_of_this_package_is_told(tmp_path: Path) -> None:
         "data": {"batch": 12, "accumulate": 2, "patch": 64},
         "stages": [{"name": "psnr", "iterations": 1000}, {"name": "gan", "iterations": 400}],
     }
-    extra = {"training": training, "stage": "gan", "step": 250, "licence": "MIT"}
+    extra = {"training": training, "stage": "gan", "step": 250, "license": "MIT"}
     card = make_card(
         inspect(saved(tmp_path / "m.safetensors", CompactArchitecture(4, 1, 4), extra))
     )
@@ -134,7 +134,7 @@ def test_resources_by_kind() -> None:
         ("", False),
     ],
 )
-def test_licence_expressions(text: str, good: bool) -> None:
+def test_license_expressions(text: str, good: bool) -> None:
     assert is_spdx(text) is good
 
 

@@ -46,7 +46,7 @@ def test_every_name_finds_its_own_entry_however_it_is_typed() -> None:
 def test_entries_are_complete_and_plausible() -> None:
     for entry in registry.official():
         assert entry.about.endswith(".")
-        assert entry.licence != "unknown"
+        assert entry.license != "unknown"
         assert Path(entry.file).name == entry.file
         assert entry.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
         assert all(url.startswith("https://") for url in entry.urls)

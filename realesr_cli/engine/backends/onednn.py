@@ -4,10 +4,10 @@ Why it is faster than running the module: a convolution and its LeakyReLU are on
 laid out for the processor once, and a dense block is computed strip by strip, so that its growing
 stack of features (192 channels) never leaves the cache. A strip needs 5 more rows on each side, and
 every convolution of the block computes only the rows that the next one reads, so strips cost some
-percent where tiles of that size would cost a multiple, and the result is that of the whole picture.
+percent where tiles of that size would cost a multiple, and the result is that of the whole image.
 
 The residual trunk, the first and the last convolution stay in fp32 whatever the working format:
-bf16 has 8 significant bits, which is not enough for a picture of 256 levels.
+bf16 has 8 significant bits, which is not enough for an image of 256 levels.
 """
 
 from __future__ import annotations
@@ -122,9 +122,9 @@ class FusedRRDBNet:
         self._last = net.conv_last
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Each picture of the batch by itself: one fills the processor."""
+        """Each image of the batch by itself: one fills the processor."""
         with torch.inference_mode():
-            return torch.cat([self._one(picture) for picture in x.float().split(1)])
+            return torch.cat([self._one(image) for image in x.float().split(1)])
 
     def _one(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -228,7 +228,7 @@ def _dense_block(
 
 
 def _rows(conv: FusedConv, x: Tensor, wanted: tuple[int, int], slope: float | None) -> Tensor:
-    """Rows [wanted) of the convolution of x, which holds one more row unless the picture ends."""
+    """Rows [wanted) of the convolution of x, which holds one more row unless the image ends."""
     above = 1 - wanted[0]
     below = 1 - (x.shape[2] - wanted[1])
     if above == below:
@@ -255,9 +255,9 @@ class FusedCompact:
         self._last = FusedConv.pack(layers[-1], dtype)  # type: ignore[arg-type]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Each picture of the batch by itself: one fills the processor."""
+        """Each image of the batch by itself: one fills the processor."""
         with torch.inference_mode():
-            return torch.cat([self._one(picture) for picture in x.float().split(1)])
+            return torch.cat([self._one(image) for image in x.float().split(1)])
 
     def _one(self, x: Tensor) -> Tensor:
         y = x.contiguous(memory_format=_CHANNELS_LAST)
