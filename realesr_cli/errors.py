@@ -39,6 +39,10 @@ class CancelledError(RealesrError):
     exit_code = 130
 
 
+class WriteError(RealesrError, OSError):
+    """A file could not be written."""
+
+
 class ImageError(RealesrError):
     """An image could not be read, processed or written."""
 
@@ -55,7 +59,7 @@ class ImageTooLargeError(UnsupportedImageError):
     """An image has more pixels than the limit allows, or than the format can hold."""
 
 
-class ImageWriteError(ImageError, OSError):
+class ImageWriteError(ImageError, WriteError):
     """The result could not be written."""
 
 
@@ -94,7 +98,7 @@ class UnknownArchitectureError(WeightsError, ValueError):
     """The tensors belong to a network this package does not know."""
 
 
-class WeightsWriteError(WeightsError, OSError):
+class WeightsWriteError(WeightsError, WriteError):
     """Weights could not be written (disk full, no permission)."""
 
 

@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "realesr_cli"
 ROWS = {
     "_version": 0,
     "errors": 0,
+    "atomic": 1,
     "settings": 1,
     "image": 2,
     "ops": 2,

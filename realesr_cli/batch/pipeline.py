@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from realesr_cli.atomic import remove_stale_files
 from realesr_cli.batch.jobs import Job
 from realesr_cli.batch.records import Record, failed
 from realesr_cli.engine.policy import memory_available
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.errors import CancelledError, ImageWriteError, OutOfMemoryError, RealesrError
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings
-from realesr_cli.image.landing import remove_stale_files
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image, write_image

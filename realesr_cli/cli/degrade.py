@@ -264,11 +264,10 @@ def _load(path: Path, count: int) -> tuple[Recipe, ...]:
 
 
 def _save(path: Path, recipes: Sequence[Recipe]) -> None:
+    from realesr_cli.atomic import atomic_write_bytes
     from realesr_cli.degrade.recipe import recipes_to_json
-    from realesr_cli.image.landing import atomic_write
 
-    with atomic_write(path) as file:
-        file.write(recipes_to_json(recipes).encode())
+    atomic_write_bytes(path, recipes_to_json(recipes).encode())
 
 
 def _tell(told: dict[str, Any]) -> None:

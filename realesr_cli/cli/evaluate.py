@@ -197,7 +197,6 @@ def _check_targets(tell: ReportSettings) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from realesr_cli.image.landing import atomic_write
+    from realesr_cli.atomic import atomic_write_bytes
 
-    with atomic_write(path) as file:
-        file.write(text.encode())
+    atomic_write_bytes(path, text.encode())

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from realesr_cli.atomic import atomic_write_bytes
 from realesr_cli.dataset.crops import CropFile, Size, SourceImage, pieces
 from realesr_cli.dataset.settings import PrepareSettings
 from realesr_cli.errors import (
@@ -29,7 +30,6 @@ from realesr_cli.errors import (
     UnsupportedImageError,
 )
 from realesr_cli.image.formats import WriteSettings
-from realesr_cli.image.landing import atomic_write
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import from_array, read_image
 from realesr_cli.image.write import write_image
@@ -128,8 +128,7 @@ def _claim(out: Path, settings: PrepareSettings, *, overwrite: bool) -> None:
     elif not path.exists() and not overwrite and out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out} holds other files: choose another folder, or --overwrite")
     _make_folder(out)
-    with atomic_write(path) as file:
-        file.write((json.dumps(shown, indent=1) + "\n").encode())
+    atomic_write_bytes(path, (json.dumps(shown, indent=1) + "\n").encode())
 
 
 def _make_folder(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Facts about the machine, and the decisions that follow from them.
 
-`machine_info()` looks at the machine; `choose()` is pure, so that a laptop can test what a GPU would get.
+`machine_info()` looks at the machine; `choose()` is pure, so that a laptop can test what a GPU
+would get.
 """
 
 from __future__ import annotations

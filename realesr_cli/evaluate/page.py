@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as pillow
 
+from realesr_cli.atomic import atomic_write, write_errors
 from realesr_cli.errors import RealesrWarning
 from realesr_cli.evaluate.compare_settings import PageSettings
 from realesr_cli.evaluate.comparison import (
@@ -31,7 +32,6 @@ from realesr_cli.evaluate.comparison import (
 )
 from realesr_cli.evaluate.scores import METRICS
 from realesr_cli.image.color import is_srgb
-from realesr_cli.image.landing import atomic_write
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image
 
@@ -51,10 +51,10 @@ def write_page(comparison: Comparison, path: Path, settings: PageSettings = _USU
     """Write the page, whole or not at all, replacing a file of that name; returns its bytes.
 
     Images are in it as WebP, without loss unless the settings give a quality (as PNG where they
-    are too long for WebP). Raises ImageWriteError, with the reason, where it cannot be written.
+    are too long for WebP). Raises WriteError, with the reason, where it cannot be written.
     """
     size = 0
-    with atomic_write(path) as file:
+    with write_errors(path), atomic_write(path) as file:
         for part in page_parts(comparison, settings):
             size += file.write(part.encode("utf-8", "replace"))
     return size

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from realesr_cli.atomic import atomic_path
 from realesr_cli.errors import ConfigError, ExportError, WeightsWriteError
 from realesr_cli.export.onnx_file import onnx_bytes, require_onnx, run_onnx
 from realesr_cli.export.settings import DEFAULT_OPSET, ENDINGS, ExportSettings
@@ -212,7 +213,7 @@ def _landing(target: Path) -> Iterator[Path]:
     new = [folder for folder in target.parents if not folder.exists()]
     model_files.make_folder(target)
     try:
-        with cache.atomic_path(target) as part:
+        with atomic_path(target) as part:
             yield part
     except BaseException as error:
         for folder in new:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from PIL import Image as pillow
 
+from realesr_cli.atomic import atomic_write, write_errors
 from realesr_cli.errors import ImageWriteError, MissingDependencyError, RealesrWarning
 from realesr_cli.image import color, exif, jpeg_writer, png, tiff_writer
 from realesr_cli.image import pillow as pil
@@ -26,7 +27,6 @@ from realesr_cli.image.formats import (
     format_of,
     quality_of,
 )
-from realesr_cli.image.landing import atomic_write
 
 __all__ = ["WriteSettings", "encode_image", "to_pillow", "write_image"]
 
@@ -75,7 +75,7 @@ def write_image(image: WritableImage, path: Path | str, settings: WriteSettings 
     format = format_of(path, settings)
     check_settings(format, settings)
     _check_size(image, format)
-    with atomic_write(Path(path)) as file:
+    with write_errors(Path(path), ImageWriteError), atomic_write(Path(path)) as file:
         _encode(file, _ready(image, format, settings), format, settings)
 
 

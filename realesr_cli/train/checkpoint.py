@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from realesr_cli.atomic import atomic_path
 from realesr_cli.errors import CheckpointFormatError, ConfigError, WeightsWriteError
 from realesr_cli.settings import from_plain, to_plain
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.state import TrainProgress, TrainState
-from realesr_cli.weights.cache import atomic_path
 from realesr_cli.weights.locate import RUN_FILE
 from realesr_cli.weights.model_files import model_metadata, save_pth, save_safetensors
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from realesr_cli.atomic import atomic_write_bytes
 from realesr_cli.train.config import RuntimeConfig
 from realesr_cli.train.distributed import World
-from realesr_cli.weights.cache import atomic_write_bytes
 
 FILE = "metrics.jsonl"
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from realesr_cli.atomic import atomic_write_bytes
 from realesr_cli.degrade.pairs import Pair, PairPlan, make_pairs
 from realesr_cli.errors import ConfigError, ResumeMismatchError, TrainingError
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
@@ -30,7 +31,6 @@ from realesr_cli.train.machine import Machine
 from realesr_cli.train.recipes import config_toml, differences
 from realesr_cli.train.state import TrainProgress, TrainState
 from realesr_cli.train.validation import Scene, prepare_scenes
-from realesr_cli.weights.cache import atomic_write_bytes
 
 CONFIG_FILE = "config.toml"
 

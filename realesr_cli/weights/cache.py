@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from realesr_cli.atomic import atomic_write_bytes
 from realesr_cli.errors import DownloadError, RealesrWarning
 
 Report = Callable[[int, int], None]
@@ -24,33 +23,6 @@ CHUNK = 1 << 20
 
 _POLL = 0.1
 _TELL_AFTER = 3.0
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A part file beside `path` to write to; it gets the name only when the block ends well.
-
-    The contents are on the disk (fsync) before the rename; on any error the part file goes.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        yield part
-        sync(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def atomic_write_bytes(path: Path, data: bytes) -> None:
-    """Write a small file so that readers see the old contents or the new, never a part."""
-    with atomic_path(path) as part:
-        part.write_bytes(data)
-
-
-def sync(path: Path) -> None:
-    """Wait until the file's contents are on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def sha256_of(path: Path, report: Report | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import re
 import shutil
 import time
@@ -16,7 +17,7 @@ import requests
 
 from realesr_cli.errors import DownloadError
 from realesr_cli.settings import check, option
-from realesr_cli.weights.cache import Report, sync
+from realesr_cli.weights.cache import Report
 
 MAX_UNKNOWN = 2 << 30
 """Most bytes accepted for a file whose size is not known."""
@@ -215,7 +216,8 @@ def _receive(response: requests.Response, job: _Job, start: int) -> None:
                 done += len(block)
                 if job.report is not None:
                     job.report(done, total)
-        sync(job.part)
+        with job.part.open("rb+") as file:
+            os.fsync(file.fileno())
     if (total and done < total) or (length is not None and done < start + length):
         raise _TryAgain(f"the connection ended after {done} of {total} bytes")
 

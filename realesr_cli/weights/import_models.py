@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from realesr_cli.atomic import atomic_path
 from realesr_cli.errors import (
     CheckpointFormatError,
     ConfigError,
@@ -83,7 +84,7 @@ def import_file(source: Path, *, name: str | None = None) -> ImportedModel:
 
     An official file is recognized by its SHA-256 whatever it is called. Any other must be a
     generator this package knows; it is called `name`, or as the file is. Raises what
-    `model_files.read_state` and `model_files.detect_architecture` raise, ConfigError for a name that is taken, and
+    `read_state` and `detect_architecture` raise, ConfigError for a name that is taken, and
     WeightsWriteError where the cache cannot be written.
     """
     try:
@@ -146,7 +147,7 @@ def _own_entry(source: Path, sha256: str, name: str) -> RegistryEntry:
 def _copy(source: Path, target: Path, sha256: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with cache.atomic_path(target) as part:
+        with atomic_path(target) as part:
             shutil.copyfile(source, part)
             if cache.sha256_of(part) != sha256:
                 raise CheckpointFormatError(f"{source}: changed while it was copied; try again")

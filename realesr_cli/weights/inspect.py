@@ -48,7 +48,7 @@ def inspect(model: str | Path) -> ModelInfo:
     """What is known of a registered model, a weight file, a training run's folder or a mixture.
 
     A registered model's file is checked if it is cached, never fetched. Raises UnknownModel, for
-    a path what `model_files.read_state` and `model_files.detect_architecture` raise, and ConfigError for a mixture that
+    a path what `read_state` and `detect_architecture` raise, and ConfigError for a mixture that
     cannot be.
     """
     located = locate(model)

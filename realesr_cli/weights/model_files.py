@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from realesr_cli.atomic import atomic_path, atomic_write, write_errors
 from realesr_cli.errors import (
     CheckpointFormatError,
     ConfigError,
@@ -29,7 +30,6 @@ from realesr_cli.nets.architecture import (
     expected_shapes,
     shapes_of,
 )
-from realesr_cli.weights.cache import atomic_path, atomic_write_bytes
 from realesr_cli.weights.file_format import checkpoint_format
 from realesr_cli.weights.mixing import check_alpha
 
@@ -301,10 +301,8 @@ def make_folder(target: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small text file, whole or not at all; WeightsWriteError where that cannot be."""
-    try:
-        atomic_write_bytes(path, text.encode())
-    except OSError as error:
-        raise WeightsWriteError(f"{path}: cannot be written ({error.strerror})") from error
+    with write_errors(path, WeightsWriteError), atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def interpolate(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) -> State:

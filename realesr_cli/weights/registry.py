@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import platformdirs
 
+from realesr_cli.atomic import atomic_write_bytes
 from realesr_cli.errors import ConfigError, UnknownModelError
 from realesr_cli.settings import did_you_mean, from_plain, to_plain
 from realesr_cli.weights import cache
@@ -125,7 +126,7 @@ def _change_imported(name: str, entry: RegistryEntry | None) -> None:
         kept = [e for e in imported() if _key(e.name) != _key(name)]
         models = [*kept, entry] if entry else kept
         data = {"format": FORMAT, "models": [to_plain(e) for e in models]}
-        cache.atomic_write_bytes(index_path(), json.dumps(data, indent=1).encode())
+        atomic_write_bytes(index_path(), json.dumps(data, indent=1).encode())
 
 
 def _key(name: str) -> str:

@@ -13,10 +13,10 @@ from PIL import Image
 from realesr_cli.cli.degrade import degrade_command
 from realesr_cli.errors import (
     ConfigError,
-    ImageWriteError,
     RealesrError,
     RealesrWarning,
     UnreadableImageError,
+    WriteError,
 )
 
 
@@ -187,7 +187,7 @@ def test_recipe_of_another_size_or_number(photo: Path, tmp_path: Path) -> None:
 
 def test_recipe_that_cannot_be_written(photo: Path, tmp_path: Path) -> None:
     result = run(photo, "-o", tmp_path / "a.png", "--save-recipe", tmp_path / "no" / "r.json")
-    assert isinstance(result.exception, ImageWriteError)
+    assert isinstance(result.exception, WriteError)
 
 
 def test_config_that_is_no_table(photo: Path, tmp_path: Path) -> None:

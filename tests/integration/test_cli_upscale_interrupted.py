@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from upscale_cli import Shell, make_image, size_of
 
+from realesr_cli.atomic import PREFIX, SUFFIX
 from realesr_cli.cli.interrupt import interruptible
-from realesr_cli.image.landing import PART_PREFIX, PART_SUFFIX
 
 IMAGES = 8
 SIDE = 280
@@ -72,7 +72,7 @@ def test_a_killed_run_is_finished_by_the_next(shell: Shell, tiny: Path):
         assert left[name] == expected[name]
     times = {name: Path("out", name).stat().st_mtime_ns for name in finished}
     # The kill may have come just after a part file had landed; one is left for certain now.
-    Path("out", f"{PART_PREFIX}0123456789abcdef{PART_SUFFIX}").write_bytes(b"half")
+    Path("out", f"{PREFIX}0123456789abcdef{SUFFIX}").write_bytes(b"half")
     outcome = shell("in", "-o", "out/")
     assert outcome.code == 0
     assert f"{IMAGES - len(finished)} done, {len(finished)} skipped" in outcome.err

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image as pillow
 from upscale_cli import Shell, make_image, size_of
 
-from realesr_cli.image import landing
+from realesr_cli import atomic
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_full_disk_ends_the_run_and_leaves_no_part(shell: Shell, monkeypatch: 
 
     for name in "abcdef":
         make_image(f"in/{name}.png")
-    monkeypatch.setattr(landing.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     outcome = shell("in", "-o", "out")
     assert outcome.code == 1
     assert "No space left on device" in outcome.err

@@ -197,8 +197,8 @@ def test_cards_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("realesr_cli.weights.cache.sync", full)
-    with pytest.raises(WeightsWriteError, match=r"c\.json: cannot be written .No space"):
+    monkeypatch.setattr("realesr_cli.atomic.os.fsync", full)
+    with pytest.raises(WeightsWriteError, match=r"c\.json: cannot be written: No space"):
         call(card_command, "mine.pth", "-o", "c.json")
     assert not Path("c.json").exists()
 

@@ -17,7 +17,7 @@ from comparison_samples import SCALE, comparison, facts, photo
 from PIL import Image as pillow
 from PIL import ImageCms
 
-from realesr_cli.errors import ConfigError, ImageWriteError, RealesrWarning
+from realesr_cli.errors import ConfigError, RealesrWarning, WriteError
 from realesr_cli.evaluate import page
 from realesr_cli.evaluate.compare_settings import PageSettings
 from realesr_cli.evaluate.comparison import Comparison, PhotoVersion, WeightsFile
@@ -273,10 +273,10 @@ def test_large_pages_are_warned_of() -> None:
 
 
 def test_unwritable(tmp_path: Path) -> None:
-    with pytest.raises(ImageWriteError, match=r"report\.html.*create the folder"):
+    with pytest.raises(WriteError, match=r"report\.html.*create the folder"):
         write_page(comparison(), tmp_path / "none" / "report.html")
     (tmp_path / "folder.html").mkdir()
-    with pytest.raises(ImageWriteError, match="a folder"):
+    with pytest.raises(WriteError, match="a folder"):
         write_page(comparison(), tmp_path / "folder.html")
 
 

@@ -38,7 +38,7 @@ def cells(drawn: NDArray[np.uint8], columns: int, crop: CropRegion) -> list[NDAr
 def test_crops_are_pixels_of_the_versions() -> None:
     what = comparison()
     drawn = draw_sheet(what, SheetSettings(chosen=(CROP,)))
-    source, plain, enlarged = (v.img.pixels for v in what.photos[0].versions)
+    source, plain, enlarged = (v.image.pixels for v in what.photos[0].versions)
     shown = cells(drawn, 3, CROP)
     squares = of_crop(source, CROP, 1).repeat(SCALE, 0).repeat(SCALE, 1)
     assert np.array_equal(shown[0], squares)
@@ -147,7 +147,9 @@ def linear(profile: bytes) -> bytes:
 
 def test_gray_photos() -> None:
     one = photo()
-    versions = tuple(dataclasses.replace(v, image=Image(v.img.pixels[..., :1])) for v in one.versions)
+    versions = tuple(
+        dataclasses.replace(v, image=Image(v.image.pixels[..., :1])) for v in one.versions
+    )
     gray = Photo(one.name, one.height, one.width, (), versions)
     drawn = draw_sheet(comparison(gray), SheetSettings(chosen=(CROP,)))
     expected = of_crop(versions[1].image.pixels, CROP, SCALE)

@@ -53,7 +53,7 @@ def test_versions_and_their_pixels(net: Path, small: Path) -> None:
     assert result.scale == 4
     assert (photo.name, photo.height, photo.width) == ("photo.png", 80, 120)
     assert [v.kind for v in photo.versions] == ["input", "bicubic", "model"]
-    source, plain, enlarged = (v.img for v in photo.versions)
+    source, plain, enlarged = (v.image for v in photo.versions)
     image = read_image(small)
     assert np.array_equal(source.pixels, image.pixels)
     expected = imresize(tensor(image)[None], 4)[0].clamp(0, 1) * 255
@@ -114,7 +114,7 @@ def test_too_small_for_a_score_is_said(net: Path, small: Path) -> None:
 def test_gray_stays_gray(net: Path, tmp_path: Path) -> None:
     path = save_photo(tmp_path / "gray.png", mode="L")
     (photo,) = made(path, models=[net]).photos
-    assert [v.img.channels for v in photo.versions] == [1, 1, 1]
+    assert [v.image.channels for v in photo.versions] == [1, 1, 1]
 
 
 def test_alpha_is_kept_and_color_does_not_bleed(net: Path, tmp_path: Path) -> None:

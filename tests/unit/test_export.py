@@ -368,7 +368,7 @@ def test_a_folder_that_cannot_be_written(
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("realesr_cli.weights.cache.sync", full)
+    monkeypatch.setattr("realesr_cli.atomic.os.fsync", full)
     for folder in (tmp_path / "out", tmp_path / "out" / "new" / "deep"):
         target = folder / f"m{ENDINGS[to]}"
         with pytest.raises(WeightsWriteError, match=rf"{target}: cannot be written .*No space"):

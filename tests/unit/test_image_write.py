@@ -6,8 +6,6 @@ import errno
 import io
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image as pillow
 
+from realesr_cli import atomic
 from realesr_cli.errors import (
     ConfigError,
     ImageTooLargeError,
@@ -25,7 +24,7 @@ from realesr_cli.errors import (
     RealesrWarning,
     UnsupportedImageError,
 )
-from realesr_cli.image import landing, write
+from realesr_cli.image import write
 from realesr_cli.image.formats import WRITABLE, WriteSettings
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
@@ -400,7 +399,7 @@ def test_a_disk_that_fails_at_the_end_leaves_the_old_file(
         raise OSError(errno.EIO, "Input/output error")
 
     (tmp_path / "a.png").write_bytes(b"old")
-    monkeypatch.setattr(landing.os, "fsync", fail)
+    monkeypatch.setattr(atomic.os, "fsync", fail)
     with pytest.raises(ImageWriteError, match=r"a\.png: cannot be written: Input/output error"):
         _smooth().save(tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == b"old"
@@ -429,7 +428,7 @@ def test_folders_that_cannot_be_written_to_are_told(tmp_path: Path):
     with pytest.raises(ImageWriteError, match="Not a directory"):
         _smooth().save(tmp_path / "file" / "a.png")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(ImageWriteError, match="a folder: name a file in it"):
+    with pytest.raises(ImageWriteError, match="name a file in it"):
         _smooth().save(tmp_path / "folder.png")
 
 
@@ -443,7 +442,7 @@ def test_a_refused_permission_names_the_way_out(tmp_path: Path, monkeypatch: pyt
 
 
 def test_devices_are_not_replaced():
-    with pytest.raises(ImageWriteError, match="no ordinary file"):
+    with pytest.raises(ImageWriteError, match="special file"):
         write_image(_smooth(), os.devnull, WriteSettings(format="png"))
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
@@ -460,51 +459,3 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path):
     (tmp_path / "plain").touch()
     _smooth().save(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_names_of_part_files_cannot_be_foreseen(tmp_path: Path):
-    names = set()
-    for _ in range(3):
-        with landing.atomic_write(tmp_path / "a.png") as file:
-            names |= {p.name for p in tmp_path.iterdir() if p.suffix == ".part"}
-            file.write(b"x")
-    assert len(names) == 3
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from realesr_cli.image.landing import atomic_write
-with atomic_write(Path(sys.argv[1])) as file:
-    file.write(b"half")
-    file.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path):
-    target = tmp_path / "a.png"
-    target.write_bytes(b"old")
-    done = subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False)
-    assert done.returncode != 0
-    assert target.read_bytes() == b"old"
-    left = [p for p in tmp_path.iterdir() if p.suffix == ".part"]
-    assert len(left) == 1
-    with landing.atomic_write(tmp_path / "b.png") as file:
-        file.write(b"being written")
-        assert landing.remove_stale_files(tmp_path) == left
-    assert {p.name for p in tmp_path.iterdir()} == {"a.png", "b.png"}
-    assert (tmp_path / "b.png").read_bytes() == b"being written"
-
-
-def test_part_files_that_cannot_be_removed_are_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    part = tmp_path / ".realesr-0.part"
-    part.touch()
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(Path, "unlink", refuse)
-    assert landing.remove_stale_files(tmp_path) == []

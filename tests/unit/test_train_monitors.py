@@ -21,8 +21,13 @@ STAGE = load_config("realesrnet-x4").stages[0]
 GAN = load_config("realesrgan-x4").stages[1]
 
 
-def scored(progress: TrainProgress, psnr: float, config: ValidationConfig, stage: StageConfig = STAGE,
-           color: float = 0.0):  # fmt: skip
+def scored(
+    progress: TrainProgress,
+    psnr: float,
+    config: ValidationConfig,
+    stage: StageConfig = STAGE,
+    color: float = 0.0,
+):
     return update_best(progress, Scores(psnr, 0.5, color), stage, config)
 
 

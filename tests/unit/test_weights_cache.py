@@ -14,31 +14,6 @@ from realesr_cli.errors import DownloadError, RealesrWarning
 from realesr_cli.weights import cache
 
 
-def test_whole_file_replaces_only_at_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    path.write_bytes(b"old")
-    with cache.atomic_path(path) as part:
-        part.write_bytes(b"new")
-        assert path.read_bytes() == b"old"
-    assert path.read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["a.json"]
-
-
-def test_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    path.write_bytes(b"old")
-
-    def fail() -> None:
-        with cache.atomic_path(path) as part:
-            part.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "full")
-
-    with pytest.raises(OSError, match="full"):
-        fail()
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.json"]
-
-
 def test_sha256_with_progress(tmp_path: Path) -> None:
     path = tmp_path / "f"
     data = b"abc" * 700_000

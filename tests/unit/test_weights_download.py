@@ -223,10 +223,10 @@ def test_too_little_room_is_told_before_the_download(
 def test_full_disk_keeps_what_there_is(
     server: FileServer, part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path) -> None:
+    def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(transfer_module, "sync", full)
+    monkeypatch.setattr(transfer_module.os, "fsync", full)
     with pytest.raises(DownloadError, match="disk is full"):
         transfer(server.serve("/f", whole(DATA)), part, len(DATA), network=HASTY)
     assert part.stat().st_size == len(DATA)
