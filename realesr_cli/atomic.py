@@ -46,7 +46,7 @@ def write_errors(path: Path, error_class: type[WriteError] = WriteError) -> Iter
     try:
         yield
     except WriteError as error:
-        raise type(error)(f"{path}: {error}") from error.__cause__
+        raise error.prefixed(str(path)) from error.__cause__
     except OSError as error:
         hint = _HINTS.get(error.errno or 0)
         text = f"{path}: cannot be written: {error.strerror or error}"

@@ -6,11 +6,25 @@ The message of an error says what went wrong, where, and what to do about it. An
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class RealesrError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error raised on purpose.
+
+    `advice` names what the user can do about it, as a key of `realesr_cli.cli.advice`, which knows
+    the flags; `message` alone must make sense to a caller of the library.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", *, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+    def prefixed(self, text: str) -> Self:
+        """Return the same error with `text: ` before its message, to be raised from its cause."""
+        return type(self)(f"{text}: {self}", advice=self.advice)
 
     def __str__(self) -> str:
         # KeyError would show its message in quotes; the subclasses below share the plain form.

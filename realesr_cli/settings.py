@@ -7,7 +7,6 @@ limits. The command line, the TOML reader, `--set a.b=c` and the reference pages
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 import types
 import typing
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from realesr_cli.errors import ConfigError
+from realesr_cli.text import did_you_mean
 
 T = TypeVar("T")
 
@@ -119,13 +119,6 @@ def _check_item(name: str, value: Any, limits: Limits) -> None:
 
 def _nearest(value: Any, limits: Limits) -> str:
     return did_you_mean(str(value), [str(c) for c in limits.choices or ()])
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known word, or an empty string."""
-    lowered = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
-    return f"; did you mean {lowered[close[0]]!r}?" if close else ""
 
 
 def from_plain(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:

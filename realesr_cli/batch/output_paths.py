@@ -18,7 +18,7 @@ from realesr_cli.image.formats import (
     extension_of,
     format_of,
 )
-from realesr_cli.settings import did_you_mean
+from realesr_cli.text import did_you_mean
 
 DEFAULT_TEMPLATE = "{stem}_x{scale}{ext}"
 STDOUT = "-"

@@ -11,9 +11,10 @@ from typing import NoReturn
 import click
 
 from realesr_cli._version import __version__
+from realesr_cli.cli.advice import message_with_advice
 from realesr_cli.cli.terminal import say_error, show_warnings
 from realesr_cli.errors import OutOfMemoryError, RealesrError
-from realesr_cli.settings import did_you_mean
+from realesr_cli.text import did_you_mean
 
 INTERRUPTED = 130
 
@@ -118,7 +119,7 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
         )
         sys.stdout.flush()
     except RealesrError as error:
-        say_error(str(error))
+        say_error(message_with_advice(error))
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

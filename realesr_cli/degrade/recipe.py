@@ -10,7 +10,8 @@ from typing import Any
 from realesr_cli.degrade.kernels import Kernel
 from realesr_cli.errors import ConfigError
 from realesr_cli.ops.resize import MODES
-from realesr_cli.settings import check, did_you_mean, from_plain, option, to_plain
+from realesr_cli.settings import check, from_plain, option, to_plain
+from realesr_cli.text import did_you_mean
 
 FORMAT = 1
 STRIDE = "stride"

@@ -19,7 +19,8 @@ from realesr_cli.degrade.preview import degraded
 from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.ops.quantize import to_8bit_levels
 from realesr_cli.ops.resize import imresize
-from realesr_cli.settings import did_you_mean, read_toml
+from realesr_cli.settings import read_toml
+from realesr_cli.text import did_you_mean
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3), RGB."""

@@ -13,7 +13,7 @@ from realesr_cli.evaluate.settings import Channel
 from realesr_cli.metrics.niqe import niqe
 from realesr_cli.metrics.perceptual_index import MaScores, perceptual_index, rmse
 from realesr_cli.metrics.reference import psnr, ssim, whole_luma
-from realesr_cli.settings import did_you_mean
+from realesr_cli.text import did_you_mean
 
 _MEANINGS: dict[str, tuple[str, str]] = {
     "mixed": ("psnr-rgb", "ssim-y"),

@@ -13,7 +13,8 @@ from realesr_cli.errors import (
     RealesrWarning,
     UnsupportedImageError,
 )
-from realesr_cli.settings import check, did_you_mean, option
+from realesr_cli.settings import check, option
+from realesr_cli.text import did_you_mean
 
 DEFAULT_MAX_PIXELS = 250_000_000
 """Images with more pixels than this are refused on reading unless the caller raises the limit."""

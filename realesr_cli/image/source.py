@@ -54,8 +54,8 @@ def _file_bytes(path: Path, limit: int) -> bytes:
 
 
 def named(error: _Error, source: Source) -> _Error:
-    """The same error, with the source in front of its message."""
-    return type(error)(f"{name_of(source)}: {error}")
+    """Return the same error with the source in front of its message."""
+    return error.prefixed(name_of(source))
 
 
 def check_pixels(height: int, width: int, limit: int | None) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from realesr_cli.errors import ConfigError
 from realesr_cli.image.formats import is_image
 from realesr_cli.metrics.reference import PEAK, psnr, whole_luma
-from realesr_cli.settings import did_you_mean
+from realesr_cli.text import did_you_mean
 
 PIRM_SHAVE = 4
 MA_RANGE = (0.0, 10.0)

@@ -14,7 +14,8 @@ from realesr_cli.errors import ConfigError, UnknownArchitectureError
 from realesr_cli.nets.compact import CompactArchitecture, detect_compact
 from realesr_cli.nets.rrdbnet import RRDBArchitecture, canonical_names, detect_rrdb
 from realesr_cli.nets.srresnet import SRResNetArchitecture, detect_srresnet
-from realesr_cli.settings import did_you_mean, from_plain, to_plain
+from realesr_cli.settings import from_plain, to_plain
+from realesr_cli.text import did_you_mean
 
 V = TypeVar("V")
 

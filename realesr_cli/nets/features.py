@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realesr_cli.errors import CheckpointFormatError, ConfigError
-from realesr_cli.settings import did_you_mean
+from realesr_cli.text import did_you_mean
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -17,7 +17,7 @@ from realesr_cli.errors import ConfigError
 from realesr_cli.ops.banded import Banded, zero_padded_filter
 from realesr_cli.ops.filters import gaussian_taps
 from realesr_cli.ops.resize import resample_band
-from realesr_cli.settings import did_you_mean
+from realesr_cli.text import did_you_mean
 
 KERNELS = ("gaussian", "reverse")
 """The variants: the correction filtered by a squared Gaussian, or enlarged only."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from realesr_cli.errors import ConfigError
 from realesr_cli.ops.banded import Banded, banded
-from realesr_cli.settings import did_you_mean
+from realesr_cli.text import did_you_mean
 
 TORCH_MODES = ("area", "bilinear", "bicubic")
 MATRIX_MODES = ("box", "matlab", "triangle", "lanczos")

@@ -11,7 +11,6 @@ from typing import Any
 from realesr_cli.degrade.presets import from_table
 from realesr_cli.errors import ConfigError
 from realesr_cli.settings import (
-    did_you_mean,
     from_plain,
     merge,
     parse_override,
@@ -19,6 +18,7 @@ from realesr_cli.settings import (
     to_plain,
     to_toml,
 )
+from realesr_cli.text import did_you_mean
 from realesr_cli.train.config import StageConfig, TrainConfig
 
 Plain = dict[str, Any]

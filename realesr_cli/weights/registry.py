@@ -15,7 +15,8 @@ import platformdirs
 
 from realesr_cli.atomic import atomic_write_bytes
 from realesr_cli.errors import ConfigError, UnknownModelError
-from realesr_cli.settings import did_you_mean, from_plain, to_plain
+from realesr_cli.settings import from_plain, to_plain
+from realesr_cli.text import did_you_mean
 from realesr_cli.weights import cache
 
 Kind = Literal["generator", "discriminator", "features"]
