@@ -1,13 +1,13 @@
-"""Frozen dataclasses as settings: plain data in and out, strict, with limits, overrides and TOML.
+"""Settings as frozen dataclasses: defaults, limits, and strict conversion of plain data and text.
 
 A setting is written once, as a dataclass field made by `option()`: its type, default, help and
-limits. The command line, the TOML reader, `--set a.b=c` and the reference pages derive from it.
+limits. Command-line options, TOML files, `a.b=c` overrides and the reference pages derive from it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,22 +16,53 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.text import did_you_mean
+from realesr_cli.text import did_you_mean, format_value
 
 T = TypeVar("T")
 
 _META = "realesr"
+_MAX_INTEGER = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a field accepts beyond its type; both ends of a range are inclusive."""
+    """What a field accepts beyond its type: choices, or a range whose `above` is exclusive."""
 
     help: str = ""
     low: float | None = None
     high: float | None = None
     above: float | None = None
     choices: tuple[Any, ...] | None = None
+
+    def describe(self) -> str:
+        """Return the range as text, `0 to 1` or `at least 0`; empty where there is none."""
+        # Not "g": the short form of a million would be 1e+06.
+        ends = (self.low, self.high, self.above)
+        low, high, above = (None if end is None else f"{end:.15g}" for end in ends)
+        if low is not None and high is not None:
+            return f"{low} to {high}"
+        if above is not None:
+            return f"above {above}" + (f", at most {high}" if high is not None else "")
+        if low is not None:
+            return f"at least {low}"
+        return f"at most {high}" if high is not None else ""
+
+    def check(self, value: Any, where: str = "") -> None:
+        """Raise ConfigError where a value, or an item of a tuple, is outside the limits."""
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if item is None:
+                continue
+            if self.choices is not None and item not in self.choices:
+                raise _expected(_one_of(self.choices), item, where, self.choices)
+            if isinstance(item, bool) or not isinstance(item, (int, float)):
+                continue
+            below = self.low is not None and item < self.low
+            under = self.above is not None and item <= self.above
+            over = self.high is not None and item > self.high
+            if below or under or over or item != item:
+                raise _expected(self.describe() or "a number", item, where)
+            if isinstance(item, float) and math.isinf(item):
+                raise _expected("a finite number", item, where)
 
 
 def option(
@@ -43,7 +74,7 @@ def option(
     above: float | None = None,
     choices: Sequence[Any] | None = None,
 ) -> Any:
-    """A dataclass field with its help and limits.
+    """Make a dataclass field with its help and limits.
 
     `low` and `high` are inclusive, `above` is exclusive; for a tuple they hold for every item.
     """
@@ -65,15 +96,15 @@ class Setting:
     default: Any
     limits: Limits
 
-
-def limits_of(field: dataclasses.Field[Any]) -> Limits:
-    """The limits given to `option()`, or none."""
-    found = field.metadata.get(_META)
-    return found if isinstance(found, Limits) else Limits()
+    def parse(self, text: str) -> Any:
+        """Convert text to the setting's type. Raises ConfigError, without the setting's name."""
+        value = _convert(self.type, text, "", text=True)
+        self.limits.check(value)
+        return value
 
 
 def walk(cls: type, prefix: str = "") -> Iterator[Setting]:
-    """Every leaf setting of a class, parts flattened to dotted keys, in order of definition."""
+    """Yield every leaf setting of a class in order of definition; keys of parts are dotted."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         kind = hints[field.name]
@@ -84,134 +115,162 @@ def walk(cls: type, prefix: str = "") -> Iterator[Setting]:
         default = field.default
         if default is MISSING and field.default_factory is not MISSING:
             default = field.default_factory()
-        yield Setting(key, kind, default, limits_of(field))
+        yield Setting(key, kind, default, _limits_of(field))
 
 
 def check(instance: Any) -> None:
-    """Raise ConfigError where a value lies outside the limits of its field.
+    """Raise ConfigError where a value is outside the limits of its field.
 
     Meant for `__post_init__`, so that settings made in Python are as strict as those from a file.
     """
     for field in dataclasses.fields(instance):
-        limits = limits_of(field)
-        value = getattr(instance, field.name)
-        for item in value if isinstance(value, (tuple, list)) else (value,):
-            _check_item(field.name, item, limits)
-
-
-def _check_item(name: str, value: Any, limits: Limits) -> None:
-    if value is None:
-        return
-    if limits.choices is not None and value not in limits.choices:
-        listed = ", ".join(str(c) for c in limits.choices)
-        raise ConfigError(f"{name} = {value!r}: must be one of {listed}{_nearest(value, limits)}")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return
-    if value != value:
-        raise ConfigError(f"{name} = {value}: not a number")
-    if limits.low is not None and value < limits.low:
-        raise ConfigError(f"{name} = {value}: must be at least {limits.low:.15g}")
-    if limits.above is not None and value <= limits.above:
-        raise ConfigError(f"{name} = {value}: must be greater than {limits.above:.15g}")
-    if limits.high is not None and value > limits.high:
-        raise ConfigError(f"{name} = {value}: must be at most {limits.high:.15g}")
-
-
-def _nearest(value: Any, limits: Limits) -> str:
-    return did_you_mean(str(value), [str(c) for c in limits.choices or ()])
+        _limits_of(field).check(getattr(instance, field.name), field.name)
 
 
 def from_plain(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     """Build a settings object from plain data (of TOML or JSON).
 
     Raises ConfigError for an unknown key (with the nearest known one), a missing value or a wrong
-    type; integers are accepted where floats are wanted, nothing else is converted.
+    type; integers are accepted where floats are expected, nothing else is converted.
     """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in data.items():
         if key not in fields:
-            raise ConfigError(f"unknown setting {where + key!r}{did_you_mean(key, list(fields))}")
+            name = format_value(where + key)
+            raise ConfigError(f"unknown setting {name}{did_you_mean(key, list(fields))}")
         values[key] = _convert(hints[key], value, where + key)
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in values and f.default is MISSING and f.default_factory is MISSING
-    ]
-    if missing:
-        raise ConfigError(f"missing setting {where + missing[0]!r}")
+    for name, field in fields.items():
+        needed = field.default is MISSING and field.default_factory is MISSING
+        if needed and name not in values:
+            raise ConfigError(f"missing setting {where + name!r}")
     try:
         return cls(**values)
     except ConfigError as error:
-        raise ConfigError(f"{where}{error}") from None
+        raise ConfigError(f"{where}{error}", advice=error.advice) from None
 
 
-def _convert(kind: Any, value: Any, where: str) -> Any:
+def with_values(settings: T, values: Mapping[str, Any], where: str = "") -> T:
+    """Return settings with other values, given by dotted key and already of the right types."""
+    changed: dict[str, Any] = {}
+    below: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        name, _, rest = key.partition(".")
+        if rest:
+            below.setdefault(name, {})[rest] = value
+        else:
+            changed[name] = value
+    for name, inner in below.items():
+        changed[name] = with_values(getattr(settings, name), inner, f"{where}{name}.")
+    try:
+        return dataclasses.replace(settings, **changed)  # type: ignore[type-var]
+    except ConfigError as error:
+        raise ConfigError(f"{where}{error}", advice=error.advice) from None
+
+
+def _limits_of(field: dataclasses.Field[Any]) -> Limits:
+    found = field.metadata.get(_META)
+    return found if isinstance(found, Limits) else Limits()
+
+
+def _one_of(choices: Sequence[Any]) -> str:
+    return "one of " + ", ".join(str(choice) for choice in choices)
+
+
+def _expected(what: str, value: Any, where: str, choices: Sequence[Any] = ()) -> ConfigError:
+    near = did_you_mean(value, [str(c) for c in choices]) if isinstance(value, str) else ""
+    # A bare number reads better than the quotes and suffixes of its repr.
+    shown = f"{value:.15g}" if isinstance(value, float) else format_value(value)
+    text = f"expected {what}, got {shown}{near}"
+    return ConfigError(f"{where}: {text}" if where else text)
+
+
+def _convert(kind: Any, value: Any, where: str, *, text: bool = False) -> Any:
+    """Convert plain data to a type; with `text`, numbers and lists are read from a string."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        return _convert_union(kind, value, where)
+        return _convert_union(kind, value, where, text)
     if origin is Literal:
-        if value in get_args(kind):
-            return value
-        listed = [str(a) for a in get_args(kind)]
-        near = did_you_mean(str(value), listed)
-        raise ConfigError(f"{where} = {value!r}: must be one of {', '.join(listed)}{near}")
+        for choice in get_args(kind):
+            if value == choice or (text and value == str(choice)):
+                return choice
+        raise _expected(_one_of(get_args(kind)), value, where, get_args(kind))
     if origin is tuple:
-        return _convert_tuple(kind, value, where)
+        return _convert_tuple(kind, value, where, text)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: expected a table, got {value!r}")
+            raise _expected("a table", value, where)
         return from_plain(kind, value, where + ".")
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: expected a table, got {value!r}")
+            raise _expected("a table", value, where)
         item = get_args(kind)[1]
         return {str(k): _convert(item, v, f"{where}.{k}") for k, v in value.items()}
+    return _convert_scalar(kind, value, where, text)
+
+
+def _convert_scalar(kind: Any, value: Any, where: str, text: bool) -> Any:
+    if text and kind in (int, float, bool):
+        value = _read_scalar(kind, value, where)
     if kind is Path and isinstance(value, str):
         return Path(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is Any or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool))):
+    if kind is Any:
         return value
-    raise ConfigError(f"{where} = {value!r}: expected {type_name(kind)}")
+    if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > _MAX_INTEGER:
+            raise _expected("a 64-bit integer", value, where)
+        if kind is float:
+            return float(value)
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise _expected(type_name(kind), value, where)
 
 
-def _convert_union(kind: Any, value: Any, where: str) -> Any:
-    arms = get_args(kind)
-    if value is None and type(None) in arms:
+def _read_scalar(kind: Any, value: str, where: str) -> Any:
+    """Read a number or truth value from text of the command line."""
+    try:
+        if kind is bool:
+            return {"yes": True, "true": True, "no": False, "false": False}[value.lower()]
+        return kind(value)
+    except (ValueError, KeyError):
+        raise _expected("yes or no" if kind is bool else type_name(kind), value, where) from None
+
+
+def _convert_union(kind: Any, value: Any, where: str, text: bool) -> Any:
+    arms = [arm for arm in get_args(kind) if arm is not type(None)]
+    if len(arms) < len(get_args(kind)) and (
+        value is None or (text and value.lower() == "none" and str not in arms)
+    ):
         return None
-    reasons = []
+    if len(arms) == 1:
+        return _convert(arms[0], value, where, text=text)
     for arm in arms:
-        if arm is type(None):
-            continue
         try:
-            return _convert(arm, value, where)
-        except ConfigError as error:
-            reasons.append(error)
-    raise (
-        reasons[0]
-        if len(reasons) == 1
-        else ConfigError(f"{where} = {value!r}: expected {type_name(kind)}")
-    )
+            return _convert(arm, value, where, text=text)
+        except ConfigError:
+            continue
+    raise _expected(type_name(kind), value, where)
 
 
-def _convert_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
+def _convert_tuple(kind: Any, value: Any, where: str, text: bool) -> tuple[Any, ...]:
+    if text and isinstance(value, str):
+        value = [item.strip() for item in value.split(",") if item.strip()]
     if not isinstance(value, (list, tuple)):
-        raise ConfigError(f"{where} = {value!r}: expected a list")
+        raise _expected("a list", value, where)
     arms = get_args(kind)
     if len(arms) == 2 and arms[1] is Ellipsis:
-        return tuple(_convert(arms[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+        arms = (arms[0],) * len(value)
     if len(arms) != len(value):
-        raise ConfigError(f"{where} = {value!r}: expected {len(arms)} items, got {len(value)}")
+        raise _expected(f"{len(arms)} items", value, where)
+    pairs = enumerate(zip(arms, value, strict=True))
     return tuple(
-        _convert(arm, v, f"{where}[{i}]")
-        for i, (arm, v) in enumerate(zip(arms, value, strict=True))
+        _convert(arm, v, f"{where}[{i}]" if where else "", text=text) for i, (arm, v) in pairs
     )
 
 
 def type_name(kind: Any) -> str:
-    """A type as a person would write it: `int`, `float or none`, `list of str`."""
+    """Return a type as a person would write it: `int`, `float or none`, `list of str`."""
     origin = get_origin(kind)
     if kind is type(None):
         return "none"
@@ -226,7 +285,7 @@ def type_name(kind: Any) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """The inverse of `from_plain`: dicts, lists, strings and numbers only."""
+    """Return settings as dicts, lists, strings and numbers; the inverse of `from_plain`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, (list, tuple)):
@@ -234,64 +293,3 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: to_plain(v) for k, v in value.items()}
     return str(value) if isinstance(value, Path) else value
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `over` laid on it; tables merge key by key, everything else is replaced."""
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = merge(old, value) if both else value  # type: ignore[arg-type]
-    return result
-
-
-def parse_override(text: str) -> dict[str, Any]:
-    """`"a.b=c"` as nested plain data; the value is read as TOML, and else as a bare string."""
-    key, equals, raw = text.partition("=")
-    parts = [p.strip() for p in key.split(".")]
-    if not equals or not all(parts):
-        raise ConfigError(f"--set {text!r}: expected key=value, as in data.patch=64")
-    try:
-        value = tomllib.loads(f"v = {raw.strip()}")["v"]
-    except tomllib.TOMLDecodeError:
-        value = raw.strip()
-    for part in reversed(parts):
-        value = {part: value}
-    assert isinstance(value, dict)
-    return value
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Plain data of a TOML file; ConfigError names the file and line where it is malformed."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def to_toml(data: Mapping[str, Any], prefix: str = "") -> str:
-    """Plain data as TOML text; values that are None are left out, as TOML has no null."""
-    lines, tables = [], []
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            tables.append(f"\n[{prefix}{key}]\n" + to_toml(value, f"{prefix}{key}."))
-        elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
-            for item in value:
-                tables.append(f"\n[[{prefix}{key}]]\n" + to_toml(item, f"{prefix}{key}."))
-        elif value is not None:
-            lines.append(f"{key} = {_toml_value(value)}\n")
-    return "".join(lines + tables)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    return repr(value)

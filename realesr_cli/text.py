@@ -1,4 +1,4 @@
-"""Numbers and lists as text for people: sizes, durations, names."""
+"""Numbers, lists and foreign values as text for people."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+_LONGEST_VALUE = 80
+"""Characters of a foreign value that a message repeats."""
+
+_LONGEST_WORD = 100
+"""Longer words are nobody's misspelling; comparing them would take long."""
 
 
 def format_bytes(count: int) -> str:
@@ -39,8 +45,27 @@ def format_names(names: Iterable[object], limit: int = 5) -> str:
     return f"{', '.join(listed[:limit])} and {len(listed) - limit} more"
 
 
+def format_lines(lines: Iterable[object], limit: int = 5) -> str:
+    """Put each line on an indented line of its own, after a line break; count those left out."""
+    listed = [str(line) for line in lines]
+    shown = [f"\n  {line}" for line in listed[:limit]]
+    more = len(listed) - limit
+    return "".join(shown) + (f"\n  and {more} more" if more > 0 else "")
+
+
+def format_value(value: object) -> str:
+    """Show a value of unknown origin: its `repr`, shortened, whatever it is."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # Nested too deeply, or an integer of too many digits.
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return `; did you mean 'x'?` for the closest known word, or an empty string."""
+    if len(word) > _LONGEST_WORD:
+        return ""
     lowered = {k.lower(): k for k in known}
     close = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
     return f"; did you mean {lowered[close[0]]!r}?" if close else ""

@@ -26,6 +26,7 @@ ROWS = {
     "text": 0,
     "atomic": 1,
     "progress": 1,
+    "plain": 1,
     "settings": 1,
     "image": 2,
     "ops": 2,
@@ -77,7 +78,7 @@ HOMES = {
     "onnx": {"export"},
     "onnxruntime": {"export"},
     "tensorboard": {"train"},
-    "tomli_w": {"settings"},
+    "tomli_w": {"plain"},
 }  # fmt: skip
 """Which parts may import a library, at top level or inside a function."""
 

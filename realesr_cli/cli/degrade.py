@@ -21,7 +21,8 @@ from realesr_cli.cli.options import (
     settings_options,
 )
 from realesr_cli.errors import ConfigError, RealesrWarning
-from realesr_cli.settings import check, merge, option, parse_override, read_toml
+from realesr_cli.plain import merge, parse_override, read_toml
+from realesr_cli.settings import check, option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

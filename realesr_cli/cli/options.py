@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.settings import Limits, Setting, from_plain, merge, to_plain, walk
+from realesr_cli.settings import Setting, walk, with_values
 
 T = TypeVar("T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -32,7 +32,7 @@ def settings_options(
     skip: Collection[str] = (),
     only: Collection[str] | None = None,
 ) -> Decorator:
-    """A decorator that adds one option for every setting of a dataclass.
+    """Return a decorator that adds one option for every setting of a dataclass.
 
     The setting `part.tile_size` becomes `--part-tile-size`; its type, help, limits and default
     come from the field. `short` gives further names by key, as `{"tile": ("-t",)}`; `skip` and
@@ -54,30 +54,20 @@ def settings_options(
 
 
 def settings_from(ctx: click.Context, cls: type[T], base: T | None = None) -> T:
-    """The settings object of a command: defaults (or `base`), with the given options on top.
+    """Build the settings object of a command: defaults (or `base`), with the given options on top.
 
-    Raises ConfigError where a value lies outside its limits.
+    Raises ConfigError where options contradict each other.
     """
-    given = given_settings(ctx, cls)
-    if base is None:
-        return from_plain(cls, given)
-    return from_plain(cls, merge(to_plain(base), given))
+    return with_values(cls() if base is None else base, given_settings(ctx, cls))
 
 
 def given_settings(ctx: click.Context, cls: type) -> dict[str, Any]:
-    """Only what the user gave on the command line, as nested plain data."""
-    result: dict[str, Any] = {}
-    found: dict[str, Any] = ctx.meta.get(_meta_key(cls), {})
-    for key, value in found.items():
-        nested = to_plain(value)
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        result = merge(result, nested)
-    return result
+    """Return only what the user gave on the command line, by dotted key."""
+    return dict(ctx.meta.get(_meta_key(cls), {}))
 
 
 def flag_name(key: str) -> str:
-    """The option of a setting: `degradation.blur_prob` is `--degradation-blur-prob`."""
+    """Return the option of a setting: `degradation.blur_prob` is `--degradation-blur-prob`."""
     return "--" + key.replace(".", "-").replace("_", "-")
 
 
@@ -114,22 +104,9 @@ def _option(cls: type, setting: Setting, short: Sequence[str]) -> Decorator:
 
 
 def help_text(setting: Setting) -> str:
-    """The help of a setting with its limits and default."""
-    notes = [text for text in (_range_text(setting.limits), _default_text(setting)) if text]
+    """Return the help of a setting with its limits and default."""
+    notes = [text for text in (setting.limits.describe(), _default_text(setting)) if text]
     return setting.limits.help + (f"  [{'; '.join(notes)}]" if notes else "")
-
-
-def _range_text(limits: Limits) -> str:
-    ends = (limits.low, limits.high, limits.above)
-    # As they stand in the code: the short form of a million would be 1e+06.
-    low, high, above = (None if x is None else f"{x:.15g}" for x in ends)
-    if low is not None and high is not None:
-        return f"{low} to {high}"
-    if above is not None:
-        return f"above {above}" + (f", at most {high}" if high is not None else "")
-    if low is not None:
-        return f"at least {low}"
-    return f"at most {high}" if high is not None else ""
 
 
 def _default_text(setting: Setting) -> str:
@@ -151,7 +128,7 @@ def _can_be_option(kind: Any) -> bool:
 
 
 class SettingType(ParamType):
-    """Text of the command line to a value of a setting's type, within its limits."""
+    """Text of the command line as a value of a setting, within its limits."""
 
     name = "value"
 
@@ -159,7 +136,7 @@ class SettingType(ParamType):
         self.setting = setting
 
     def words(self) -> tuple[str, ...]:
-        """The words that the setting knows, of its type or its limits; empty if any text goes."""
+        """Return the words that the setting knows; empty if any text is accepted."""
         limits = self.setting.limits.choices or ()
         literals = [
             value
@@ -170,49 +147,25 @@ class SettingType(ParamType):
         return tuple(str(word) for word in (*literals, *limits))
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """How the value looks, for the help: `auto|INTEGER`, `NUMBER,NUMBER`."""
-        return self._shape()
-
-    def _shape(self) -> str:
+        """Return how the value looks, for the help: `auto|INTEGER`, `NUMBER,NUMBER`."""
         parts = [word for word in self.words() if word]
         if not self.setting.limits.choices:
             parts += [m for arm in _arms(self.setting.type) if (m := _metavar(arm))]
         return "|".join(dict.fromkeys(parts))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Text to the setting's type; a usage error names what was expected."""
+        """Convert text; a usage error says what was expected."""
         if not isinstance(value, str):
             return value
-        reasons: list[str] = []
-        for arm in _arms(self.setting.type):
-            try:
-                converted = _parse(arm, value)
-            except ValueError:
-                continue
-            try:
-                return self._checked(converted)
-            except ConfigError as error:
-                reasons.append(str(error))
-        reasons.append(f"{value!r} is not {self._shape()}")
-        raise click.BadParameter(reasons[0], ctx, param)
-
-    def _checked(self, value: Any) -> Any:
-        limits = self.setting.limits
-        for item in value if isinstance(value, tuple) else (value,):
-            if limits.choices is not None and item not in limits.choices:
-                raise ConfigError(f"{item!r} is not one of {', '.join(map(str, limits.choices))}")
-            if isinstance(item, (int, float)) and not isinstance(item, bool):
-                below = limits.low is not None and item < limits.low
-                under = limits.above is not None and item <= limits.above
-                over = limits.high is not None and item > limits.high
-                if below or under or over or item != item:
-                    raise ConfigError(f"{item:.15g}: must be {_range_text(limits) or 'a number'}")
-        return value
+        try:
+            return self.setting.parse(value)
+        except ConfigError as error:
+            raise click.BadParameter(str(error), ctx, param) from None
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The known words that begin like this; file names for paths."""
+        """Return the known words that begin like this; file names for paths."""
         if any(arm is Path for arm in _arms(self.setting.type)):
             return [CompletionItem(incomplete, type="file")]
         return [CompletionItem(w) for w in self.words() if w.startswith(incomplete)]
@@ -224,32 +177,6 @@ def _metavar(arm: Any) -> str:
     return {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH", bool: "yes|no"}.get(arm, "")
 
 
-def _parse(arm: Any, text: str) -> Any:
-    """Text as one arm of a type; ValueError if it is not of that kind."""
-    if arm is type(None):
-        if text.lower() != "none":
-            raise ValueError(text)
-        return None
-    if get_origin(arm) is Literal:
-        return _look_up({str(value): value for value in get_args(arm)}, text)
-    if get_origin(arm) is tuple:
-        inner = get_args(arm)
-        items = [item.strip() for item in text.split(",") if item.strip()]
-        kinds = [inner[0]] * len(items) if Ellipsis in inner else list(inner)
-        if len(kinds) != len(items):
-            raise ValueError(text)
-        return tuple(_parse(kind, item) for kind, item in zip(kinds, items, strict=True))
-    if arm is bool:
-        return _look_up({"yes": True, "no": False, "true": True, "false": False}, text.lower())
-    return arm(text)
-
-
-def _look_up(known: Mapping[str, Any], text: str) -> Any:
-    if text not in known:
-        raise ValueError(text)
-    return known[text]
-
-
 class ModelType(ParamType):
     """A model's name or path; completes the registered names."""
 
@@ -258,7 +185,7 @@ class ModelType(ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Names of generators, and files."""
+        """Return the names of generators that begin like this, or else files."""
         from realesr_cli.weights import registry
 
         words = ["auto"]
@@ -276,14 +203,14 @@ model_option = click.option(
     default="auto",
     show_default=True,
     metavar="NAME|PATH",
-    help="A model's name, a .pth or .safetensors file, the folder of a training run, or two of "
-    "these mixed as A:B@0.8.",
+    help="Model name, .pth or .safetensors file, training run folder, or a mixture of two as "
+    "A:B@0.8.",
 )
 blend_model_option = click.option(
     "--blend-model",
     type=ModelType(),
     metavar="NAME|PATH",
-    help="A second model of the same scale, whose image is mixed with the first one's.",
+    help="Second model of the same scale, whose image is blended with the first one's.",
 )
 models_option = functools.partial(
     click.option,
@@ -293,25 +220,22 @@ models_option = functools.partial(
     type=ModelType(),
     multiple=True,
     metavar="NAME|PATH",
-    help="A model's name, a .pth or .safetensors file, or the folder of a training run; may be "
-    "repeated.",
+    help="Model name, .pth or .safetensors file, or training run folder; may be repeated.",
 )
 offline_option = click.option(
     "--offline",
     is_flag=True,
     default=None,
-    help="Never use the network (as REALESR_OFFLINE=1 does).",
+    help="Never use the network; same as REALESR_OFFLINE=1.",
 )
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Machine-readable JSON on stdout."
-)
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Only errors and warnings.")
-verbose_option = click.option("-v", "--verbose", is_flag=True, help="Tell more about each step.")
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only errors and warnings.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print more about each step.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 set_option = click.option(
     "--set",
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change any setting, as in --set data.patch=64; may be repeated.",
+    help="Change any setting, e.g. --set data.patch=64; may be repeated.",
 )

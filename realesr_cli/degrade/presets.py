@@ -17,7 +17,8 @@ from realesr_cli.degrade.config import (
     Stage,
 )
 from realesr_cli.errors import ConfigError
-from realesr_cli.settings import from_plain, merge, to_plain
+from realesr_cli.plain import merge
+from realesr_cli.settings import from_plain, to_plain
 from realesr_cli.text import did_you_mean
 
 # The last stage's JPEG is the one of the end, which changes places with resize and ringing.

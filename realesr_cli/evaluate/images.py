@@ -19,7 +19,7 @@ from realesr_cli.degrade.preview import degraded
 from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.ops.quantize import to_8bit_levels
 from realesr_cli.ops.resize import imresize
-from realesr_cli.settings import read_toml
+from realesr_cli.plain import read_toml
 from realesr_cli.text import did_you_mean
 
 Pixels = NDArray[np.uint8]

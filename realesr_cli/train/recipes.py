@@ -10,14 +10,8 @@ from typing import Any
 
 from realesr_cli.degrade.presets import from_table
 from realesr_cli.errors import ConfigError
-from realesr_cli.settings import (
-    from_plain,
-    merge,
-    parse_override,
-    read_toml,
-    to_plain,
-    to_toml,
-)
+from realesr_cli.plain import merge, parse_override, read_toml, to_toml
+from realesr_cli.settings import from_plain, to_plain
 from realesr_cli.text import did_you_mean
 from realesr_cli.train.config import StageConfig, TrainConfig
 

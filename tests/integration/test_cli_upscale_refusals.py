@@ -26,7 +26,7 @@ from realesr_cli import atomic
         (["a.png", "-s", "0"], "above 0"),
         (["a.png", "-s", "-2"], "above 0"),
         (["a.png", "-s", "nan"], "above 0"),
-        (["a.png", "-s", "x"], "is not NUMBER"),
+        (["a.png", "-s", "x"], "expected float"),
         (["a.png", "-s", "2", "--width", "9"], "only one of"),
         (["a.png", "--fit", "9"], "is not WIDTHxHEIGHT"),
         (["a.png", "--fit", "0x9"], "is not WIDTHxHEIGHT"),

@@ -127,7 +127,7 @@ def test_a_preset_is_laid_below_single_settings_whatever_their_order() -> None:
         ("generator.blocks.x=1", "is no table"),
         ("degradation.preset=realesrgam", "did you mean 'realesrgan'"),
         ("degradation=3", "expected a table"),
-        ("gan.kind=gan", "must be one of"),
+        ("gan.kind=gan", "one of"),
         ("data.patch=0", "at least 4"),
         ("data.patch=63", "divisible by 8"),
         ("degradation.pool=100", "multiple of data.batch"),
