@@ -134,7 +134,6 @@ NAMING_FLAGS = {
     "export/onnx_file.py",
     "export/settings.py",
     "image/source.py",
-    "settings.py",
     "train/checkpoint.py",
     "train/checkpoint_manager.py",
     "train/config.py",

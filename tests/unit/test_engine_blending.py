@@ -159,7 +159,7 @@ def test_what_cannot_be_blended_is_refused(three):
     with pytest.raises(ConfigError, match=r"blend = 0\.3 without a second model"):
         first(make_image(), UpscaleSettings(blend=0.3))
     for share in (-0.01, 1.01, float("nan")):
-        with pytest.raises(ConfigError, match="blend = "):
+        with pytest.raises(ConfigError, match="blend: "):
             UpscaleSettings(blend=share)
 
 

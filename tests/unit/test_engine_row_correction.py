@@ -182,11 +182,11 @@ def test_rows_held_are_part_of_the_estimate():
 def test_what_cannot_be_corrected_is_refused():
     with pytest.raises(ConfigError, match="back_project = 5 with scale = 1"):
         UpscaleSettings(scale=1, back_project=5)
-    with pytest.raises(ConfigError, match="back_project = -1"):
+    with pytest.raises(ConfigError, match="got -1"):
         UpscaleSettings(back_project=-1)
-    with pytest.raises(ConfigError, match="back_project = 101"):
+    with pytest.raises(ConfigError, match="got 101"):
         UpscaleSettings(back_project=101)
-    with pytest.raises(ConfigError, match="back_project_kernel = 'box'"):
+    with pytest.raises(ConfigError, match="back_project_kernel: .*box"):
         UpscaleSettings(back_project=1, back_project_kernel="box")
     with pytest.raises(ConfigError, match="without back_project"):
         UpscaleSettings(back_project_kernel="reverse")
