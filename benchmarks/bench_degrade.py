@@ -1,10 +1,10 @@
-"""Our degradation against the plain dense way, in one run: python benchmarks/bench_degrade.py.
+"""Compare our degradation with plain dense operations: python benchmarks/bench_degrade.py.
 
-Both carry out the same recipes on the same images with the same threads, choices shared per batch
-as the reference shares them. The plain way has what the published pipeline has: 51x51 and 21x21
-convolutions, `unique` to count photons, 8x8x8x8 products for JPEG. The two take turns, so that
-other load hits both. A third figure is for our own, per-sample choices. `_cpu_ms` is processor time
-of all threads, which other load on the machine changes least. JSON: benchmarks/results.
+Both apply the same recipes to the same images with the same threads; choices are shared per batch
+as in the reference. The plain version does what the published pipeline does: 51x51 and 21x21
+convolutions, `unique` to count photons, 8x8x8x8 products for JPEG. The two alternate, so that
+other load hits both. A third figure is for our own, per-image choices. `_cpu_ms` is processor time
+of all threads, which depends least on other load. JSON: benchmarks/results.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from machine import processor
 from torch import Tensor
 
 from realesr_cli.degrade import noise
-from realesr_cli.degrade.kernels import build
+from realesr_cli.degrade.kernels import build_kernel
 from realesr_cli.degrade.pipeline import apply, sample_batch
-from realesr_cli.degrade.presets import preset
+from realesr_cli.degrade.presets import get_preset
 from realesr_cli.degrade.recipe import (
     Compress,
     Filter,
@@ -47,7 +47,7 @@ Times = tuple[float, float]
 
 
 def images(count: int, side: int) -> Tensor:
-    """Smooth images with edges and a little noise, always the same, (count, 3, side, side)."""
+    """Return the same smooth images with edges and a little noise, (count, 3, side, side)."""
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.random((count, 3, side // 16, side // 16), dtype=np.float32))
     smooth = F.interpolate(coarse, size=(side, side), mode="bicubic")
@@ -57,7 +57,7 @@ def images(count: int, side: int) -> Tensor:
 
 
 def plain(recipes: Sequence[Recipe], batch: Tensor) -> Tensor:
-    """The recipes of one batch, whose choices are shared, carried out with dense operations."""
+    """Apply the recipes of one batch, whose choices are shared, with dense operations."""
     with torch.no_grad():
         for step in range(len(recipes[0].operations)):
             batch = _plain_step([recipe.operations[step] for recipe in recipes], batch)
@@ -84,7 +84,7 @@ def _plain_step(operations: list, batch: Tensor) -> Tensor:
 
 
 def _padded(kernel) -> np.ndarray:
-    taps = build(kernel)
+    taps = build_kernel(kernel)
     return np.pad(taps, (PADDED - taps.shape[0]) // 2)
 
 
@@ -113,9 +113,9 @@ def _dense_sharpen(sharpen: Sharpen, batch: Tensor) -> Tensor:
 
 
 def _noisy(operation: GaussianNoise | PoissonNoise, image: Tensor) -> Tensor:
-    source = noise.generator(operation.seed, torch.device("cpu"))
+    source = noise.make_generator(operation.seed, torch.device("cpu"))
     if isinstance(operation, GaussianNoise):
-        made = noise.gaussian(image, operation.sigma, gray=operation.gray, source=source)
+        made = noise.add_gaussian_noise(image, operation.sigma, gray=operation.gray, source=source)
         return made.clamp(0, 1)
     base = image
     if operation.gray:
@@ -154,9 +154,9 @@ def _dense_blocks(planes: Tensor, table: Tensor, factor: Tensor) -> Tensor:
 
 
 def measure(args: argparse.Namespace) -> dict[str, object]:
-    """Milliseconds per sample of the three ways, and how far the results of two lie apart."""
-    shared = replace(preset(args.preset), compatible=True)
-    own = preset(args.preset)
+    """Measure milliseconds per image of all versions, and the difference between two of them."""
+    shared = replace(get_preset(args.preset), compatible=True)
+    own = get_preset(args.preset)
     gt = images(args.batch, args.side)
     size = (args.side, args.side)
     ways = ("plain", "ours", "ours_per_sample_choices")
@@ -183,13 +183,13 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     return {
         **means,
         "ratio": round(means["plain_ms"] / means["ours_ms"], 2),
-        "mean_difference_codes": round(float(np.mean(apart)), 4),
-        "share_of_codes_changed": round(float(np.mean(changed)), 5),
+        "mean_difference_levels": round(float(np.mean(apart)), 4),
+        "share_of_levels_changed": round(float(np.mean(changed)), 5),
     }
 
 
 def timed(function, recipes: Sequence[Recipe], gt: Tensor) -> tuple[Tensor, Times]:
-    """The result of one of the ways, and its seconds by the clock and of the processor."""
+    """Return the result of a version, its wall-clock seconds and its processor seconds."""
     began, spent = time.perf_counter(), time.process_time()
     result = function(recipes, gt)
     return result, (time.perf_counter() - began, time.process_time() - spent)

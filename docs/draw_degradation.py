@@ -1,6 +1,6 @@
 """Draw the images of degradation.md with the package's own code: python docs/draw_degradation.py.
 
-They are all made from images/kitten.jpg, part of a CC0 photo, and always come out the same.
+All are made from images/kitten.jpg, part of a CC0 photo; the result is deterministic.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from realesr_cli.degrade.kernels import Kernel, build
+from realesr_cli.degrade.kernels import Kernel, build_kernel
 from realesr_cli.degrade.pipeline import sample
-from realesr_cli.degrade.presets import preset
-from realesr_cli.degrade.preview import Pixels, degraded, sheet
+from realesr_cli.degrade.presets import get_preset
+from realesr_cli.degrade.preview import Pixels, degrade_image, make_sheet
 from realesr_cli.degrade.recipe import (
     Compress,
     Filter,
@@ -29,8 +29,8 @@ from realesr_cli.image.read import from_array, read_image
 from realesr_cli.image.write import WriteSettings, write_image
 
 IMAGES = Path(__file__).parent / "images"
-# The part shown where single pixels matter (each as two by two), and where a quarter of the size is
-# shown (each as four by four): both come out as squares of the same side.
+# The part shown where single pixels matter (enlarged twice), and where a quarter of the size is
+# shown (enlarged four times): both give squares of the same side.
 NEAR_TOP, NEAR_LEFT, NEAR_SIDE = 164, 48, 112
 FAR_TOP, FAR_LEFT, FAR_SIDE = 92, 4, 224
 GAP = 4
@@ -45,7 +45,7 @@ KERNELS = (
 
 
 def main() -> None:
-    """Draw everything."""
+    """Draw all images."""
     photo = read_image(IMAGES / "kitten.jpg").pixels
     draw("sharpen", [cell(photo), cell(photo, Sharpen()), cell(photo, Sharpen(weight=1.5))])
     draw_row_above("blur", [kernel_image(k) for k in KERNELS],
@@ -66,18 +66,18 @@ def main() -> None:
 
 
 def cell(photo: Pixels, *operations: Operation) -> Pixels:
-    """The part that is shown, each pixel as two by two, after operations that keep the size."""
+    """Return the shown part, enlarged twice, after operations that keep the size."""
     shown = run(photo, operations)[NEAR_TOP : NEAR_TOP + NEAR_SIDE]
     return enlarged(shown[:, NEAR_LEFT : NEAR_LEFT + NEAR_SIDE], 2)
 
 
 def run(photo: Pixels, operations: tuple[Operation, ...], scale: int = 1) -> Pixels:
     height, width = photo.shape[:2]
-    return degraded(photo, Recipe(scale, height, width, (*operations, Round())))
+    return degrade_image(photo, Recipe(scale, height, width, (*operations, Round())))
 
 
 def part(pixels: Pixels, divisor: int) -> Pixels:
-    """The larger part, of an image `divisor` times smaller than the photo."""
+    """Return the larger part, of an image `divisor` times smaller than the photo."""
     top, left, side = FAR_TOP // divisor, FAR_LEFT // divisor, FAR_SIDE // divisor
     return pixels[top : top + side, left : left + side]
 
@@ -87,12 +87,12 @@ def enlarged(pixels: Pixels, factor: int) -> Pixels:
 
 
 def shrunk(photo: Pixels, mode: str) -> Pixels:
-    """A quarter of the size, each pixel shown as four by four."""
+    """Return the photo at a quarter of the size, enlarged four times."""
     return enlarged(part(run(photo, (Scale(80, 100, mode),), 4), 4), 4)
 
 
 def ending(photo: Pixels, *, jpeg_last: bool) -> Pixels:
-    """The two orders of the end, from an image of half the size."""
+    """Return the final resize and JPEG in either order, from an image of half the size."""
     shrink = (Scale(80, 100, "bicubic"), Filter(Kernel("sinc", 11, cutoff=math.pi / 2.2)))
     jpeg = (Compress(30.0),)
     start = (Scale(160, 200, "area"),)
@@ -101,9 +101,11 @@ def ending(photo: Pixels, *, jpeg_last: bool) -> Pixels:
 
 
 def chain(photo: Pixels) -> list[Pixels]:
-    """One second-order degradation after each of its stages, shown at the same size."""
+    """Return one second-order degradation after each of its stages, all at the same size."""
     height, width = photo.shape[:2]
-    recipe = sample(preset("realesrgan"), np.random.default_rng(6), scale=4, size=(height, width))
+    recipe = sample(
+        get_preset("realesrgan"), np.random.default_rng(6), scale=4, size=(height, width)
+    )
     shown = []
     for stop in (1, 5, 8, len(recipe.operations)):
         done = recipe.operations[:stop]
@@ -115,22 +117,22 @@ def chain(photo: Pixels) -> list[Pixels]:
 
 
 def kernel_image(kernel: Kernel) -> Pixels:
-    """White where the kernel is largest, black where it is negative, gray at zero."""
-    taps = build(kernel)
+    """Return the kernel as an image: white where largest, black where negative, gray at zero."""
+    taps = build_kernel(kernel)
     low = min(0.0, float(taps.min()) * 4)
-    codes = np.clip((taps - low) / (taps.max() - low) * 255, 0, 255).round().astype(np.uint8)
+    levels = np.clip((taps - low) / (taps.max() - low) * 255, 0, 255).round().astype(np.uint8)
     big = np.full((FAR_SIDE, FAR_SIDE), 255, np.uint8)
-    squares = enlarged(codes, FAR_SIDE // kernel.size)
+    squares = enlarged(levels, FAR_SIDE // kernel.size)
     big[: squares.shape[0], : squares.shape[1]] = squares
     return big[..., None].repeat(3, axis=2)
 
 
 def draw_sheet(name: str, photo: Pixels) -> None:
-    """The original and seven versions by a preset."""
+    """Draw the original and seven versions by a preset."""
     crop = part(photo, 1)
     rng = np.random.default_rng(4)
-    recipes = [sample(preset(name), rng, scale=4, size=crop.shape[:2]) for _ in range(7)]
-    save(f"preset-{name}", sheet(crop, recipes, 4))
+    recipes = [sample(get_preset(name), rng, scale=4, size=crop.shape[:2]) for _ in range(7)]
+    save(f"preset-{name}", make_sheet(crop, recipes, 4))
 
 
 def draw(name: str, cells: list[Pixels]) -> None:

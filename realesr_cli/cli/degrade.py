@@ -1,4 +1,4 @@
-"""`realesr degrade`: what training would show the network, for one photo."""
+"""`realesr degrade`: apply the training degradation to an image."""
 
 from __future__ import annotations
 
@@ -33,33 +33,29 @@ if TYPE_CHECKING:
 
 DEFAULT_PRESET = "realesrgan"
 
-_LARGEST_GRID = 400
-
-_IDLE = "{} has no effect with --recipe, which says everything: drop one of them"
+_MAX_CELLS = 400
 
 
 @dataclass(frozen=True)
 class DegradeSettings:
-    """What the command is asked for."""
+    """Options of the command."""
 
     output: Path | None = option(None, help="Image to write.")
     preset: str | None = option(
-        None, help=f"A known degradation (--list tells which); {DEFAULT_PRESET} if not given."
+        None, help=f"Named degradation (--list shows them); default: {DEFAULT_PRESET}."
     )
     config: Path | None = option(
-        None, help="TOML file with the settings of a degradation, or of a training run."
+        None, help="TOML file with the settings of a degradation or of a training run."
     )
-    scale: int = option(4, help="How many times smaller the result is.", low=1, high=16)
-    seed: int | None = option(
-        None, help="For the same choices again; drawn and told if not given.", low=0
-    )
+    scale: int = option(4, help="Ground-truth size over low-quality size.", low=1, high=16)
+    seed: int | None = option(None, help="Random seed; default: a new one, printed.", low=0)
     grid: str | None = option(
-        None, help="COLUMNSxROWS: the middle of the photo, then degraded versions, enlarged."
+        None, help="COLUMNSxROWS: write a sheet with a crop and its degraded versions."
     )
-    crop: int = option(256, help="Side of the grid's crop, pixels of the photo.", low=16, high=4096)
-    recipe: Path | None = option(None, help="Do what this JSON file says, to the last bit.")
-    save_recipe: Path | None = option(None, help="Write what was done to this JSON file.")
-    overwrite: bool = option(False, help="Replace files that are there already.")
+    crop: int = option(256, help="Side of the grid's crop in pixels.", low=16, high=4096)
+    recipe: Path | None = option(None, help="JSON recipe to replay, bit-exactly.")
+    save_recipe: Path | None = option(None, help="Write the recipe to this JSON file.")
+    overwrite: bool = option(False, help="Replace existing files.")
 
     def __post_init__(self) -> None:
         check(self)
@@ -75,7 +71,7 @@ class DegradeSettings:
     metavar="KEY=VALUE",
     help="Change a setting of the degradation, as in --set final.sinc=0.5; may be repeated.",
 )
-@click.option("--list", "list_only", is_flag=True, help="List the known degradations.")
+@click.option("--list", "list_only", is_flag=True, help="List the named degradations.")
 @json_option
 @quiet_option
 @click.pass_context
@@ -87,10 +83,10 @@ def degrade_command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Make PHOTO worse as training does, and tell what was done to it.
+    """Apply the training degradation to PHOTO and print its steps.
 
-    The result is an image --scale times smaller. With --grid it is a sheet for looking at: what
-    the network will be shown.
+    The result is --scale times smaller. With --grid it is a sheet: the photo and what the network
+    is trained on.
 
     \b
     realesr degrade photo.png -o preview.png --grid 4x4 --seed 1
@@ -98,26 +94,28 @@ def degrade_command(
     realesr degrade photo.png -o again.png --recipe r.json
     """
     if list_only:
-        _list(as_json)
+        _list_presets(as_json)
         return
     settings = settings_from(ctx, DegradeSettings)
     if photo is None or settings.output is None:
-        raise click.UsageError("name a photo, and with -o the image to write", ctx)
-    _check(settings, photo)
+        raise click.UsageError("expected a photo, and -o with the image to write", ctx)
+    _check_options(settings, photo)
     if settings.recipe is not None:
-        for key in ("preset", "config", "seed", "scale", "crop"):
-            if key in given_settings(ctx, DegradeSettings):
-                raise ConfigError(_IDLE.format(flag_name(key)))
-        if assignments:
-            raise ConfigError(_IDLE.format("--set"))
-    told = _degrade(photo, settings, assignments)
+        ignored = [
+            flag_name(key)
+            for key in ("preset", "config", "seed", "scale", "crop")
+            if key in given_settings(ctx, DegradeSettings)
+        ]
+        for flag in [*ignored, *(["--set"] if assignments else [])]:
+            raise ConfigError(f"{flag} has no effect with --recipe; omit one of them")
+    summary = _degrade(photo, settings, assignments)
     if as_json:
-        click.echo(json.dumps(told, ensure_ascii=False, indent=2))
+        click.echo(json.dumps(summary, ensure_ascii=False, indent=2))
     elif not quiet:
-        _tell(told)
+        _print_summary(summary)
 
 
-def _list(as_json: bool) -> None:
+def _list_presets(as_json: bool) -> None:
     from realesr_cli.degrade.presets import DESCRIPTIONS
 
     if as_json:
@@ -128,39 +126,40 @@ def _list(as_json: bool) -> None:
         click.echo(f"{name:{width}}  {text}")
 
 
-def _check(settings: DegradeSettings, photo: Path) -> None:
-    """ConfigError for options that contradict each other or would destroy a file."""
+def _check_options(settings: DegradeSettings, photo: Path) -> None:
+    """Raise ConfigError for options that contradict each other or would destroy a file."""
     if settings.preset is not None and settings.config is not None:
-        raise ConfigError("--preset and --config: give one (a TOML file may name a preset itself)")
+        raise ConfigError("--preset and --config: omit one of them (a TOML file can name a preset)")
     for path in (settings.output, settings.save_recipe):
         if path is None:
             continue
         if path.resolve() == photo.resolve():
-            raise ConfigError(f"{path} is the photo itself: write to another file")
+            raise ConfigError(f"{path}: is the input; write to another file")
         if path.exists() and not settings.overwrite:
-            raise ConfigError(f"{path} is there already: --overwrite replaces it")
+            raise ConfigError(f"{path}: already exists; use --overwrite to replace it")
     if settings.output == settings.save_recipe:
-        raise ConfigError("-o and --save-recipe name the same file")
+        raise ConfigError(f"-o and --save-recipe name the same file, {settings.output}")
 
 
 def _degrade(photo: Path, settings: DegradeSettings, assignments: Sequence[str]) -> dict[str, Any]:
+    """Degrade the photo, write the result and return what was done as plain data."""
     from realesr_cli.degrade import preview
     from realesr_cli.image.read import from_array, read_image
     from realesr_cli.image.write import write_image
 
     assert settings.output is not None
-    grid = _grid(settings.grid)
+    grid = _parse_grid(settings.grid)
     image = read_image(photo)
     _warn_of_losses(image, photo)
-    recipes, seed = _recipes(image, settings, assignments, grid)
+    recipes, seed = _make_recipes(image, settings, assignments, grid)
     if grid is None:
-        pixels = preview.degraded(image.pixels, recipes[0])
+        pixels = preview.degrade_image(image.pixels, recipes[0])
     else:
-        crop = preview.central_crop(image.pixels, (recipes[0].height, recipes[0].width))
-        pixels = preview.sheet(crop, recipes, grid[0])
+        crop = preview.crop_center(image.pixels, (recipes[0].height, recipes[0].width))
+        pixels = preview.make_sheet(crop, recipes, grid[0])
     write_image(from_array(pixels), settings.output)
     if settings.save_recipe is not None:
-        _save(settings.save_recipe, recipes)
+        _save_recipes(settings.save_recipe, recipes)
     return {
         "input": str(photo),
         "output": str(settings.output),
@@ -171,69 +170,66 @@ def _degrade(photo: Path, settings: DegradeSettings, assignments: Sequence[str])
     }
 
 
-def _grid(text: str | None) -> tuple[int, int] | None:
-    """Columns and rows."""
+def _parse_grid(text: str | None) -> tuple[int, int] | None:
+    """Parse COLUMNSxROWS."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d{1,3})[xX](\d{1,3})", text.strip())
     columns, rows = (int(number) for number in found.groups()) if found else (0, 0)
-    if not 1 < columns * rows <= _LARGEST_GRID:
+    if not 1 < columns * rows <= _MAX_CELLS:
         raise ConfigError(
-            f"--grid {text!r}: expected COLUMNSxROWS, as in 4x4, with 2 to {_LARGEST_GRID} cells"
+            f"--grid {text!r}: expected COLUMNSxROWS, as in 4x4, with 2 to {_MAX_CELLS} cells"
         )
     return columns, rows
 
 
 def _warn_of_losses(image: Image, photo: Path) -> None:
+    lost = []
     if image.has_alpha:
-        warnings.warn(
-            f"{photo}: transparency is left out, as in training", RealesrWarning, stacklevel=2
-        )
+        lost.append("transparency is dropped")
     if image.bits > 8:
-        warnings.warn(
-            f"{photo}: {image.bits} bits a channel become 8, as in training",
-            RealesrWarning,
-            stacklevel=2,
-        )
+        lost.append(f"{image.bits} bits per channel are reduced to 8")
+    for text in lost:
+        warnings.warn(f"{photo}: {text}, as in training", RealesrWarning, stacklevel=2)
 
 
-def _recipes(
+def _make_recipes(
     image: Image,
     settings: DegradeSettings,
     assignments: Sequence[str],
     grid: tuple[int, int] | None,
 ) -> tuple[tuple[Recipe, ...], int | None]:
-    """What is to be done, from a file or drawn, and the seed it was drawn from."""
+    """Read the recipes from a file, or draw them; return them and the seed they were drawn from."""
     import numpy as np
 
     from realesr_cli.degrade.pipeline import sample_batch
-    from realesr_cli.degrade.preview import crop_size
+    from realesr_cli.degrade.preview import largest_crop_size
 
     count = 1 if grid is None else grid[0] * grid[1] - 1
     if settings.recipe is not None:
-        return _load(settings.recipe, count), None
-    config = _config(settings, assignments)
+        return _load_recipes(settings.recipe, count), None
+    config = _load_config(settings, assignments)
     seed = secrets.randbits(32) if settings.seed is None else settings.seed
     size = image.height, image.width
     if grid is not None:
-        size = crop_size(image.pixels, settings.crop, settings.scale)
+        size = largest_crop_size(image.pixels, settings.crop, settings.scale)
     rng = np.random.default_rng(seed)
     return sample_batch(config, rng, count, scale=settings.scale, size=size), seed
 
 
-def _config(settings: DegradeSettings, assignments: Sequence[str]) -> DegradationConfig:
-    from realesr_cli.degrade.presets import from_table
+def _load_config(settings: DegradeSettings, assignments: Sequence[str]) -> DegradationConfig:
+    from realesr_cli.degrade.presets import parse_degradation
 
     table: dict[str, Any] = {"preset": settings.preset or DEFAULT_PRESET}
     if settings.config is not None:
-        table = _table(settings.config)
+        table = _read_table(settings.config)
     for text in assignments:
         table = merge(table, parse_override(text))
-    return from_table(table)
+    return parse_degradation(table)
 
 
-def _table(path: Path) -> dict[str, Any]:
-    """The settings of a degradation in a file of its own, or in that of a training run."""
+def _read_table(path: Path) -> dict[str, Any]:
+    """Read the degradation settings of a file: the whole file, or those of a training run."""
     from realesr_cli.train.recipes import recipe_data
 
     table = read_toml(path)
@@ -241,44 +237,39 @@ def _table(path: Path) -> dict[str, Any]:
         table = recipe_data(str(path.resolve()))
     found = table.get("degradation", table)
     if not isinstance(found, dict):
-        raise ConfigError(f"{path}: degradation = {found!r}: expected a table")
+        raise ConfigError(f"{path}: degradation: expected a table, got {found!r}")
     return found
 
 
-def _load(path: Path, count: int) -> tuple[Recipe, ...]:
+def _load_recipes(path: Path, count: int) -> tuple[Recipe, ...]:
     from realesr_cli.degrade.recipe import recipes_from_json
 
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    try:
-        recipes = recipes_from_json(text)
+        recipes = recipes_from_json(path.read_text(encoding="utf-8"))
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise error.prefixed(str(path)) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
     if len(recipes) != count:
-        fitting = f"a --grid of {len(recipes) + 1} cells" if len(recipes) > 1 else "no --grid"
-        raise ConfigError(
-            f"{path}: {count} recipes are needed and {len(recipes)} there: give {fitting}"
-        )
+        fitting = f"--grid with {len(recipes) + 1} cells" if len(recipes) > 1 else "no --grid"
+        raise ConfigError(f"{path}: expected {count} recipes, got {len(recipes)}; use {fitting}")
     return recipes
 
 
-def _save(path: Path, recipes: Sequence[Recipe]) -> None:
+def _save_recipes(path: Path, recipes: Sequence[Recipe]) -> None:
     from realesr_cli.atomic import atomic_write_bytes
     from realesr_cli.degrade.recipe import recipes_to_json
 
     atomic_write_bytes(path, recipes_to_json(recipes).encode())
 
 
-def _tell(told: dict[str, Any]) -> None:
-    from realesr_cli.degrade.describe import describe
-    from realesr_cli.degrade.recipe import Recipe
+def _print_summary(summary: dict[str, Any]) -> None:
+    from realesr_cli.degrade.recipe import Recipe, describe
 
-    seed = "" if told["seed"] is None else f", seed {told['seed']}"
-    click.echo(f"{told['output']}: {told['width']}x{told['height']}{seed}")
-    for number, plain in enumerate(told["recipes"], start=1):
-        if len(told["recipes"]) > 1:
+    seed = "" if summary["seed"] is None else f", seed {summary['seed']}"
+    click.echo(f"{summary['output']}: {summary['width']}x{summary['height']}{seed}")
+    for number, plain in enumerate(summary["recipes"], start=1):
+        if len(summary["recipes"]) > 1:
             click.echo(f"version {number}")
         for line in describe(Recipe.from_plain(plain)):
             click.echo(f"  {line}")

@@ -43,7 +43,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "degrade": (
         "realesr_cli.cli.degrade:degrade_command",
-        "Make a photo worse as training does.",
+        "Apply the training degradation to an image.",
     ),
     "evaluate": (
         "realesr_cli.cli.evaluate:evaluate_command",

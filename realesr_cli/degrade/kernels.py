@@ -25,29 +25,42 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Kernel:
-    """The plain numbers of one kernel; those its kind has no use for keep their defaults."""
+    """Parameters of one kernel; those its kind does not use keep their defaults."""
 
-    kind: str = option(help="shape of the kernel; none leaves the image as it is", choices=KINDS)
-    size: int = option(help="taps on each side, odd", low=1, high=255)
-    sigma_x: float = option(1.0, help="standard deviation along the first axis, pixels", above=0)
-    sigma_y: float = option(1.0, help="the same along the second axis; as sigma_x if iso", above=0)
-    theta: float = option(0.0, help="turn of the axes in radians, from x to y (downwards)")
-    beta: float = option(1.0, help="shape of generalized and plateau kernels", above=0)
-    cutoff: float = option(math.pi, help="of sinc kernels, in radians per pixel", above=0)
-    shift: float = option(0.0, help="offset of the center in pixels, right and down")
+    kind: str = option(help="Shape of the kernel; none: identity.", choices=KINDS)
+    size: int = option(help="Width and height in pixels, odd.", low=1, high=255)
+    sigma_x: float = option(
+        1.0, help="Standard deviation along the first axis in pixels.", above=0, high=1e6
+    )
+    sigma_y: float = option(
+        1.0, help="Standard deviation along the second axis; ignored if isotropic.", above=0,
+        high=1e6,
+    )  # fmt: skip
+    theta: float = option(
+        0.0, help="Rotation of the axes in radians, from x to y (down).", low=-1e6, high=1e6
+    )
+    beta: float = option(
+        1.0, help="Exponent of generalized and plateau kernels.", above=0, high=1e6
+    )
+    cutoff: float = option(
+        math.pi, help="Cut-off of sinc kernels in radians per pixel.", above=0, high=100
+    )
+    shift: float = option(
+        0.0, help="Offset of the center in pixels, right and down.", low=-1e3, high=1e3
+    )
 
     def __post_init__(self) -> None:
         check(self)
 
 
-def build(kernel: Kernel) -> Array:
-    """The kernel as a (size, size) float64 array with sum 1."""
+def build_kernel(kernel: Kernel) -> Array:
+    """Return the kernel as a (size, size) float64 array with sum 1."""
     if kernel.kind == "none":
         taps = np.zeros((kernel.size, kernel.size))
         taps[kernel.size // 2, kernel.size // 2] = 1.0
         return taps
     if kernel.kind == "sinc":
-        return sinc(kernel.size, kernel.cutoff)
+        return build_sinc_kernel(kernel.size, kernel.cutoff)
     isotropic = not kernel.kind.endswith("aniso")
     quadratic = _quadratic_form(
         kernel.size,
@@ -65,7 +78,7 @@ def build(kernel: Kernel) -> Array:
 
 
 def _quadratic_form(size: int, sigmas: tuple[float, float], theta: float, shift: float) -> Array:
-    """C' S^-1 C on the grid, S = R diag(sigma^2) R'; x to the right, y down."""
+    """Return C' S^-1 C on the grid, with S = R diag(sigma^2) R'; x points right, y down."""
     offsets = np.arange(size) - (size - 1) / 2 - shift
     x, y = offsets[None, :], offsets[:, None]
     along = x * math.cos(theta) + y * math.sin(theta)
@@ -73,17 +86,18 @@ def _quadratic_form(size: int, sigmas: tuple[float, float], theta: float, shift:
     return np.asarray((along / sigmas[0]) ** 2 + (across / sigmas[1]) ** 2)
 
 
-def sinc(size: int, cutoff: float) -> Array:
-    """The circular low-pass (jinc) filter with its ringing, (size, size) with sum 1.
+def build_sinc_kernel(size: int, cutoff: float) -> Array:
+    """Return the circular low-pass (jinc) filter, which rings, as (size, size) with sum 1.
 
-    `cutoff` is in radians per pixel: pi passes all that a row can hold. Real-ESRGAN, equation 6.
+    `cutoff` is in radians per pixel; pi is the Nyquist frequency of a row. Source: Real-ESRGAN
+    (Wang et al. 2021), equation 6.
     """
-    taps = sinc_raw(size, cutoff)
+    taps = unnormalized_sinc(size, cutoff)
     return np.asarray(taps / taps.sum())
 
 
-def sinc_raw(size: int, cutoff: float) -> Array:
-    """The filter before its sum is made 1: w J1(w r) / (2 pi r), and w^2 / (4 pi) at the center."""
+def unnormalized_sinc(size: int, cutoff: float) -> Array:
+    """Return w J1(w r) / (2 pi r), which is w^2 / (4 pi) at the center, not yet normalized."""
     offsets = np.arange(size) - (size - 1) / 2
     radius = np.hypot(offsets[None, :], offsets[:, None])
     center = radius == 0
@@ -94,11 +108,11 @@ def sinc_raw(size: int, cutoff: float) -> Array:
 
 
 def bessel_j1(x: Array) -> Array:
-    """The Bessel function of the first kind of order 1, to 1e-14 for |x| up to some hundred.
+    """Compute the Bessel function J1, accurate to 1e-14 for |x| up to a few hundred.
 
-    Bessel's integral, (1 / pi) times that of cos(t - x sin t) over 0..pi: the integrand is periodic
-    and smooth, for which the midpoint rule converges faster than any power. (torch's own function
-    has errors of 5e-7.)
+    Bessel's integral, 1 / pi times the integral of cos(t - x sin t) over 0..pi, has a smooth
+    periodic integrand, for which the midpoint rule converges exponentially. torch's own function
+    has errors of 5e-7.
     """
     points = int(np.ceil(np.abs(x).max(initial=0.0))) + 30
     t = (np.arange(points) + 0.5) * (math.pi / points)

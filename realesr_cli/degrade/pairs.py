@@ -1,4 +1,4 @@
-"""Training pairs: a batch of ground truths to aligned crops, and the pool that mixes batches."""
+"""Training pairs: degrade ground truths and cut aligned crops; the pool that mixes batches."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Corner = tuple[int, int]
 
 @dataclass(frozen=True)
 class Pair:
-    """A batch for training.
+    """A training batch.
 
-    `lq` is (B, 3, h, w), `gt` and `gt_usm` are (B, 3, h * scale, w * scale), all in [0, 1];
-    `gt_usm` is the sharpened ground truth, or `gt` itself where that was not asked for.
+    `lq` is (B, 3, h, w); `gt` and `gt_usm` are (B, 3, h * scale, w * scale), all in [0, 1].
+    `gt_usm` is the sharpened ground truth, or `gt` itself if none was requested.
     """
 
     lq: Tensor
@@ -34,13 +34,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairPlan:
-    """What pairs are wanted."""
+    """Which pairs to make."""
 
-    scale: int = option(4, help="ground truth over low quality", low=1)
-    patch: int | None = option(64, help="side of the low-quality crop in pixels; none: all", low=1)
-    sharpened_gt: bool = option(True, help="make the sharpened ground truth too")
+    scale: int = option(4, help="Ground-truth size over low-quality size.", low=1)
+    patch: int | None = option(
+        64, help="Side of the low-quality crop in pixels; none: no cropping.", low=1
+    )
+    sharpened_gt: bool = option(True, help="Return the sharpened ground truth too.")
     noise_device: NoiseDevice = option(
-        "cpu", choices=("cpu", "input"), help="where noise is drawn: see pipeline.apply"
+        "cpu", choices=("cpu", "input"), help="Where noise is drawn, as in pipeline.apply."
     )
 
     def __post_init__(self) -> None:
@@ -51,21 +53,21 @@ class PairPlan:
 def make_pairs(
     gt: Tensor, config: DegradationConfig, rng: np.random.Generator, plan: PairPlan
 ) -> Pair:
-    """Degrade ground truths, (B, 3, H, W) in [0, 1], and cut aligned crops at random places.
+    """Degrade ground truths (B, 3, H, W) in [0, 1] and cut aligned crops at random positions.
 
-    The low-quality side starts from the sharpened ground truth if `config.usm`. Places lie on the
-    low-quality grid and are drawn for each image (for the batch if `config.compatible`).
-    Raises ConfigError if the crop is larger than the low-quality image.
+    The low-quality side starts from the sharpened ground truth if `config.usm`. Positions lie on
+    the low-quality grid and are drawn per image (per batch if `config.compatible`). Raises
+    ConfigError if the crop is larger than the low-quality image.
     """
     height, width = gt.shape[-2:]
     count = gt.shape[0]
     recipes = sample_batch(config, rng, count, scale=plan.scale, size=(height, width))
-    corners = _corners(recipes, rng, plan, shared=config.compatible)
+    corners = _sample_corners(recipes, rng, plan, shared=config.compatible)
     start = sharp = gt.float()
     if config.usm or plan.sharpened_gt:
-        sharp = _sharpened(start, config)
+        sharp = _sharpen(start, config)
     if config.usm:
-        # The first operation has just been done, and its result is needed for the losses too.
+        # Sharpening is the first operation; it is done above, as the losses need its result too.
         recipes = tuple(_without_sharpening(recipe) for recipe in recipes)
     lq = apply(recipes, sharp if config.usm else start, noise_device=plan.noise_device)
     patch = (plan.patch, plan.patch) if plan.patch else recipes[0].lq_size
@@ -76,20 +78,20 @@ def make_pairs(
         return Pair(_crop(lq, corners, patch), gt_crop, gt_crop)
     if config.compatible:
         # The reference sharpens the crop again, which differs near its borders.
-        return Pair(_crop(lq, corners, patch), gt_crop, _sharpened(gt_crop, config))
+        return Pair(_crop(lq, corners, patch), gt_crop, _sharpen(gt_crop, config))
     return Pair(_crop(lq, corners, patch), gt_crop, _crop(sharp, far, gt_patch))
 
 
-def _corners(
+def _sample_corners(
     recipes: tuple[Recipe, ...], rng: np.random.Generator, plan: PairPlan, *, shared: bool
 ) -> list[Corner]:
-    """Top and left of each crop in low-quality pixels."""
+    """Draw top and left of each crop in low-quality pixels."""
     height, width = recipes[0].lq_size
     if plan.patch is None:
         return [(0, 0)] * len(recipes)
     if plan.patch > min(height, width):
         raise ConfigError(
-            f"a crop of {plan.patch} low-quality pixels does not fit into {height}x{width} "
+            f"a crop of {plan.patch} low-quality pixels does not fit in {height}x{width} "
             f"(ground truth of {recipes[0].height}x{recipes[0].width} at scale {plan.scale})"
         )
     high = (height - plan.patch + 1, width - plan.patch + 1)
@@ -106,7 +108,7 @@ def _crop(images: Tensor, corners: list[Corner], size: tuple[int, int]) -> Tenso
     return torch.stack(cut)
 
 
-def _sharpened(images: Tensor, config: DegradationConfig) -> Tensor:
+def _sharpen(images: Tensor, config: DegradationConfig) -> Tensor:
     parts = torch.split(images, 1) if images.device.type == "cpu" else (images,)
     return torch.cat(
         [
@@ -129,56 +131,55 @@ def _without_sharpening(recipe: Recipe) -> Recipe:
 class Pool:
     """Pairs of earlier batches, exchanged at random: Real-ESRGAN's "training pair pool".
 
-    While the pool fills, pairs come back as they went in. Then each call returns pairs picked from
-    the pool at random and puts the new ones in their places: no pair is lost or doubled.
+    While the pool fills, batches are returned as they are. After that, each call returns pairs
+    drawn from the pool and stores the new ones in their slots: no pair is lost or repeated.
     """
 
     def __init__(self, size: int) -> None:
-        self.size = check_pool(size)
+        self.size = check_pool_size(size)
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def exchange(self, pair: Pair, rng: np.random.Generator) -> Pair:
-        """A batch as large as `pair`. Raises ConfigError unless it divides the pool's size."""
+        """Return a batch as large as `pair`; ConfigError unless that divides the pool's size."""
         count = pair.lq.shape[0]
-        check_pool(self.size, batch=count)
+        check_pool_size(self.size, batch=count)
         fresh = list(zip(pair.lq, pair.gt, pair.gt_usm, strict=True))
         if len(self._pairs) < self.size:
-            self._pairs += [_own(item) for item in fresh]
+            self._pairs += [_clone(item) for item in fresh]
             return pair
         slots = rng.permutation(self.size)[:count]
         taken = [self._pairs[slot] for slot in slots]
         for slot, item in zip(slots, fresh, strict=True):
-            self._pairs[slot] = _own(item)
+            self._pairs[slot] = _clone(item)
         lq, gt, gt_usm = (torch.stack(list(column)) for column in zip(*taken, strict=True))
         return Pair(lq, gt, gt_usm)
 
-    def state(self) -> dict[str, Tensor]:
-        """The pairs held, for a checkpoint; empty before the first exchange."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the pairs held, for a checkpoint; empty before the first exchange."""
         if not self._pairs:
             return {}
         columns = zip(*self._pairs, strict=True)
         names = ("lq", "gt", "gt_usm")
         return {n: torch.stack(list(c)) for n, c in zip(names, columns, strict=True)}
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take up the pairs of `state()`."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Replace the pairs held by those of `state_dict`."""
         held = [state[name] for name in ("lq", "gt", "gt_usm")] if state else []
-        self._pairs = [_own(item) for item in zip(*held, strict=True)]
+        self._pairs = [_clone(item) for item in zip(*held, strict=True)]
 
 
-def _own(item: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _clone(item: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     # A slice would keep its whole batch in memory.
     lq, gt, gt_usm = item
     return lq.clone(), gt.clone(), gt_usm.clone()
 
 
-def check_pool(size: int, *, batch: int = 1) -> int:
-    """The size, if a pool can have it; ConfigError says which sizes suit the batch."""
+def check_pool_size(size: int, *, batch: int = 1) -> int:
+    """Return the size if it is a multiple of the batch; ConfigError names the sizes that are."""
     if size < 1 or size % batch:
         below, above = size - size % batch, size - size % batch + batch
-        fitting = f"{below} or {above}" if below > 0 else f"{above}"
+        nearest = f"{below} or {above}" if below > 0 else f"{above}"
         raise ConfigError(
-            f"a pool of {size} pairs cannot be exchanged in batches of {batch}: "
-            f"set pool to a multiple of the batch, such as {fitting}"
+            f"pool = {size}: must be a multiple of the batch size {batch}, such as {nearest}"
         )
     return size

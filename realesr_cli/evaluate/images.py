@@ -14,8 +14,8 @@ from torch import Tensor
 
 from realesr_cli.degrade.config import DegradationConfig
 from realesr_cli.degrade.pipeline import sample
-from realesr_cli.degrade.presets import PRESETS, from_table, preset
-from realesr_cli.degrade.preview import degraded
+from realesr_cli.degrade.presets import PRESETS, get_preset, parse_degradation
+from realesr_cli.degrade.preview import degrade_image
 from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.ops.quantize import to_8bit_levels
 from realesr_cli.ops.resize import imresize
@@ -60,7 +60,7 @@ def shrinker(degrade: str, scale: int, seed: int) -> Shrink:
             return bicubic(gt, 1 / scale)
         rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
         recipe = sample(config, rng, scale=scale, size=(height, width))
-        return degraded(gt, recipe)
+        return degrade_image(gt, recipe)
 
     return shrink
 
@@ -68,7 +68,7 @@ def shrinker(degrade: str, scale: int, seed: int) -> Shrink:
 def degradation(text: str) -> DegradationConfig:
     """A preset by name, or that of a TOML file (its own, or the `degradation` table in it)."""
     if text in PRESETS:
-        return preset(text)
+        return get_preset(text)
     if not text.endswith(".toml"):
         known = (BICUBIC, *PRESETS)
         raise ConfigError(
@@ -84,4 +84,4 @@ def degradation(text: str) -> DegradationConfig:
     found = table.get("degradation", table)
     if not isinstance(found, dict):
         raise ConfigError(f"{text}: degradation = {found!r}: expected a table")
-    return from_table(found)
+    return parse_degradation(found)

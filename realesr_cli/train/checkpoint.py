@@ -65,7 +65,7 @@ def save_checkpoint(out: Path, state: TrainState, config: TrainConfig) -> Path:
     for part in _PARTS:
         holder = getattr(state, part)
         if holder is not None:
-            data[part] = holder.state() if part == "pool" else holder.state_dict()
+            data[part] = holder.state_dict()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as file:
@@ -152,7 +152,7 @@ def restore(
     try:
         for part in held & set(parts):
             holder = getattr(state, part)
-            (holder.load if part == "pool" else holder.load_state_dict)(parts[part])
+            holder.load_state_dict(parts[part])
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointFormatError(f"{path}: does not fit this run ({error})") from error
     for field in dataclasses.fields(TrainProgress):

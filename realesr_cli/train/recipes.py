@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from realesr_cli.degrade.presets import from_table
+from realesr_cli.degrade.presets import parse_degradation
 from realesr_cli.errors import ConfigError
 from realesr_cli.plain import merge, parse_override, read_toml, to_toml
 from realesr_cli.settings import from_plain, to_plain
@@ -86,7 +86,7 @@ def _degradation(table: Any) -> Any:
     if not isinstance(table, Mapping):
         raise ConfigError(f"degradation: expected a table, got {table!r}")
     try:
-        return from_table(table)
+        return parse_degradation(table)
     except ConfigError as error:
         raise ConfigError(f"degradation: {error}") from None
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from realesr_cli.degrade.kernels import Kernel, build
+from realesr_cli.degrade.kernels import Kernel, build_kernel
 from realesr_cli.degrade.pipeline import apply, sample
-from realesr_cli.degrade.presets import preset
+from realesr_cli.degrade.presets import get_preset
 from realesr_cli.ops.filters import filter2d, usm_sharpen
 from realesr_cli.ops.jpeg import REFERENCE_STYLE, JpegStyle, jpeg
 from realesr_cli.ops.resize import imresize
@@ -46,7 +46,7 @@ KERNELS = {
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernels(golden: Numbers, name: str) -> None:
-    ours = build(KERNELS[name])
+    ours = build_kernel(KERNELS[name])
     theirs = golden[name]
     pad = (theirs.shape[0] - ours.shape[0]) // 2
     np.testing.assert_allclose(np.pad(ours, pad), theirs, atol=1e-9)
@@ -94,7 +94,7 @@ def test_matlab_imresize(golden: Numbers, name: str, scale: float, height: int, 
 
 def test_esrgan_preset_is_rounded_imresize(golden: Numbers) -> None:
     image = torch.from_numpy(golden["input_smooth"])
-    recipe = sample(preset("esrgan"), np.random.default_rng(0), scale=4, size=(64, 80))
+    recipe = sample(get_preset("esrgan"), np.random.default_rng(0), scale=4, size=(64, 80))
     ours = apply(recipe, image)[0].permute(1, 2, 0).numpy() * 255
     theirs = golden["matlab_down4"] * 255
     assert np.abs(ours - theirs.clip(0, 255)).max() <= 0.501

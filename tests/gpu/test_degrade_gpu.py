@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from realesr_cli.degrade.pipeline import apply, sample_batch
-from realesr_cli.degrade.presets import PRESETS, preset
+from realesr_cli.degrade.presets import PRESETS, get_preset
 from realesr_cli.ops.filters import filter2d, usm_sharpen
 
 pytestmark = pytest.mark.gpu
@@ -23,7 +23,7 @@ def _full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_recipes_give_the_same_on_both(name: str) -> None:
     gt = torch.rand(8, 3, 128, 160)
     rng = np.random.default_rng(0)
-    recipes = sample_batch(preset(name), rng, 8, scale=4, size=(128, 160))
+    recipes = sample_batch(get_preset(name), rng, 8, scale=4, size=(128, 160))
     difference = (apply(recipes, gt.cuda()).cpu() - apply(recipes, gt)).abs() * 255
     # JPEG rounds coefficients: one that lies between two steps may fall either way.
     assert (difference > 1.5).float().mean() < 0.02
@@ -44,6 +44,6 @@ def test_filters() -> None:
 def test_noise_drawn_there_repeats() -> None:
     gt = torch.rand(4, 3, 64, 64).cuda()
     rng = np.random.default_rng(0)
-    recipes = sample_batch(preset("realesrgan"), rng, 4, scale=4, size=(64, 64))
+    recipes = sample_batch(get_preset("realesrgan"), rng, 4, scale=4, size=(64, 64))
     first = apply(recipes, gt, noise_device="input")
     assert torch.equal(first, apply(recipes, gt, noise_device="input"))

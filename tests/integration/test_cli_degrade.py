@@ -85,16 +85,16 @@ def test_crop_shrinks_to_the_photo(photo: Path, tmp_path: Path) -> None:
 
 def test_json(photo: Path, tmp_path: Path) -> None:
     result = run(photo, "-o", tmp_path / "o.png", "--seed", 1, "--preset", "esrgan", "--json")
-    told = json.loads(result.output)
-    assert (told["height"], told["width"], told["seed"]) == (30, 37, 1)
-    assert [op["op"] for op in told["recipes"][0]["operations"]] == ["resize", "filter", "round"]
+    summary = json.loads(result.output)
+    assert (summary["height"], summary["width"], summary["seed"]) == (30, 37, 1)
+    assert [op["op"] for op in summary["recipes"][0]["operations"]] == ["resize", "filter", "round"]
 
 
 def test_config_file_and_set(photo: Path, tmp_path: Path) -> None:
     config = tmp_path / "mine.toml"
     config.write_text('[degradation]\npreset = "esrgan"\n', encoding="utf-8")
     result = run(
-        photo, "-o", tmp_path / "a.png", "--config", config, "--set", "final.jpeg.chance=1"
+        photo, "-o", tmp_path / "a.png", "--config", config, "--set", "final.jpeg.probability=1"
     )
     assert "jpeg     quality" in result.output
     assert "resize   to 37x30, matlab" in result.output
@@ -116,12 +116,12 @@ def test_gray_photo(tmp_path: Path) -> None:
     assert pixels(tmp_path / "out.png").shape == (8, 10, 3)
 
 
-def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+def test_dropped_alpha_and_bit_depth_are_warned_of(tmp_path: Path) -> None:
     Image.new("RGBA", (40, 32), (90, 80, 70, 60)).save(tmp_path / "alpha.png")
-    with pytest.warns(RealesrWarning, match="transparency is left out"):
+    with pytest.warns(RealesrWarning, match="transparency"):
         run(tmp_path / "alpha.png", "-o", tmp_path / "a.png")
     Image.new("I;16", (40, 32), 9000).save(tmp_path / "deep.png")
-    with pytest.warns(RealesrWarning, match="16 bits a channel become 8"):
+    with pytest.warns(RealesrWarning, match="16 bits"):
         run(tmp_path / "deep.png", "-o", tmp_path / "b.png")
 
 
@@ -134,15 +134,15 @@ def test_list() -> None:
     ("args", "message"),
     [
         (("--preset", "realesr"), "did you mean 'realesrgan'"),
-        (("--grid", "4"), "expected COLUMNSxROWS"),
-        (("--grid", "1x1"), "with 2 to 400 cells"),
+        (("--grid", "4"), "COLUMNSxROWS"),
+        (("--grid", "1x1"), "2 to 400"),
         (("--preset", "light", "--config", "x.toml"), "--preset and --config"),
         (("--set", "finl.sinc=1"), "did you mean 'final'"),
         (("--config", "nowhere.toml"), "no such file"),
         (("--recipe", "nowhere.json"), "nowhere.json"),
-        (("--recipe", "r.json", "--seed", "1"), "--seed has no effect with --recipe"),
-        (("--recipe", "r.json", "--scale", "2"), "--scale has no effect with --recipe"),
-        (("--recipe", "r.json", "--set", "usm=true"), "--set has no effect with --recipe"),
+        (("--recipe", "r.json", "--seed", "1"), "--seed"),
+        (("--recipe", "r.json", "--scale", "2"), "--scale"),
+        (("--recipe", "r.json", "--set", "usm=true"), "--set"),
     ],
 )
 def test_wrong_options(photo: Path, tmp_path: Path, args: tuple[str, ...], message: str) -> None:
@@ -159,14 +159,14 @@ def test_usage(photo: Path) -> None:
 
 def test_files_are_not_destroyed(photo: Path, tmp_path: Path) -> None:
     before = photo.read_bytes()
-    assert "the photo itself" in str(run(photo, "-o", photo, "--overwrite").exception)
+    assert "photo.png" in str(run(photo, "-o", photo, "--overwrite").exception)
     assert photo.read_bytes() == before
     (tmp_path / "there.png").write_bytes(b"mine")
     refused = run(photo, "-o", tmp_path / "there.png")
-    assert "--overwrite replaces it" in str(refused.exception)
+    assert "--overwrite" in str(refused.exception)
     assert run(photo, "-o", tmp_path / "there.png", "--overwrite").exit_code == 0
     same = tmp_path / "same.png"
-    assert "name the same file" in str(run(photo, "-o", same, "--save-recipe", same).exception)
+    assert "same.png" in str(run(photo, "-o", same, "--save-recipe", same).exception)
 
 
 def test_recipe_of_another_size_or_number(photo: Path, tmp_path: Path) -> None:
@@ -174,15 +174,15 @@ def test_recipe_of_another_size_or_number(photo: Path, tmp_path: Path) -> None:
     run(photo, "-o", tmp_path / "a.png", "--save-recipe", recipe)
     Image.new("RGB", (64, 64)).save(tmp_path / "other.png")
     other = run(tmp_path / "other.png", "-o", tmp_path / "b.png", "--recipe", recipe)
-    assert "for an image of 120x150" in str(other.exception)
+    assert "120x150" in str(other.exception)
     many = run(photo, "-o", tmp_path / "b.png", "--recipe", recipe, "--grid", "2x2")
-    assert "3 recipes are needed and 1 there" in str(many.exception)
+    assert "expected 3 recipes, got 1" in str(many.exception)
     fitting = run(tmp_path / "other.png", "-o", tmp_path / "b.png", "--recipe", recipe,
                   "--grid", "2x1")  # fmt: skip
-    assert "does not fit into the image of 64x64" in str(fitting.exception)
+    assert "64x64" in str(fitting.exception)
     recipe.write_text("{", encoding="utf-8")
     broken = run(photo, "-o", tmp_path / "b.png", "--recipe", recipe)
-    assert "r.json: not a recipe" in str(broken.exception)
+    assert "r.json" in str(broken.exception)
 
 
 def test_recipe_that_cannot_be_written(photo: Path, tmp_path: Path) -> None:
@@ -205,4 +205,4 @@ def test_photo_that_cannot_be_read(tmp_path: Path) -> None:
 def test_photo_too_small_for_a_grid(tmp_path: Path) -> None:
     Image.new("RGB", (3, 40)).save(tmp_path / "thin.png")
     result = run(tmp_path / "thin.png", "-o", tmp_path / "a.png", "--grid", "2x2")
-    assert "too small for a crop at scale 4" in str(result.exception)
+    assert "too small for scale 4" in str(result.exception)

@@ -11,7 +11,7 @@ import torch
 from scipy import special, stats
 
 from realesr_cli.degrade import noise
-from realesr_cli.degrade.kernels import Kernel, bessel_j1, build, sinc_raw
+from realesr_cli.degrade.kernels import Kernel, bessel_j1, build_kernel, unnormalized_sinc
 
 CPU = torch.device("cpu")
 
@@ -26,7 +26,7 @@ def test_sinc_is_the_transform_of_a_disc() -> None:
     radius = np.hypot(offsets[:, None], offsets[None])
     radius[7, 7] = 1e-9
     expected = 1.9 * special.j1(1.9 * radius) / (2 * math.pi * radius)
-    np.testing.assert_allclose(sinc_raw(15, 1.9), expected, atol=1e-9)
+    np.testing.assert_allclose(unnormalized_sinc(15, 1.9), expected, atol=1e-9)
 
 
 def test_anisotropic_kernel_is_a_normal_density() -> None:
@@ -36,13 +36,13 @@ def test_anisotropic_kernel_is_a_normal_density() -> None:
     offsets = np.arange(17) - 8
     points = np.stack(np.meshgrid(offsets, offsets), axis=-1)
     density = stats.multivariate_normal(cov=covariance).pdf(points)
-    ours = build(Kernel("aniso", 17, *sigmas, theta))
+    ours = build_kernel(Kernel("aniso", 17, *sigmas, theta))
     np.testing.assert_allclose(ours, density / density.sum(), atol=1e-12)
 
 
 def test_gaussian_noise_is_normal() -> None:
     flat = torch.full((3, 120, 120), 0.5)
-    noisy = noise.gaussian(flat, 12.0, gray=False, source=noise.generator(3, CPU))
+    noisy = noise.add_gaussian_noise(flat, 12.0, gray=False, source=noise.make_generator(3, CPU))
     values = ((noisy - flat) * 255 / 12).flatten().numpy()
     assert stats.kstest(values, "norm").pvalue > 1e-3
 
@@ -50,8 +50,8 @@ def test_gaussian_noise_is_normal() -> None:
 @pytest.mark.parametrize("code", [1, 30, 128, 255])
 def test_poisson_noise_is_poisson(code: int) -> None:
     flat = torch.full((3, 120, 120), code / 255)
-    source = noise.generator(5, CPU)
-    noisy = noise.poisson(flat, 1.0, gray=False, levels=256, source=source)
+    source = noise.make_generator(5, CPU)
+    noisy = noise.add_poisson_noise(flat, 1.0, gray=False, levels=256, source=source)
     counts = (noisy * 256).round().flatten().numpy()
     rate = code / 255 * 256
     np.testing.assert_allclose(counts, noisy.flatten().numpy() * 256, atol=0.01)

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from realesr_cli.degrade.codec import through_libjpeg
-from realesr_cli.degrade.kernels import Kernel, build
+from realesr_cli.degrade.kernels import Kernel, build_kernel
+from realesr_cli.degrade.pipeline import compress_libjpeg
 from realesr_cli.ops.color import luma
 from realesr_cli.ops.filters import filter2d, gaussian_blur
 from realesr_cli.ops.jpeg import JpegStyle, jpeg
@@ -68,7 +68,7 @@ def test_color_jpeg_is_near_libjpegs(quality: int) -> None:
 
 def test_real_jpeg_is_pillows() -> None:
     color = smooth_image(33, 47, 3)
-    ours = through_libjpeg(tensor(color)[0].float(), 40)
+    ours = compress_libjpeg(tensor(color)[0].float(), 40)
     assert np.array_equal((ours.permute(1, 2, 0) * 255).round().numpy(), pillow_jpeg(color, 40))
 
 
@@ -104,7 +104,7 @@ def test_antialiased_resize_is_pillows(mode: str, flag: int, height: int, width:
 
 def test_filter_is_scipys() -> None:
     image = np.random.default_rng(6).random((37, 41))
-    taps = build(Kernel("aniso", 15, 2.5, 1.0, 0.4))
+    taps = build_kernel(Kernel("aniso", 15, 2.5, 1.0, 0.4))
     theirs = ndimage.correlate(image, taps, mode="mirror")
     ours = filter2d(torch.from_numpy(image)[None, None], torch.from_numpy(taps)[None])
     np.testing.assert_allclose(ours[0, 0], theirs, atol=1e-12)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from realesr_cli.degrade.presets import PRESETS, from_table
+from realesr_cli.degrade.presets import PRESETS, parse_degradation
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def test_toml_examples_are_degradations(page: str) -> None:
     examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     assert len(examples) == 2
     for text in examples:
-        from_table(tomllib.loads(text))
+        parse_degradation(tomllib.loads(text))
 
 
 def test_images_are_there_and_all_are_shown(page: str, root: Path) -> None:

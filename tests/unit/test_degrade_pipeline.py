@@ -11,8 +11,8 @@ import torch
 
 from realesr_cli.degrade import pipeline
 from realesr_cli.degrade.config import DegradationConfig
-from realesr_cli.degrade.kernels import Kernel, build
-from realesr_cli.degrade.presets import PRESETS, preset
+from realesr_cli.degrade.kernels import Kernel, build_kernel
+from realesr_cli.degrade.presets import PRESETS, get_preset
 from realesr_cli.degrade.recipe import (
     Compress,
     Filter,
@@ -37,7 +37,7 @@ def images(count: int = 1, height: int = 64, width: int = 72) -> torch.Tensor:
 
 def recipes(name: str, count: int, size: tuple[int, int], scale: int = 4) -> tuple[Recipe, ...]:
     rng = np.random.default_rng(31)
-    return pipeline.sample_batch(preset(name), rng, count, scale=scale, size=size)
+    return pipeline.sample_batch(get_preset(name), rng, count, scale=scale, size=size)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -81,7 +81,7 @@ def test_the_same_generator_state_draws_the_same() -> None:
     first, again = recipes("realesrgan", 3, (64, 72)), recipes("realesrgan", 3, (64, 72))
     assert first == again
     rng = np.random.default_rng(31)
-    assert pipeline.sample(preset("realesrgan"), rng, scale=4, size=(64, 72)) == first[0]
+    assert pipeline.sample(get_preset("realesrgan"), rng, scale=4, size=(64, 72)) == first[0]
 
 
 def test_input_is_left_alone() -> None:
@@ -100,7 +100,7 @@ def test_operations_are_those_of_the_recipe() -> None:
         (Sharpen(), Filter(kernel), Scale(20, 24, "bicubic"), Compress(60.0), Round()),
     )
     gt = images(1, 40, 48)
-    blurred = filter2d(usm_sharpen(gt), torch.from_numpy(build(kernel))[None])
+    blurred = filter2d(usm_sharpen(gt), torch.from_numpy(build_kernel(kernel))[None])
     expected = jpeg(resize(blurred, (20, 24), "bicubic"), 60.0)
     expected = (expected * 255).round().clamp(0, 255) / 255
     assert torch.equal(pipeline.apply(recipe, gt), expected)
@@ -135,8 +135,8 @@ def test_too_small_for_the_scale() -> None:
     ("gt", "count", "message"),
     [
         (torch.rand(1, 3, 64, 70), 1, "for an image of 64x72"),
-        (torch.rand(2, 3, 64, 72), 3, "3 recipes for 2 images"),
-        (torch.rand(1, 1, 64, 72), 1, "images are"),
+        (torch.rand(2, 3, 64, 72), 3, "got 3 for 2"),
+        (torch.rand(1, 1, 64, 72), 1, "expected images"),
     ],
 )
 def test_recipes_that_do_not_fit(gt: torch.Tensor, count: int, message: str) -> None:
@@ -151,11 +151,11 @@ def test_mixed_scales() -> None:
 
 
 def test_recipe_that_ends_at_another_size() -> None:
-    with pytest.raises(ConfigError, match="ends with 64x72 pixels in place of 16x18"):
+    with pytest.raises(ConfigError, match=r"64x72 .* 16x18"):
         pipeline.apply(Recipe(4, 64, 72, (Round(),)), images())
 
 
-COMPATIBLE = replace(preset("realesrgan"), compatible=True)
+COMPATIBLE = replace(get_preset("realesrgan"), compatible=True)
 
 
 def batches(config: DegradationConfig, count: int) -> list[tuple[Recipe, ...]]:
@@ -179,7 +179,7 @@ def test_compatible_shares_what_the_reference_shares() -> None:
     drawn = batches(COMPATIBLE, 30)
     assert all(len(shapes(batch)) == 1 for batch in drawn)
     assert len({next(iter(shapes(batch))) for batch in drawn}) == 30
-    assert all(len(shapes(batch)) == 6 for batch in batches(preset("realesrgan"), 30))
+    assert all(len(shapes(batch)) == 6 for batch in batches(get_preset("realesrgan"), 30))
 
 
 def test_compatible_draws_the_rest_per_sample() -> None:
@@ -200,7 +200,7 @@ def test_compatible_marks_the_defects() -> None:
     assert all(op.reference for op in operations if isinstance(op, Compress))
     assert {op.levels for op in operations if isinstance(op, PoissonNoise)} == {0}
     mended = [
-        op for batch in batches(preset("realesrgan"), 5) for r in batch for op in r.operations
+        op for batch in batches(get_preset("realesrgan"), 5) for r in batch for op in r.operations
     ]
     assert not any(op.reference for op in mended if isinstance(op, Compress))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from realesr_cli.degrade.pipeline import sample_batch
-from realesr_cli.degrade.presets import PRESETS, preset
+from realesr_cli.degrade.presets import PRESETS, get_preset
 from realesr_cli.degrade.recipe import (
     STRIDE,
     Compress,
@@ -34,7 +34,7 @@ Kind = TypeVar("Kind")
 @cache
 def drawn(name: str, scale: int = 4) -> tuple[Recipe, ...]:
     rng = np.random.default_rng(20240)
-    return sample_batch(preset(name), rng, COUNT, scale=scale, size=(400, 400))
+    return sample_batch(get_preset(name), rng, COUNT, scale=scale, size=(400, 400))
 
 
 def near(found: float, expected: float, count: int = COUNT) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from realesr_cli.degrade.presets import preset
+from realesr_cli.degrade.presets import get_preset
 from realesr_cli.errors import ConfigError
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.recipes import (
@@ -50,7 +50,7 @@ def test_realesrgan_is_as_published() -> None:
     assert net.optimizer.betas == gan.optimizer.betas == (0.9, 0.99)
     assert (config.data.patch, config.data.batch, config.data.crop(4)) == (64, 12, 400)
     assert config.ema.decay == 0.999
-    assert config.degradation == preset("realesrgan")
+    assert config.degradation == get_preset("realesrgan")
     assert (net.pixel.weight, net.perceptual.weight, net.gan.weight) == (1, 0, 0)
     assert (gan.pixel.weight, gan.perceptual.weight, gan.gan.weight) == (1, 1, 0.1)
     weights = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1, "conv4_4": 1, "conv5_4": 1}
@@ -115,7 +115,7 @@ def test_a_preset_is_laid_below_single_settings_whatever_their_order() -> None:
         ["degradation.usm=true", "degradation.preset=light"],
     ):
         config = load_config("realesrnet-x4", sets)
-        assert config.degradation == dataclasses.replace(preset("light"), usm=True)
+        assert config.degradation == dataclasses.replace(get_preset("light"), usm=True)
 
 
 @pytest.mark.parametrize(

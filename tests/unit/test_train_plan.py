@@ -43,7 +43,7 @@ def test_a_checkpoint_is_as_large_as_planned(tmp_path: Path, pool: int) -> None:
         optimizer.step()
     if state.pool is not None:
         lq, gt = torch.rand(24, 3, 16, 16), torch.rand(24, 3, 64, 64)
-        state.pool.load({"lq": lq, "gt": gt, "gt_usm": gt})
+        state.pool.load_state_dict({"lq": lq, "gt": gt, "gt_usm": gt})
     plan = make_plan(small, IMAGES, tmp_path)
     written = save_checkpoint(tmp_path, state, small).stat().st_size
     assert written == pytest.approx(plan.checkpoint, rel=0.1)
