@@ -24,8 +24,8 @@ from machine import processor
 from torch import Tensor
 
 from realesr_cli.degrade import noise
+from realesr_cli.degrade.degradation import apply, sample_batch
 from realesr_cli.degrade.kernels import build_kernel
-from realesr_cli.degrade.pipeline import apply, sample_batch
 from realesr_cli.degrade.presets import get_preset
 from realesr_cli.degrade.recipe import (
     Compress,

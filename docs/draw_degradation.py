@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from realesr_cli.degrade.degradation import sample
 from realesr_cli.degrade.kernels import Kernel, build_kernel
-from realesr_cli.degrade.pipeline import sample
 from realesr_cli.degrade.presets import get_preset
 from realesr_cli.degrade.preview import Pixels, degrade_image, make_sheet
 from realesr_cli.degrade.recipe import (

@@ -202,7 +202,7 @@ def _make_recipes(
     """Read the recipes from a file, or draw them; return them and the seed they were drawn from."""
     import numpy as np
 
-    from realesr_cli.degrade.pipeline import sample_batch
+    from realesr_cli.degrade.degradation import sample_batch
     from realesr_cli.degrade.preview import largest_crop_size
 
     count = 1 if grid is None else grid[0] * grid[1] - 1

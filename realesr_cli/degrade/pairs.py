@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from realesr_cli.degrade.config import DegradationConfig
-from realesr_cli.degrade.pipeline import NoiseDevice, apply, sample_batch
+from realesr_cli.degrade.degradation import NoiseDevice, apply, sample_batch
 from realesr_cli.degrade.recipe import Recipe, Sharpen
 from realesr_cli.errors import ConfigError
 from realesr_cli.ops.filters import usm_sharpen
@@ -42,7 +42,7 @@ class PairPlan:
     )
     sharpened_gt: bool = option(True, help="Return the sharpened ground truth too.")
     noise_device: NoiseDevice = option(
-        "cpu", choices=("cpu", "input"), help="Where noise is drawn, as in pipeline.apply."
+        "cpu", choices=("cpu", "input"), help="Where noise is drawn, as in degradation.apply."
     )
 
     def __post_init__(self) -> None:

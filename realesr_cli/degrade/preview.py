@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realesr_cli.degrade.pipeline import apply
+from realesr_cli.degrade.degradation import apply
 from realesr_cli.degrade.recipe import Recipe
 from realesr_cli.errors import ConfigError
 from realesr_cli.ops.quantize import to_8bit_levels

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from realesr_cli.degrade.config import DegradationConfig
-from realesr_cli.degrade.pipeline import sample
+from realesr_cli.degrade.degradation import sample
 from realesr_cli.degrade.presets import PRESETS, get_preset, parse_degradation
 from realesr_cli.degrade.preview import degrade_image
 from realesr_cli.errors import ConfigError, UnsupportedImageError

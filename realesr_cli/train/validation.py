@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from realesr_cli.degrade.pipeline import apply, sample
+from realesr_cli.degrade.degradation import apply, sample
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.read import read_rgb8

@@ -11,8 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from realesr_cli.degrade.degradation import apply, sample
 from realesr_cli.degrade.kernels import Kernel, build_kernel
-from realesr_cli.degrade.pipeline import apply, sample
 from realesr_cli.degrade.presets import get_preset
 from realesr_cli.ops.filters import filter2d, usm_sharpen
 from realesr_cli.ops.jpeg import REFERENCE_STYLE, JpegStyle, jpeg

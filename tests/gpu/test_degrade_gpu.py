@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from realesr_cli.degrade.pipeline import apply, sample_batch
+from realesr_cli.degrade.degradation import apply, sample_batch
 from realesr_cli.degrade.presets import PRESETS, get_preset
 from realesr_cli.ops.filters import filter2d, usm_sharpen
 

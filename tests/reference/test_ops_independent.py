@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from realesr_cli.degrade.degradation import compress_libjpeg
 from realesr_cli.degrade.kernels import Kernel, build_kernel
-from realesr_cli.degrade.pipeline import compress_libjpeg
 from realesr_cli.ops.color import luma
 from realesr_cli.ops.filters import filter2d, gaussian_blur
 from realesr_cli.ops.jpeg import JpegStyle, jpeg

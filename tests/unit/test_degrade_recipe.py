@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from realesr_cli.degrade.pipeline import sample_batch
+from realesr_cli.degrade.degradation import sample_batch
 from realesr_cli.degrade.presets import PRESETS
 from realesr_cli.degrade.recipe import (
     Compress,

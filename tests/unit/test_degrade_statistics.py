@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from realesr_cli.degrade.pipeline import sample_batch
+from realesr_cli.degrade.degradation import sample_batch
 from realesr_cli.degrade.presets import PRESETS, get_preset
 from realesr_cli.degrade.recipe import (
     STRIDE,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from realesr_cli.degrade import pipeline
+from realesr_cli.degrade import degradation
 from realesr_cli.degrade.config import DegradationConfig
 from realesr_cli.degrade.kernels import Kernel, build_kernel
 from realesr_cli.degrade.presets import PRESETS, get_preset
@@ -37,13 +37,13 @@ def images(count: int = 1, height: int = 64, width: int = 72) -> torch.Tensor:
 
 def recipes(name: str, count: int, size: tuple[int, int], scale: int = 4) -> tuple[Recipe, ...]:
     rng = np.random.default_rng(31)
-    return pipeline.sample_batch(get_preset(name), rng, count, scale=scale, size=size)
+    return degradation.sample_batch(get_preset(name), rng, count, scale=scale, size=size)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_result(name: str, scale: int) -> None:
-    made = pipeline.apply(recipes(name, 6, (64, 72), scale), images(6))
+    made = degradation.apply(recipes(name, 6, (64, 72), scale), images(6))
     assert made.shape == (6, 3, 64 // scale, 72 // scale)
     codes = made * 255
     assert torch.equal(codes.round(), codes.round().clamp(0, 255))
@@ -53,24 +53,24 @@ def test_result(name: str, scale: int) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_replay_from_json_is_bit_equal(name: str) -> None:
     drawn = recipes(name, 5, (64, 72))
-    first = pipeline.apply(drawn, images(5))
-    again = pipeline.apply(recipes_from_json(recipes_to_json(drawn)), images(5))
+    first = degradation.apply(drawn, images(5))
+    again = degradation.apply(recipes_from_json(recipes_to_json(drawn)), images(5))
     assert torch.equal(first, again)
 
 
 def test_neighbors_do_not_matter() -> None:
     drawn, gt = recipes("realesrgan", 8, (64, 72)), images(8)
-    together = pipeline.apply(drawn, gt)
+    together = degradation.apply(drawn, gt)
     for index in range(8):
-        alone = pipeline.apply(drawn[index], gt[index : index + 1])
+        alone = degradation.apply(drawn[index], gt[index : index + 1])
         assert torch.equal(together[index], alone[0])
 
 
 def test_grouped_work_equals_work_alone() -> None:
     drawn = (*recipes("realesrgan", 6, (64, 72)), *recipes("bsrgan", 6, (64, 72)))
     gt = images(12)
-    alone = pipeline.apply(drawn, gt)
-    grouped = pipeline._run(drawn, list(torch.split(gt, 1)), torch.device("cpu"))
+    alone = degradation.apply(drawn, gt)
+    grouped = degradation._run(drawn, list(torch.split(gt, 1)), torch.device("cpu"))
     # The sums may be taken in another order; after 8-bit rounding a code may differ by one.
     difference = ((torch.cat(grouped) - alone) * 255).abs()
     assert difference.max() < 1.01
@@ -81,13 +81,13 @@ def test_the_same_generator_state_draws_the_same() -> None:
     first, again = recipes("realesrgan", 3, (64, 72)), recipes("realesrgan", 3, (64, 72))
     assert first == again
     rng = np.random.default_rng(31)
-    assert pipeline.sample(get_preset("realesrgan"), rng, scale=4, size=(64, 72)) == first[0]
+    assert degradation.sample(get_preset("realesrgan"), rng, scale=4, size=(64, 72)) == first[0]
 
 
 def test_input_is_left_alone() -> None:
     gt = images(2)
     kept = gt.clone()
-    pipeline.apply(recipes("realesrgan", 2, (64, 72)), gt)
+    degradation.apply(recipes("realesrgan", 2, (64, 72)), gt)
     assert torch.equal(gt, kept)
 
 
@@ -103,12 +103,12 @@ def test_operations_are_those_of_the_recipe() -> None:
     blurred = filter2d(usm_sharpen(gt), torch.from_numpy(build_kernel(kernel))[None])
     expected = jpeg(resize(blurred, (20, 24), "bicubic"), 60.0)
     expected = (expected * 255).round().clamp(0, 255) / 255
-    assert torch.equal(pipeline.apply(recipe, gt), expected)
+    assert torch.equal(degradation.apply(recipe, gt), expected)
 
 
 def test_noise_is_clamped() -> None:
     recipe = Recipe(1, 64, 72, (GaussianNoise(120.0, False, 1),))
-    made = pipeline.apply(recipe, images())
+    made = degradation.apply(recipe, images())
     assert made.min() == 0
     assert made.max() == 1
 
@@ -116,13 +116,13 @@ def test_noise_is_clamped() -> None:
 @pytest.mark.parametrize("size", [(4, 4), (4, 23), (9, 6)])
 @pytest.mark.parametrize("name", ["realesrgan", "bsrgan", "mmagic", "esrgan"])
 def test_images_smaller_than_the_kernels(name: str, size: tuple[int, int]) -> None:
-    made = pipeline.apply(recipes(name, 10, size), images(10, *size))
+    made = degradation.apply(recipes(name, 10, size), images(10, *size))
     assert made.shape[-2:] == (size[0] // 4, size[1] // 4)
     assert torch.isfinite(made).all()
 
 
 def test_size_that_is_no_multiple() -> None:
-    made = pipeline.apply(recipes("realesrgan", 2, (67, 53)), images(2, 67, 53))
+    made = degradation.apply(recipes("realesrgan", 2, (67, 53)), images(2, 67, 53))
     assert made.shape[-2:] == (16, 13)
 
 
@@ -141,18 +141,18 @@ def test_too_small_for_the_scale() -> None:
 )
 def test_recipes_that_do_not_fit(gt: torch.Tensor, count: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        pipeline.apply(recipes("esrgan", count, (64, 72)), gt)
+        degradation.apply(recipes("esrgan", count, (64, 72)), gt)
 
 
 def test_mixed_scales() -> None:
     mixed = (recipes("esrgan", 1, (64, 72))[0], recipes("esrgan", 1, (64, 72), 2)[0])
     with pytest.raises(ConfigError, match="different scales"):
-        pipeline.apply(mixed, images(2))
+        degradation.apply(mixed, images(2))
 
 
 def test_recipe_that_ends_at_another_size() -> None:
     with pytest.raises(ConfigError, match=r"64x72 .* 16x18"):
-        pipeline.apply(Recipe(4, 64, 72, (Round(),)), images())
+        degradation.apply(Recipe(4, 64, 72, (Round(),)), images())
 
 
 COMPATIBLE = replace(get_preset("realesrgan"), compatible=True)
@@ -160,7 +160,9 @@ COMPATIBLE = replace(get_preset("realesrgan"), compatible=True)
 
 def batches(config: DegradationConfig, count: int) -> list[tuple[Recipe, ...]]:
     rng = np.random.default_rng(3)
-    return [pipeline.sample_batch(config, rng, 6, scale=4, size=(400, 400)) for _ in range(count)]
+    return [
+        degradation.sample_batch(config, rng, 6, scale=4, size=(400, 400)) for _ in range(count)
+    ]
 
 
 def shapes(batch: Sequence[Recipe]) -> set[tuple[object, ...]]:
@@ -218,22 +220,22 @@ def test_compatible_shares_the_pattern_of_gray_noise() -> None:
 def test_mended_gray_noise_differs_between_samples() -> None:
     flat = torch.full((2, 3, 40, 40), 0.5)
     pair = [Recipe(1, 40, 40, (GaussianNoise(10.0, True, seed),)) for seed in (1, 2)]
-    made = pipeline.apply(pair, flat) - flat
+    made = degradation.apply(pair, flat) - flat
     correlation = torch.corrcoef(made[:, 0].flatten(1))[0, 1]
     assert abs(correlation) < 0.1
 
 
 def test_reference_jpeg_is_reachable() -> None:
     gt = images(1, 40, 40)
-    made = pipeline.apply(Recipe(1, 40, 40, (Compress(30.0, reference=True),)), gt)
+    made = degradation.apply(Recipe(1, 40, 40, (Compress(30.0, reference=True),)), gt)
     assert torch.equal(made, jpeg(gt, 30.0, style=REFERENCE_STYLE))
     assert not torch.allclose(made, jpeg(gt, 30.0))
 
 
 def test_reference_resize_samples_by_its_factor() -> None:
     gt = images(1, 40, 40)
-    stepped = pipeline.apply(Recipe(2, 40, 40, (Scale(20, 20, "bilinear", 0.51),)), gt)
-    plain = pipeline.apply(Recipe(2, 40, 40, (Scale(20, 20, "bilinear"),)), gt)
+    stepped = degradation.apply(Recipe(2, 40, 40, (Scale(20, 20, "bilinear", 0.51),)), gt)
+    plain = degradation.apply(Recipe(2, 40, 40, (Scale(20, 20, "bilinear"),)), gt)
     expected = torch.nn.functional.interpolate(
         gt, scale_factor=0.51, mode="bilinear", align_corners=False
     )
@@ -245,6 +247,6 @@ def test_stride_takes_the_middle_of_each_cell() -> None:
     ramp = torch.arange(64.0).view(1, 1, 1, 64).expand(1, 3, 64, 64) / 64
     kernel = Kernel("iso", 25, 0.6, 0.6, shift=1.5)
     recipe = Recipe(4, 64, 64, (Filter(kernel), Scale(16, 16, "stride")))
-    made = pipeline.apply(recipe, ramp)[0, 0, 8, 4:12] * 64
+    made = degradation.apply(recipe, ramp)[0, 0, 8, 4:12] * 64
     expected = torch.arange(4.0, 12.0) * 4 + 1.5
     torch.testing.assert_close(made, expected, atol=0.02, rtol=0)
