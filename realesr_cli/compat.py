@@ -21,7 +21,8 @@ from realesr_cli.engine.settings import EngineSettings, UpscaleSettings, output_
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.image.types import Image
-from realesr_cli.nets.architecture import detect, shapes_of
+from realesr_cli.nets.architecture import shapes_of
+from realesr_cli.nets.detection import detect
 from realesr_cli.weights.load import open_model
 from realesr_cli.weights.mixing import require_alike
 from realesr_cli.weights.model_files import build_network, interpolate
@@ -132,7 +133,7 @@ def _compare(net: nn.Module, scale: int, given: nn.Module | None) -> None:
         )
     if given is None:
         return
-    expected = detect(shapes_of(given.state_dict()))
+    expected = detect(shapes_of(given.state_dict())).architecture
     if expected != architecture:
         raise ConfigError(
             f"model is {expected.describe()}, but the weights are of {architecture.describe()}; "

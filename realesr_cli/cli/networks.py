@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from realesr_cli.cli.terminal import ProgressBar
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from realesr_cli.nets.architecture import Generator
     from realesr_cli.weights.load import OpenedModel
     from realesr_cli.weights.locate import LocatedModel
 
@@ -61,7 +60,7 @@ def opened(one: NamedModel, *, offline: bool | None, quiet: bool) -> OpenedModel
         )
 
 
-def stand_in(one: NamedModel, *, offline: bool | None) -> nn.Module:
+def stand_in(one: NamedModel, *, offline: bool | None) -> Generator:
     """A network that costs as much: the named one where that needs no fetching."""
     from realesr_cli.weights.model_files import load_model
 

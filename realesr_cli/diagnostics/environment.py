@@ -20,7 +20,7 @@ from realesr_cli.engine.policy import Policy
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import MissingDependencyError
 from realesr_cli.image.opencv import load_opencv
-from realesr_cli.nets.architecture import architecture_from_plain
+from realesr_cli.nets.detection import architecture_from_plain
 from realesr_cli.weights import fetch, registry
 
 PACKAGES = ("torch", "numpy", "pillow", "opencv-python", "safetensors", "click", "requests", "tqdm")

@@ -12,7 +12,7 @@ from torch import Tensor
 from realesr_cli._version import __version__
 from realesr_cli.errors import ExportError, MissingDependencyError
 from realesr_cli.export.onnx_graph import INPUT, OUTPUT, onnx_model
-from realesr_cli.nets.architecture import architecture_from_plain
+from realesr_cli.nets.detection import architecture_from_plain
 from realesr_cli.weights import model_files
 
 RANGE = "float32 RGB in [0, 1], (batch, 3, height, width), any sizes"

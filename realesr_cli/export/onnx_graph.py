@@ -153,8 +153,8 @@ def _rrdb(g: Graph, a: RRDBArchitecture, image: str) -> str:
             x = _dense_block(g, a, x, f"body.{block}.{name}")
         x = g.add(start, x, rrdbnet.RESIDUAL_SCALE)
     x = g.add(first, g.conv(x, "conv_body"))
-    for step in range(a.up_steps):
-        x = g.leaky(g.conv(g.enlarge(x, 2), f"conv_up{step + 1}"), rrdbnet.SLOPE)
+    for step, factor in enumerate(a.up_factors, 1):
+        x = g.leaky(g.conv(g.enlarge(x, factor), f"conv_up{step}"), rrdbnet.SLOPE)
     x = g.conv(g.leaky(g.conv(x, "conv_hr"), rrdbnet.SLOPE), "conv_last")
     return x if a.unshuffle == 1 else g.cropped(x, image, a.scale)
 

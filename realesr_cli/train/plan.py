@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from realesr_cli.nets.architecture import count_parameters
 from realesr_cli.train.config import StageConfig, TrainConfig
 from realesr_cli.train.files import TrainingImages
 from realesr_cli.train.machine import Machine
@@ -42,7 +41,7 @@ class TrainingPlan:
 
 def make_plan(config: TrainConfig, images: TrainingImages, out: Path) -> TrainingPlan:
     """The plan of a run in a folder; nothing is computed and nothing written."""
-    parameters = count_parameters(config.architecture)
+    parameters = config.architecture.count_parameters()
     adversarial = [n for n, stage in enumerate(config.stages) if stage.adversarial]
     judge = 0
     if adversarial:

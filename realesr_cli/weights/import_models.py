@@ -15,7 +15,6 @@ from realesr_cli.errors import (
     WeightsError,
     WeightsWriteError,
 )
-from realesr_cli.nets.architecture import architecture_to_plain
 from realesr_cli.weights import cache, model_files, registry
 from realesr_cli.weights.provenance import license_of
 from realesr_cli.weights.registry import RegistryEntry
@@ -122,8 +121,7 @@ def _own_entry(source: Path, sha256: str, name: str) -> RegistryEntry:
     if not name.strip() or Path(name).name != name or name in (".", ".."):
         raise ConfigError(f"{name!r} cannot be the name of a model: no folders, not empty")
     state, metadata = model_files.read_state(source)
-    architecture = model_files.detect_architecture(state, metadata, str(source))
-    model_files.require_finite(state, str(source))
+    architecture, _ = model_files.recognize(state, metadata, str(source))
     taken = registry.find(name)
     if taken is not None:
         kind = "an imported" if taken.imported else "the official"
@@ -137,7 +135,7 @@ def _own_entry(source: Path, sha256: str, name: str) -> RegistryEntry:
         about=f"Imported: {architecture.describe()}.",
         license=license_of(None, metadata),
         scale=architecture.scale,
-        architecture=architecture_to_plain(architecture),
+        architecture=architecture.to_plain(),
         bytes=source.stat().st_size,
         sha256=sha256,
         imported=True,

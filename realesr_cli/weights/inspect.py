@@ -6,11 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from realesr_cli.nets.architecture import (
-    architecture_from_plain,
-    architecture_to_plain,
-    count_parameters,
-)
+from realesr_cli.nets.detection import architecture_from_plain
 from realesr_cli.weights import cache, fetch, model_files, registry
 from realesr_cli.weights.locate import LocatedModel, Mixture, locate
 from realesr_cli.weights.mixing import alpha_label, require_alike
@@ -106,7 +102,7 @@ def _of_entry(entry: RegistryEntry, path: Path | None) -> ModelInfo:
         scale=entry.scale,
         description=architecture.describe() if architecture else None,
         architecture=entry.architecture,
-        parameters=count_parameters(architecture) if architecture else None,
+        parameters=architecture.count_parameters() if architecture else None,
         path=path,
         cached=path is not None,
         bytes=entry.bytes if path is None else path.stat().st_size,
@@ -119,7 +115,7 @@ def _of_entry(entry: RegistryEntry, path: Path | None) -> ModelInfo:
 
 def _of_file(name: str, path: Path) -> ModelInfo:
     state, metadata = model_files.read_state(path)
-    architecture = model_files.detect_architecture(state, metadata, str(path))
+    architecture, _ = model_files.recognize(state, metadata, str(path))
     sha256 = cache.sha256_of(path)
     same = next((e for e in registry.entries() if e.sha256 == sha256), None)
     own = ("format", "architecture", "scale", "license")
@@ -131,8 +127,8 @@ def _of_file(name: str, path: Path) -> ModelInfo:
         license=license_of(same, metadata),
         scale=architecture.scale,
         description=architecture.describe(),
-        architecture=architecture_to_plain(architecture),
-        parameters=count_parameters(architecture),
+        architecture=architecture.to_plain(),
+        parameters=architecture.count_parameters(),
         path=path,
         cached=True,
         bytes=path.stat().st_size,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.nets.architecture import canonical
+from realesr_cli.nets.architecture import shapes_of
+from realesr_cli.nets.detection import match
 from realesr_cli.weights import model_files
 from realesr_cli.weights.load import ModelFile, pair_sources
 from realesr_cli.weights.locate import Mixture
@@ -29,7 +30,7 @@ def mixed_state(
     if alpha in (0, 1):
         end = pair[int(alpha)]
         stored, _ = model_files.read_state(end.path, as_stored=True)
-        return canonical(stored, end.architecture), description
+        return match(shapes_of(stored), end.architecture).canonical(stored), description
     return model_files.interpolate(pair[0].state, pair[1].state, alpha), description
 
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from realesr_cli.errors import ConfigError, DownloadError, ModelUnavailableError, RealesrWarning
-from realesr_cli.nets.architecture import Architecture, canonical
+from realesr_cli.nets.architecture import Architecture, Generator
 from realesr_cli.weights import model_files, registry
 from realesr_cli.weights.cache import Report
 from realesr_cli.weights.download import RetryPolicy
@@ -39,7 +37,7 @@ class OpenedModel:
     `sources` are the one or two files the weights are from.
     """
 
-    net: nn.Module
+    net: Generator
     name: str
     path: Path | None
     entry: RegistryEntry | None
@@ -48,8 +46,7 @@ class OpenedModel:
     @property
     def architecture(self) -> Architecture:
         """What the network is made of."""
-        found: Architecture = self.net.architecture  # type: ignore[assignment]
-        return found
+        return self.net.architecture
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def pair_sources(
 
 def load_model(
     model: str | Path, *, offline: bool | None = None, report: Report | None = None
-) -> nn.Module:
+) -> Generator:
     """The generator of that name or path: an nn.Module with `.architecture` and `.scale`.
 
     Maps (B, 3, H, W) RGB in [0, 1] to (B, 3, H * scale, W * scale), not clamped. Raises what
@@ -146,9 +143,10 @@ def read_model(located: LocatedModel) -> ModelFile:
     path = located.path
     assert path is not None
     state, metadata = model_files.read_state(path)
-    architecture = model_files.detect_architecture(state, metadata, str(path))
-    model_files.require_finite(state, str(path))
-    return ModelFile(located, path, architecture, canonical(state, architecture), metadata)
+    architecture, state = model_files.recognize(
+        state, metadata, str(path), located.known_architecture
+    )
+    return ModelFile(located, path, architecture, state, metadata)
 
 
 def _at_hand_or_bundled(

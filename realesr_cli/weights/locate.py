@@ -7,7 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from realesr_cli.errors import CheckpointFormatError, ConfigError, UnknownModelError
-from realesr_cli.nets.architecture import Architecture, architecture_from_plain
+from realesr_cli.nets.architecture import Architecture
+from realesr_cli.nets.detection import architecture_from_plain
 from realesr_cli.text import did_you_mean
 from realesr_cli.weights import registry
 from realesr_cli.weights.mixing import alpha_label, check_alpha, read_mix, require_alike

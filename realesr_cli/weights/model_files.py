@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,19 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from realesr_cli.atomic import atomic_path, atomic_write, write_errors
 from realesr_cli.errors import (
     CheckpointFormatError,
     ConfigError,
+    RealesrWarning,
     UnknownArchitectureError,
     WeightsWriteError,
 )
-from realesr_cli.nets.architecture import (
-    Architecture,
-    architecture_from_plain,
-    architecture_to_plain,
-    canonical,
-    detect,
-    expected_shapes,
-    shapes_of,
-)
+from realesr_cli.nets.architecture import Architecture, Generator, shapes_of
+from realesr_cli.nets.detection import architecture_from_plain, detect, first_difference, match
+from realesr_cli.text import format_names
 from realesr_cli.weights.file_format import checkpoint_format
 from realesr_cli.weights.mixing import check_alpha
 
@@ -59,7 +55,7 @@ _PREFIXES = ("generator_ema.", "generator.", "netG.", "net_g.", "module.", "_ori
 
 _MAX_DEPTH = 5
 
-_KNOWN = "RRDBNet (ESRGAN, Real-ESRGAN, BSRGAN), Compact (SRVGG) and MSRResNet"
+_KNOWN = "known are RRDBNet (ESRGAN, Real-ESRGAN, BSRGAN), Compact (SRVGG) and MSRResNet"
 
 
 def read_state(path: str | Path, *, as_stored: bool = False) -> tuple[State, dict[str, Any]]:
@@ -165,54 +161,57 @@ def _plain_tensor(tensor: Tensor, name: str, path: Path) -> Tensor:
     return tensor.detach().contiguous()
 
 
-def detect_architecture(
-    state: Mapping[str, Tensor], metadata: Mapping[str, Any], where: str
-) -> Architecture:
-    """The architecture of a generator, by the file's own description or from its tensors.
+def recognize(
+    state: State, metadata: Mapping[str, Any], where: str, known: Architecture | None = None
+) -> tuple[Architecture, State]:
+    """Return a generator's architecture, and its tensors under the names of the built network.
 
-    `where` names the file in errors. Raises UnknownArchitecture, saying what was found, for
-    anything else, such as a discriminator, and where description and tensors disagree.
+    The architecture is the one that the file describes, else what the tensors look like, where
+    `known` settles what they cannot. Warnings name alternatives that are left, and tensors that do
+    not belong to the network. `where` names the file. Raises UnknownArchitectureError, saying what
+    was found, for anything else, such as a discriminator, and where description and tensors
+    disagree; CheckpointFormatError where a weight is not finite.
     """
     shapes = shapes_of(state)
     described = metadata.get("architecture")
     try:
-        if described is None:
-            return detect(shapes)
-        architecture = architecture_from_plain(described)
+        if described is not None:
+            found = match(shapes, architecture_from_plain(described))
+        else:
+            found = detect(shapes)
+            if known is not None and known in (found.architecture, *found.alternatives):
+                found = match(shapes, known)
     except (UnknownArchitectureError, ConfigError) as error:
-        raise UnknownArchitectureError(f"{where}: {error} (this package runs {_KNOWN})") from error
-    expected = expected_shapes(architecture)
-    difference = first_difference(shapes_of(canonical(state, architecture)), expected)
-    if difference:
-        raise UnknownArchitectureError(
-            f"{where}: described as {architecture.describe()}, but {difference}"
+        raise UnknownArchitectureError(f"{where}: {error} ({_KNOWN})") from error
+    if found.foreign:
+        warnings.warn(
+            f"{where}: ignoring tensors that are not part of {found.architecture.describe()}: "
+            f"{format_names(found.foreign, 3)}",
+            RealesrWarning,
+            stacklevel=2,
         )
-    return architecture
+    if found.alternatives:
+        others = " or ".join(other.describe() for other in found.alternatives)
+        warnings.warn(
+            f"{where}: taken for {found.architecture.describe()}, but {others} has the same "
+            "tensors, and the wrong choice gives wrong images",
+            RealesrWarning,
+            stacklevel=2,
+        )
+    own = found.canonical(state)
+    require_finite(own, where)
+    return found.architecture, own
 
 
-def first_difference(
-    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
-) -> str:
-    """The first tensor in which two networks differ, in words; empty where they agree."""
-    for name in [*expected, *found]:
-        if found.get(name) != expected.get(name):
-            sizes = (
-                "missing" if s is None else "x".join(map(str, s)) or "scalar"
-                for s in (found.get(name), expected.get(name))
-            )
-            return f"tensor {name!r} is {next(sizes)} against {next(sizes)}"
-    return ""
-
-
-def build_network(state: Mapping[str, Tensor], architecture: Architecture) -> nn.Module:
-    """A network of that architecture holding these tensors, for inference (no gradients)."""
+def build_network(state: Mapping[str, Tensor], architecture: Architecture) -> Generator:
+    """Return a network of that architecture with these tensors, for inference (no gradients)."""
     with torch.device("meta"):
         net = architecture.build()
-    net.load_state_dict(canonical(state, architecture), assign=True)
+    net.load_state_dict(dict(state), assign=True)
     return net.eval().requires_grad_(False)
 
 
-def load_model(path: str | Path) -> nn.Module:
+def load_model(path: str | Path) -> Generator:
     """The generator in a file, recognized from its tensors, ready for inference.
 
     Maps (B, 3, H, W) RGB in [0, 1] to (B, 3, H * scale, W * scale), not clamped, and carries
@@ -220,8 +219,7 @@ def load_model(path: str | Path) -> nn.Module:
     CheckpointFormat where a weight is not finite.
     """
     state, metadata = read_state(path)
-    architecture = detect_architecture(state, metadata, str(path))
-    require_finite(state, str(path))
+    architecture, state = recognize(state, metadata, str(path))
     return build_network(state, architecture)
 
 
@@ -239,7 +237,7 @@ def model_metadata(
     architecture: Architecture, extra: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The description to save with a network's weights; `extra` is plain data."""
-    plain = architecture_to_plain(architecture)
+    plain = architecture.to_plain()
     return {"architecture": plain, "scale": architecture.scale, **(extra or {})}
 
 

@@ -26,8 +26,8 @@ from realesr_cli.export import exporter, onnx_graph
 from realesr_cli.export.exporter import export_model
 from realesr_cli.export.onnx_file import run_onnx
 from realesr_cli.export.settings import ENDINGS, ExportSettings
-from realesr_cli.nets.architecture import RECORDS
 from realesr_cli.nets.compact import CompactArchitecture
+from realesr_cli.nets.detection import ARCHITECTURES
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
 from realesr_cli.nets.srresnet import SRResNetArchitecture
 from realesr_cli.weights import model_files
@@ -99,7 +99,7 @@ def test_onnx_computes_the_network_at_any_size(architecture: Any, tmp_path: Path
 
 
 def test_every_kind_of_network_has_a_graph() -> None:
-    assert {record.kind for record in RECORDS} == set(onnx_graph._WRITERS)
+    assert {known.kind for known in ARCHITECTURES} == set(onnx_graph._WRITERS)
 
 
 def test_a_kind_without_a_graph(

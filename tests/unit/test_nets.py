@@ -8,16 +8,9 @@ import pytest
 import torch
 
 from realesr_cli.errors import ConfigError, UnknownArchitectureError
-from realesr_cli.nets.architecture import (
-    architecture_from_plain,
-    architecture_to_plain,
-    canonical,
-    count_parameters,
-    detect,
-    expected_shapes,
-    shapes_of,
-)
+from realesr_cli.nets.architecture import shapes_of
 from realesr_cli.nets.compact import CompactArchitecture
+from realesr_cli.nets.detection import architecture_from_plain, detect
 from realesr_cli.nets.rrdbnet import (
     RRDB,
     DenseBlock,
@@ -43,8 +36,8 @@ COUNTS = [
 
 @pytest.mark.parametrize(("architecture", "parameters", "keys"), COUNTS)
 def test_published_counts(architecture, parameters, keys):
-    assert count_parameters(architecture) == parameters
-    assert len(expected_shapes(architecture)) == keys
+    assert architecture.count_parameters() == parameters
+    assert len(architecture.shapes()) == keys
 
 
 RRDB_GRID = [
@@ -63,14 +56,15 @@ COMPACT_GRID = [
 
 @pytest.mark.parametrize("architecture", RRDB_GRID[::7] + COMPACT_GRID + [a for a, _, _ in COUNTS])
 def test_detection_inverts_building(architecture):
-    assert detect(expected_shapes(architecture)) == architecture
-    assert architecture_from_plain(architecture_to_plain(architecture)) == architecture
+    assert detect(architecture.shapes()).architecture == architecture
+    assert architecture_from_plain(architecture.to_plain()) == architecture
 
 
 def test_leaky_relu_leaves_no_trace():
-    """The one ambiguity: no tensors tell LeakyReLU from ReLU, so relu is answered."""
     leaky = CompactArchitecture(activation="leakyrelu")
-    assert detect(expected_shapes(leaky)).activation == "relu"
+    found = detect(leaky.shapes())
+    assert found.architecture.activation == "relu"
+    assert found.alternatives == (leaky,)
 
 
 def to_mid(name: str) -> str:
@@ -109,13 +103,14 @@ def to_old(name: str, blocks: int, ups: int) -> str:
 def test_older_key_layouts(architecture):
     """mid and old names lead to the same architecture and the same tensors."""
     state = architecture.build().state_dict()
-    ups = architecture.up_steps
+    ups = len(architecture.up_factors)
     mid = {to_mid(k): v for k, v in state.items()}
     old = {to_old(k, architecture.blocks, ups): v for k, v in state.items()}
     assert set(old) != set(state)
     for renamed in (mid, old):
-        assert detect(shapes_of(renamed)) == architecture
-        back = canonical(renamed, architecture)
+        found = detect(shapes_of(renamed))
+        assert found.architecture == architecture
+        back = found.canonical(renamed)
         assert set(back) == set(state)
         assert all(back[name] is state[name] for name in state)
 
@@ -124,7 +119,7 @@ def test_old_layout_ends_where_it_should():
     """Highest index of the old layout: 3S + 4 for S up steps."""
     for scale, last in ((1, 4), (2, 7), (4, 10), (8, 13)):
         a = RRDBArchitecture(scale, 1, 8, 4)
-        names = [to_old(k, 1, a.up_steps) for k in expected_shapes(a)]
+        names = [to_old(k, 1, len(a.up_factors)) for k in a.shapes()]
         assert max(int(n.split(".")[1]) for n in names) == last
 
 
@@ -227,10 +222,10 @@ def test_receptive_radius_of_compact_and_the_released():
 FOREIGN = [
     ({}, "no tensors"),
     ({"conv9.weight": (1, 64, 3, 3)}, "discriminator"),
-    ({"features.0.weight": (64, 3, 3, 3)}, "VGG"),
+    ({"features.0.weight": (64, 3, 3, 3)}, "classifier"),
     ({"layers.0.attn.qkv.weight": (180, 60)}, "transformer"),
     ({"model.diffusion_model.x": (4,)}, "Stable Diffusion"),
-    ({"body.0.weight": (64, 1, 3, 3), "body.2.weight": (16, 64, 3, 3)}, "2 tensors"),
+    ({"body.0.weight": (64, 2, 3, 3), "body.2.weight": (7, 64, 3, 3)}, "2 tensors"),
 ]
 
 
@@ -241,21 +236,21 @@ def test_foreign_tensors_are_named(shapes, words):
 
 
 def test_a_missing_or_misshapen_tensor_is_named():
-    shapes = expected_shapes(standard_architecture(4, blocks=2, features=8, growth=4))
+    shapes = standard_architecture(4, blocks=2, features=8, growth=4).shapes()
     missing = {k: v for k, v in shapes.items() if k != "body.1.rdb2.conv3.bias"}
     with pytest.raises(UnknownArchitectureError, match=r"body\.1\.rdb2\.conv3\.bias.*missing"):
         detect(missing)
     with pytest.raises(UnknownArchitectureError, match=r"conv_hr\.weight.*8x8x5x5"):
         detect({**shapes, "conv_hr.weight": (8, 8, 5, 5)})
-    gray = {**shapes, "conv_first.weight": (8, 1, 3, 3)}
-    with pytest.raises(UnknownArchitectureError, match="not RGB"):
-        detect(gray)
+    many = {**shapes, "conv_first.weight": (8, 99, 3, 3)}
+    with pytest.raises(UnknownArchitectureError, match="in_channels = 99"):
+        detect(many)
 
 
 def test_bad_records():
     with pytest.raises(ConfigError, match="did you mean 'compact'"):
         architecture_from_plain({"kind": "compakt"})
     with pytest.raises(ConfigError, match="scale"):
-        RRDBArchitecture(scale=3)
+        RRDBArchitecture(scale=5)
     with pytest.raises(ConfigError, match="activation"):
         CompactArchitecture(activation="gelu")

@@ -8,12 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from realesr_cli.errors import CheckpointFormatError, ConfigError
-from realesr_cli.nets.architecture import (
-    architecture_from_plain,
-    architecture_to_plain,
-    detect,
-    shapes_of,
-)
+from realesr_cli.nets.architecture import shapes_of
+from realesr_cli.nets.detection import architecture_from_plain, detect
 from realesr_cli.nets.features import (
     MEAN,
     STD,
@@ -107,8 +103,8 @@ def test_unknown_layers_are_refused_with_the_nearest_name() -> None:
 def test_srresnet_is_recognized_and_enlarges(scale: int) -> None:
     record = SRResNetArchitecture(scale, blocks=2, features=8)
     net = record.build()
-    assert detect(shapes_of(net.state_dict())) == record
-    assert architecture_from_plain(architecture_to_plain(record)) == record
+    assert detect(shapes_of(net.state_dict())).architecture == record
+    assert architecture_from_plain(record.to_plain()) == record
     assert net(torch.rand(1, 3, 5, 7)).shape == (1, 3, 5 * scale, 7 * scale)
 
 

@@ -15,7 +15,7 @@ from realesr_cli.errors import (
     ModelUnavailableError,
     WeightsWriteError,
 )
-from realesr_cli.nets.architecture import architecture_from_plain
+from realesr_cli.nets.detection import architecture_from_plain
 from realesr_cli.nets.discriminators import UNetDiscriminator
 from realesr_cli.nets.features import SqueezeNetFeatures
 from realesr_cli.train import checkpoint

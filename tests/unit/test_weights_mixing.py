@@ -201,6 +201,7 @@ def test_mixtures_are_of_two(tmp_path: Path) -> None:
 # --- mixing -------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*has the same tensors")
 @pytest.mark.parametrize(
     ("second", "said"),
     [

@@ -9,11 +9,7 @@ from pathlib import Path
 import pytest
 
 from realesr_cli.errors import ConfigError, UnknownModelError
-from realesr_cli.nets.architecture import (
-    architecture_from_plain,
-    architecture_to_plain,
-    count_parameters,
-)
+from realesr_cli.nets.detection import architecture_from_plain
 from realesr_cli.weights import registry
 from realesr_cli.weights.registry import RegistryEntry
 
@@ -63,10 +59,10 @@ def test_architectures_build_and_fit_the_file_sizes() -> None:
             continue
         assert entry.architecture is not None
         architecture = architecture_from_plain(entry.architecture)
-        assert architecture_to_plain(architecture) == entry.architecture
+        assert architecture.to_plain() == entry.architecture
         assert architecture.scale == entry.scale
         if entry.bytes is not None:
-            numbers = (2 if entry.bundled else 4) * count_parameters(architecture)
+            numbers = (2 if entry.bundled else 4) * architecture.count_parameters()
             assert numbers < entry.bytes < numbers * 1.03 + 20_000
 
 
@@ -82,7 +78,7 @@ def test_published_parameter_counts() -> None:
     for name, count in counts.items():
         plain = registry.resolve(name).architecture
         assert plain is not None
-        assert count_parameters(architecture_from_plain(plain)) == count
+        assert architecture_from_plain(plain).count_parameters() == count
 
 
 def test_unknown_name_gets_the_nearest() -> None:
