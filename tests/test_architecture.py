@@ -50,9 +50,8 @@ ROWS = {
 STRANGERS = {
     ("image", "ops"), ("nets", "degrade"), ("weights", "metrics"),
     *itertools.combinations(
-        ("batch", "compat", "dataset", "diagnostics", "evaluate", "export"), 2
+        ("batch", "compat", "dataset", "diagnostics", "evaluate", "export", "train"), 2
     ),
-    *((part, "train") for part in ("batch", "compat", "diagnostics", "evaluate", "export")),
 }  # fmt: skip
 """Parts of one row that do not know each other."""
 

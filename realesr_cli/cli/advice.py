@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from realesr_cli.errors import RealesrError
 
-ADVICE: dict[str, str] = {}
+ADVICE: dict[str, str] = {
+    "names": "If the prefix or suffix is not detected, give --lq-prefix or --lq-suffix.",
+    "train-names": "If the prefix or suffix is not detected, set data.lq_prefix or data.lq_suffix, "
+    "for example --set data.lq_suffix=x4.",
+}
 """Sentence by key. Every key that the library uses is here, and every key here is used."""
 
 

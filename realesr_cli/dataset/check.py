@@ -12,8 +12,14 @@ from pathlib import Path
 from realesr_cli.dataset import similarity
 from realesr_cli.dataset.settings import CheckSettings
 from realesr_cli.errors import ConfigError, ImageError
+from realesr_cli.image.pairing import (
+    Affix,
+    ImageFolder,
+    duplicate_names,
+    match_pairs,
+    scan_pair,
+)
 from realesr_cli.image.read import read_image
-from realesr_cli.train.files import find_files
 
 Report = Callable[[int, int], None]
 
@@ -92,25 +98,32 @@ def check_dataset(
             f"{len(folders.lq)} folders of low-quality images for {len(folders.gt)} of ground "
             "truths: give one for each, in the same order"
         )
-    files = {role: _files(getattr(folders, role)) for role in ("gt", "lq", "validation")}
-    everything = list(dict.fromkeys(path for paths in files.values() for path in paths))
+    affix = Affix(settings.lq_prefix, settings.lq_suffix)
+    paired = [
+        scan_pair(gt, lq, recursive=True, lq_affix=affix)
+        for gt, lq in zip(folders.gt, folders.lq, strict=False)
+    ]
+    single = [] if paired else [ImageFolder.scan(path, recursive=True) for path in folders.gt]
+    held_out = [ImageFolder.scan(path, recursive=True) for path in folders.validation]
+    gt_folders = single or [gt for gt, _ in paired]
+    scanned = (*gt_folders, *(lq for _, lq in paired), *held_out)
+    everything = list(dict.fromkeys(path for folder in scanned for path in folder.files))
     looked, faults = _look_at(everything, settings, report)
-    gt = [looked[path] for path in files["gt"] if path in looked]
-    validation = [looked[path] for path in files["validation"] if path in looked]
-    for number, folder in enumerate(folders.gt):
-        faults += _same_names(folder)
-        if folders.lq:
-            faults += _pairs(folder, folders.lq[number], looked, settings)
+    gt = [looked[path] for folder in gt_folders for path in folder.files if path in looked]
+    validation = [looked[path] for folder in held_out for path in folder.files if path in looked]
+    for folder in (*gt_folders, *(lq for _, lq in paired)):
+        faults += [
+            DatasetProblem("same-name", path, f"has the name of {first.name}", first)
+            for path, first in duplicate_names(folder)
+        ]
+    for gt_folder, lq_folder in paired:
+        faults += _pairs(gt_folder, lq_folder, looked, settings)
     faults += _small_or_blocky(gt, settings)
     faults += _duplicates(gt, settings)
     faults += _leaks(gt, validation, settings)
     order = list(ADVICE)
     faults.sort(key=lambda fault: (order.index(fault.kind), str(fault.path)))
     return DatasetReport(len(everything), tuple(faults))
-
-
-def _files(folders: Sequence[Path]) -> list[Path]:
-    return [path for folder in folders for path in find_files(folder)]
 
 
 def _look_at(
@@ -147,37 +160,21 @@ def _look(path: Path) -> Looked | DatasetProblem:
     )
 
 
-def _key(path: Path, root: Path, prefix: str = "", suffix: str = "") -> tuple[str, ...]:
-    inside = path.relative_to(root)
-    return (*inside.parent.parts, prefix + inside.stem + suffix)
-
-
-def _same_names(folder: Path) -> list[DatasetProblem]:
-    seen: dict[tuple[str, ...], Path] = {}
-    faults = []
-    for path in find_files(folder):
-        first = seen.setdefault(_key(path, folder), path)
-        if first != path:
-            faults.append(DatasetProblem("same-name", path, f"has the name of {first.name}", first))
-    return faults
-
-
 def _pairs(
-    gt_root: Path, lq_root: Path, looked: dict[Path, Looked], settings: CheckSettings
+    gt: ImageFolder, lq: ImageFolder, looked: dict[Path, Looked], settings: CheckSettings
 ) -> list[DatasetProblem]:
-    names = (settings.lq_prefix, settings.lq_suffix)
-    wanted = {_key(path, gt_root, *names): path for path in find_files(gt_root)}
-    given = {_key(path, lq_root): path for path in find_files(lq_root)}
-    faults = []
-    for key, path in wanted.items():
-        if key not in given:
-            text = f"no low-quality image named {'/'.join(key)} in {lq_root}"
-            faults.append(DatasetProblem("unpaired", path, text))
-        elif path in looked and given[key] in looked:
-            faults += _pair(looked[path], looked[given[key]], settings)
-    for key, path in given.items():
-        if key not in wanted:
-            faults.append(DatasetProblem("unpaired", path, f"no ground truth for it in {gt_root}"))
+    match = match_pairs(gt, lq)
+    faults = [
+        DatasetProblem("unpaired", path, f"no image of this name in {lq.root}")
+        for path in match.first_only
+    ]
+    faults += [
+        DatasetProblem("unpaired", path, f"no ground truth of this name in {gt.root}")
+        for path in match.second_only
+    ]
+    for first, second in match.pairs:
+        if first in looked and second in looked:
+            faults += _pair(looked[first], looked[second], settings)
     return faults
 
 

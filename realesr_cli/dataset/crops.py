@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from realesr_cli.dataset.settings import PrepareSettings
-from realesr_cli.errors import ConfigError, DatasetError, ImageError
+from realesr_cli.errors import ConfigError, ImageError
+from realesr_cli.image.pairing import (
+    Affix,
+    ImageFolder,
+    require_pairs,
+    require_unique_names,
+    scan_pair,
+)
 from realesr_cli.image.probe import probe
-from realesr_cli.train.files import find_files, pair_by_name
 
 Size = tuple[int, int]
 
@@ -73,17 +79,10 @@ def find_sources(gt: Path, lq: Path | None, settings: PrepareSettings) -> list[S
     DatasetError where the folder is missing or empty, partners are missing, or two images would
     give files of one name; ConfigError for smaller versions of pairs, which have none.
     """
-    files = find_files(gt)
-    named: dict[Path, Path] = {}
-    for path in files:
-        inside = path.relative_to(gt).with_suffix("")
-        if inside in named:
-            raise DatasetError(
-                f"{path} and {named[inside].name} would give files of one name: rename one"
-            )
-        named[inside] = path
     if lq is None:
-        return [SourceImage(path, inside) for inside, path in named.items()]
+        images = ImageFolder.scan(gt, recursive=True)
+        require_unique_names(images)  # Their crops would have one name.
+        return [SourceImage(path, path.relative_to(gt).with_suffix("")) for path in images.files]
     if settings.scales or settings.shortest or not settings.original:
         raise ConfigError(
             "pairs are prepared at their own size: set scales to nothing and shortest to 0"
@@ -93,8 +92,8 @@ def find_sources(gt: Path, lq: Path | None, settings: PrepareSettings) -> list[S
             f"squares of {settings.side} every {settings.step} pixels do not lie on the grid of "
             f"low-quality pixels: give multiples of {settings.scale}"
         )
-    roots, names = (gt, lq), (settings.lq_prefix, settings.lq_suffix)
-    pairs = pair_by_name(files, find_files(lq), roots=roots, prefix=names[0], suffix=names[1])
+    affix = Affix(settings.lq_prefix, settings.lq_suffix)
+    pairs = require_pairs(*scan_pair(gt, lq, recursive=True, lq_affix=affix), advice="names")
     return [SourceImage(path, path.relative_to(gt).with_suffix(""), other) for path, other in pairs]
 
 

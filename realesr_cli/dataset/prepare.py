@@ -29,6 +29,7 @@ from realesr_cli.errors import (
     UnreadableImageError,
     UnsupportedImageError,
 )
+from realesr_cli.image.folders import ExcludedImage
 from realesr_cli.image.formats import WriteSettings
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import from_array, read_image
@@ -37,7 +38,6 @@ from realesr_cli.ops.color import luma_studio
 from realesr_cli.ops.filters import gaussian_taps, separable_filter
 from realesr_cli.ops.resize import resize
 from realesr_cli.settings import to_plain
-from realesr_cli.train.files import ExcludedImage
 
 Report = Callable[[int, int], None]
 

@@ -35,6 +35,7 @@ from realesr_cli.image.read import read_rgb8
 from realesr_cli.image.types import Image
 from realesr_cli.metrics.lpips import Lpips
 from realesr_cli.metrics.perceptual_index import assigned, read_ma_scores
+from realesr_cli.text import format_names
 from realesr_cli.weights.fetch import is_offline
 
 _USUAL = ScoreSettings()
@@ -275,7 +276,7 @@ def _gaps(columns: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
         without = [row for row in rows if metric.key in row.reasons]
         for reason in dict.fromkeys(row.reasons[metric.key] for row in without):
             names = dict.fromkeys(r.image for r in without if r.reasons[metric.key] == reason)
-            notes.append(f"no {metric.title} of {sets.listed(list(names))}: {reason}")
+            notes.append(f"no {metric.title} of {format_names(names)}: {reason}")
     return notes
 
 

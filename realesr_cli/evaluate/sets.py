@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from realesr_cli.errors import ConfigError, DatasetError, ImageError
 from realesr_cli.evaluate.settings import ImageSetSettings
-from realesr_cli.image.formats import is_image
-from realesr_cli.image.pairing import PLAIN, Affix, detect, keyed, split_mixed
+from realesr_cli.image.pairing import (
+    Affix,
+    ImageFolder,
+    require_pairs,
+    require_unique_names,
+    scan_pair,
+    split_mixed,
+)
 from realesr_cli.image.probe import probe
-
-_SHOWN = 5
-"""How many file names a message lists before it says how many more there are."""
+from realesr_cli.text import format_names
 
 _MOD_CROPS = (1, 2, 4, 8, 12, 16, 24, 48)
 """Sides of ground truths are cut to a multiple of the scale, or of one of these."""
-
-_TOLD = ": --gt-prefix, --gt-suffix, --lq-prefix and --lq-suffix say by what"
-_FOUND = ", the same for all results of a folder: rename, add or remove files"
-"""What helps where small images, and results, do not match the others by name."""
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -65,135 +65,68 @@ class ImageSet:
 
 
 def find(settings: ImageSetSettings, outputs: Mapping[str, Path]) -> tuple[list[Item], list[str]]:
-    """The images of a set with all that belongs to each, and notes on how they were chosen.
+    """Return the images of a set with all that belongs to each, and notes on how they were chosen.
 
-    The ground truths say which images there are; without them the small images, and without
+    The ground truths say which images there are; without them the low-quality images, and without
     those the first folder of results. Raises DatasetError for missing and empty folders and for
-    files without a counterpart, ConfigError where no folder is given.
+    files without a partner, ConfigError if no folder is given.
     """
-    gt, lq, notes = _sides(settings)
-    results = [_Side(path, _files(path)) for path in outputs.values()]
-    anchor = gt or lq or (results[0] if results else None)
-    if anchor is None:
-        raise ConfigError("nothing to judge: give --gt, --lq or a folder of images")
-    small = None if lq is None else _partners(anchor, lq, _TOLD)
-    columns = [_partners(anchor, side, _FOUND) for side in results]
+    gt, lq, notes = _folders(settings)
+    results = [ImageFolder.scan(path, recursive=settings.recursive) for path in outputs.values()]
+    folders = [folder for folder in (gt, lq, *results) if folder is not None]
+    if not folders:
+        raise ConfigError(
+            "nothing to evaluate: expected ground truths, low-quality images or results"
+        )
+    for folder in folders:
+        require_unique_names(folder)
+    first = folders[0]
+    low_quality = None if lq is None else _partners(first, lq, "names")
+    columns = [_partners(first, folder, "") for folder in results]
     items = [
         Item(
-            name=stem,
-            gt=None if gt is None else gt.files[stem],
-            lq=None if small is None else small[stem],
-            outputs=tuple(column[stem] for column in columns),
+            name=path.relative_to(first.root).with_suffix("").as_posix(),
+            gt=None if gt is None else path,
+            lq=None if low_quality is None else low_quality[path],
+            outputs=tuple(column[path] for column in columns),
         )
-        for stem in anchor.files
+        for path in first.files
     ]
     return items, notes
 
 
-@dataclass(frozen=True)
-class _Side:
-    """A folder and its image files by name; `affix` is how they are called, if that is given."""
-
-    folder: Path
-    files: Mapping[str, Path]
-    affix: Affix = PLAIN
-
-    def called(self, affix: Affix) -> _Side:
-        """Only the files that are called like this; DatasetError where there is none."""
-        kept = {stem: self.files[stem] for stem in keyed(list(self.files), affix).values()}
-        if not kept:
-            first = next(iter(self.files))
-            raise DatasetError(
-                f"{self.folder}: no image is called {affix} among {len(self.files)}, the first "
-                f"of which is {first}: is the prefix or suffix right?"
-            )
-        return replace(self, files=kept, affix=affix)
-
-
-def _sides(settings: ImageSetSettings) -> tuple[_Side | None, _Side | None, list[str]]:
-    """Ground truths and small images, without files that are neither."""
-    gt_affix = Affix(settings.gt_prefix, settings.gt_suffix)
-    lq_affix = Affix(settings.lq_prefix, settings.lq_suffix)
-    gt = None if settings.gt is None else _Side(settings.gt, _files(settings.gt))
-    lq = None if settings.lq is None else _Side(settings.lq, _files(settings.lq))
-    notes: list[str] = []
-    mixed = None
-    if gt is not None and not gt_affix and not lq_affix:
-        mixed = split_mixed(list(gt.files))
-    together = gt is not None and lq is not None and gt.folder.resolve() == lq.folder.resolve()
-    if together and mixed is None and not (gt_affix and lq_affix):
-        raise DatasetError(
-            f"{settings.gt} is the folder of both ground truths and small images: tell them "
-            "apart, as with --gt-suffix _HR --lq-suffix _LR"
+def _folders(
+    settings: ImageSetSettings,
+) -> tuple[ImageFolder | None, ImageFolder | None, list[str]]:
+    """Scan the folders of ground truths and low-quality images, which may be one folder of both."""
+    affixes = (
+        Affix(settings.gt_prefix, settings.gt_suffix),
+        Affix(settings.lq_prefix, settings.lq_suffix),
+    )
+    deep = settings.recursive
+    gt, lq = None, None
+    if settings.gt is not None and settings.lq is not None:
+        gt, lq = scan_pair(
+            settings.gt, settings.lq, recursive=deep, gt_affix=affixes[0], lq_affix=affixes[1]
         )
-    if mixed is not None and (lq is None or together):
-        gt_affix, lq_affix = mixed[0], mixed[1] if together else lq_affix
-        notes.append(f"ground truths in {settings.gt} are those called {gt_affix}")
-    if gt is not None and gt_affix:
-        gt = gt.called(gt_affix)
-    if lq is not None and lq_affix:
-        lq = lq.called(lq_affix)
+    elif settings.gt is not None:
+        gt = ImageFolder.scan(settings.gt, recursive=deep, affix=affixes[0])
+        # A benchmark that has both kinds in one folder, of which only one is wanted.
+        marks = None if any(affixes) else split_mixed([path.stem for path in gt.files])
+        gt = gt if marks is None else gt.named(marks[0])
+    elif settings.lq is not None:
+        lq = ImageFolder.scan(settings.lq, recursive=deep, affix=affixes[1])
+    notes = []
+    if gt is not None and gt.affix != affixes[0]:
+        notes.append(f"ground truths in {gt.root} are the files named {gt.affix}")
     return gt, lq, notes
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Images directly in a folder, by name without extension, sorted."""
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise DatasetError(f"{folder} {what}: give a folder of images")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or not is_image(path):
-            continue
-        other = found.setdefault(path.stem, path)
-        if other is not path:
-            raise DatasetError(
-                f"{path} and {other.name} differ in their extension only, so which one is meant is "
-                "not certain: rename or remove one"
-            )
-    if not found:
-        held = "no image file" if any(folder.iterdir()) else "no file"
-        raise DatasetError(
-            f"{folder} holds {held}: give a folder of images (folders in it are not searched)"
-        )
-    return found
-
-
-def _partners(anchor: _Side, other: _Side, hint: str) -> dict[str, Path]:
-    """For each file name of `anchor` the file of `other` that belongs to it."""
-    if other is anchor:
-        return dict(anchor.files)
-    if other.affix:
-        way = anchor.affix, other.affix
-    else:
-        way = detect(list(anchor.files), list(other.files))
-    first, second = keyed(list(anchor.files), way[0]), keyed(list(other.files), way[1])
-    lonely = [stem for stem in anchor.files if stem not in {first[k] for k in first if k in second}]
-    taken = {second[k] for k in first if k in second}
-    extra = [stem for stem in other.files if stem not in taken]
-    if lonely or extra:
-        raise DatasetError(_mismatch(anchor, other, lonely, extra, hint))
-    return {stem: other.files[second[key]] for key, stem in first.items()}
-
-
-def _mismatch(
-    anchor: _Side, other: _Side, lonely: Sequence[str], extra: Sequence[str], hint: str
-) -> str:
-    parts = []
-    if lonely:
-        parts.append(f"{listed(lonely)} of {anchor.folder} without a counterpart in {other.folder}")
-    if extra:
-        parts.append(f"{listed(extra)} of {other.folder} without one in {anchor.folder}")
-    return (
-        f"images do not match by name: {'; '.join(parts)}. Names may differ by what stands "
-        f"before or behind them{hint}"
-    )
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names and how many more there are."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _partners(first: ImageFolder, other: ImageFolder, advice: str) -> dict[Path, Path]:
+    """Return for each file of `first` the one of `other` that belongs to it."""
+    if other is first:
+        return {path: path for path in first.files}
+    return dict(require_pairs(first, other, advice=advice))
 
 
 def measure(items: Sequence[Item], scale: int | None) -> ImageSet:
@@ -230,8 +163,8 @@ def measure(items: Sequence[Item], scale: int | None) -> ImageSet:
     if wrong:
         what = "" if scale is None else f" at scale {scale}"
         raise DatasetError(
-            f"sizes do not match{what}: {listed(wrong)}. A ground truth must be the scale times "
-            "its small image, and a result as large as the ground truth"
+            f"sizes do not match{what}: {format_names(wrong)}. A ground truth must be the scale "
+            "times its small image, and a result as large as the ground truth"
         )
     return ImageSet(tuple(images), scale, tuple(failures))
 

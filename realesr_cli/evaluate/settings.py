@@ -27,6 +27,7 @@ class ImageSetSettings:
         None, help="How many times larger; that of the models if not given.", low=1, high=16
     )
     seed: int = option(0, help="Of the degradation: the same number, the same images.", low=0)
+    recursive: bool = option(False, help="Search subfolders too.")
     gt_prefix: str = option("", help="What ground truths' names begin with, before the name.")
     gt_suffix: str = option("", help="What follows the name: '_HR'. Other files are passed over.")
     lq_prefix: str = option("", help="The same for the small images.")

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from realesr_cli.errors import DatasetError, ImageError
-from realesr_cli.image.formats import is_image
+from realesr_cli.image.folders import ExcludedImage, find_images
+from realesr_cli.image.pairing import Affix, require_pairs, scan_pair
 from realesr_cli.image.probe import probe
+from realesr_cli.text import format_names
 from realesr_cli.train.config import DataConfig, ValidationConfig
 
 Report = Callable[[int, int], None]
-
-SHOWN = 5
-"""How many file names a message lists before it says how many more there are."""
 
 FEWEST_TO_SPLIT = 5
 """With fewer training images than this none is held out for validation."""
@@ -36,37 +35,12 @@ class TrainingImage:
 
 
 @dataclass(frozen=True)
-class ExcludedImage:
-    """A file that cannot be used, and why."""
-
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True)
 class TrainingImages:
     """What a run has to do with: images to train on, to validate with, and those left out."""
 
     train: tuple[TrainingImage, ...]
     validation: tuple[TrainingImage, ...]
     left_out: tuple[ExcludedImage, ...]
-
-
-def find_files(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted; DatasetError where there is none or no folder."""
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise DatasetError(f"{folder} {what}: give a folder of images")
-    found = sorted(
-        Path(parent) / name
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if is_image(name)
-    )
-    if not found:
-        held = "holds no file" if not any(folder.iterdir()) else "holds no image file"
-        raise DatasetError(f"{folder} {held}: give a folder of PNG, JPEG, WebP or TIFF images")
-    return found
 
 
 def gather(
@@ -132,60 +106,12 @@ def _training_files(data: DataConfig) -> list[TrainingImage]:
 def _paired(
     gt: Path, lq: Path | None, prefix: str, suffix: str, *, folder: int
 ) -> list[TrainingImage]:
-    files = find_files(gt)
     if lq is None:
+        files = find_images(gt, recursive=True)
         return [TrainingImage(file, 0, 0, None, folder) for file in files]
-    partners = pair_by_name(files, find_files(lq), roots=(gt, lq), prefix=prefix, suffix=suffix)
-    return [TrainingImage(file, 0, 0, partner, folder) for file, partner in partners]
-
-
-def pair_by_name(
-    gt: Sequence[Path], lq: Sequence[Path], *, roots: tuple[Path, Path], prefix: str, suffix: str
-) -> list[tuple[Path, Path]]:
-    """Partners by subfolder and name without extension, prefix and suffix apart.
-
-    DatasetError names the files that have no partner on either side, or more than one.
-    """
-    wanted = _by_key(gt, roots[0], prefix, suffix)
-    given = _by_key(lq, roots[1], "", "")
-    lonely = [str(wanted[k].relative_to(roots[0])) for k in wanted if k not in given]
-    extra = [str(given[k].relative_to(roots[1])) for k in given if k not in wanted]
-    if lonely or extra:
-        parts = []
-        if lonely:
-            parts.append(f"{listed(lonely)} in {roots[0]} without a partner")
-        if extra:
-            parts.append(f"{listed(extra)} in {roots[1]} without a ground truth")
-        raise DatasetError(
-            "paired folders do not match: " + "; ".join(parts) + ". Names must be equal but for "
-            "the extension and data.lq_prefix / data.lq_suffix (as in lq_suffix=x4)"
-        )
-    return [(path, given[key]) for key, path in wanted.items()]
-
-
-def _by_key(
-    paths: Sequence[Path], root: Path, prefix: str, suffix: str
-) -> dict[tuple[str, ...], Path]:
-    found: dict[tuple[str, ...], Path] = {}
-    for path in paths:
-        other = found.setdefault(_key(path, root, prefix, suffix), path)
-        if other is not path:
-            raise DatasetError(
-                f"{path} and {other.name} differ in their extension only, so which one belongs to "
-                "a pair is not certain: rename or remove one"
-            )
-    return found
-
-
-def _key(path: Path, root: Path, prefix: str, suffix: str) -> tuple[str, ...]:
-    inside = path.relative_to(root)
-    return (*inside.parent.parts, prefix + inside.stem + suffix)
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names and how many more there are."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    folders = scan_pair(gt, lq, recursive=True, lq_affix=Affix(prefix, suffix))
+    pairs = require_pairs(*folders, advice="train-names")
+    return [TrainingImage(file, 0, 0, partner, folder) for file, partner in pairs]
 
 
 def _measured(
@@ -210,8 +136,8 @@ def _measured(
             kept.append(TrainingImage(img.gt, height, width, img.lq, img.folder))
     if wrong:
         raise DatasetError(
-            f"paired images are not to scale: {listed(wrong)}. The ground truth must be exactly "
-            f"{scale} times its partner in width and height; is the scale of the run right?"
+            f"paired images are not to scale: {format_names(wrong)}. The ground truth must be "
+            f"exactly {scale} times its partner in width and height; is the scale of the run right?"
         )
     return kept, left_out
 

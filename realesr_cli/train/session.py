@@ -14,12 +14,13 @@ from torch import nn
 from realesr_cli.atomic import atomic_write_bytes
 from realesr_cli.degrade.pairs import Pair, PairPlan, make_pairs
 from realesr_cli.errors import ConfigError, ResumeMismatchError, TrainingError
+from realesr_cli.text import format_names
 from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
 from realesr_cli.train.config import PerceptualConfig, TrainConfig
 from realesr_cli.train.data import CropBatch, Crops
 from realesr_cli.train.distributed import ALONE, World
 from realesr_cli.train.events import Listener, Note, nobody
-from realesr_cli.train.files import TrainingImages, gather, listed
+from realesr_cli.train.files import TrainingImages, gather
 from realesr_cli.train.initialization import (
     starting_discriminator,
     starting_generator,
@@ -219,7 +220,7 @@ def _tell(session: Session) -> None:
     say, found = session.caller.listener, session.images
     if found.left_out:
         names = [f"{item.path.name} ({item.reason})" for item in found.left_out]
-        say(Note(f"{len(names)} files cannot be read and are left out: {listed(names)}"))
+        say(Note(f"{len(names)} files cannot be read and are left out: {format_names(names)}"))
     if session.config.validation.every and not session.scenes:
         say(
             Note(

@@ -122,7 +122,7 @@ def test_empty_sets_and_sizes_that_do_not_match(evaluate: Evaluate, tiny: Path) 
     Path("empty").mkdir()
     outcome = evaluate("--gt", "empty", "--degrade", "bicubic", "-m", tiny)
     assert outcome.code == 1
-    assert "empty holds no file" in outcome.err
+    assert "empty contains no files" in outcome.err
     outcome = evaluate("--gt", "gt", "--lq", "made", "-m", tiny)
     assert outcome.code == 1
     assert "sizes do not match at scale 4: baby (208x200 and 208x200)" in outcome.err

@@ -187,9 +187,9 @@ def test_a_loss_that_is_not_finite_is_told(
     [
         (("--data", "nowhere"), 1, "nowhere does not exist"),
         ((), 1, "--data"),
-        (("--data", "empty"), 1, "holds no file"),
-        (("--data", "texts"), 1, "holds no image"),
-        (("--data", "photos", "--lq", "texts2"), 1, "do not match"),
+        (("--data", "empty"), 1, "contains no files"),
+        (("--data", "texts"), 1, "a.txt"),
+        (("--data", "photos", "--lq", "texts2"), 1, "--set data.lq_suffix=x4"),
         (("--data", "photos", "--recipe", "paired"), 1, "give --lq"),
         (("--data", "photos", "--val", "photos"), 1, "is the training folder"),
         (("--data", "photos", "--init", "x2.safetensors"), 2, "x2 network, but the run's scale"),

@@ -226,7 +226,7 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_two_images_of_one_name(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.png", 30, 48)
     save(tmp_path / "in" / "a.bmp", 30, 48)
-    with pytest.raises(DatasetError, match="files of one name"):
+    with pytest.raises(DatasetError, match=r"a\.png and a\.bmp"):
         P.find_sources(tmp_path / "in", None, SMALL)
 
 

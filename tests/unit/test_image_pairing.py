@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realesr_cli.image.pairing import PLAIN, Affix, detect, keyed, split_mixed
+from realesr_cli.errors import DatasetError
+from realesr_cli.image.pairing import (
+    PLAIN,
+    Affix,
+    ImageFolder,
+    detect,
+    duplicate_names,
+    match_pairs,
+    require_pairs,
+    scan_pair,
+    split_mixed,
+)
+
+
+def folder(root: str, *names: str, affix: Affix = PLAIN) -> ImageFolder:
+    return ImageFolder(Path(root), tuple(Path(root, name) for name in names), affix)
 
 
 def pairs(first: list[str], second: list[str]) -> dict[str, str]:
-    """What `detect` takes to belong together."""
-    one, two = detect(first, second)
-    left, right = keyed(first, one), keyed(second, two)
-    return {left[key]: right[key] for key in left if key in right}
+    """Return which stems of two flat folders are matched."""
+    match = match_pairs(
+        folder("a", *(f"{name}.png" for name in first)),
+        folder("b", *(f"{name}.png" for name in second)),
+    )
+    return {one.stem: two.stem for one, two in match.pairs}
 
 
 @pytest.mark.parametrize(
@@ -60,9 +80,67 @@ def test_any_letters_before_and_behind_are_found(
     names: list[str], before: str, behind: str
 ) -> None:
     around = [before + name + behind for name in names]
-    one, two = detect(names, around)
-    assert keyed(names, one).keys() == keyed(around, two).keys()
-    assert len(keyed(names, one)) == len(names)
+    one, two = detect([("", name) for name in names], [("", name) for name in around])
+    assert {one.key(name) for name in names} == {two.key(name) for name in around}
+    assert None not in {one.key(name) for name in names}
+
+
+def test_subfolders_belong_to_the_name() -> None:
+    gt = folder("gt", "1.png", "a/1.png", "b/1.png")
+    lq = folder("lq", "a/1x4.png", "b/1x4.png", "c/1x4.png")
+    match = match_pairs(gt, lq)
+    assert [str(path) for pair in match.pairs for path in pair] == [
+        "gt/a/1.png", "lq/a/1x4.png", "gt/b/1.png", "lq/b/1x4.png",
+    ]  # fmt: skip
+    assert match.first_only == (Path("gt/1.png"),)
+    assert match.second_only == (Path("lq/c/1x4.png"),)
+
+
+def test_a_given_suffix_selects_files() -> None:
+    lq = folder("lq", "ax2.png", "ax4.png").named(Affix(suffix="x4"))
+    assert match_pairs(folder("gt", "a.png"), lq).pairs == ((Path("gt/a.png"), Path("lq/ax4.png")),)
+    with pytest.raises(DatasetError, match="NAMEx3"):
+        lq.named(Affix(suffix="x3"))
+
+
+def test_a_large_folder_is_matched_quickly() -> None:
+    names = [f"{number:06d}.png" for number in range(50_000)]
+    lq = folder("lq", *(f"lq_{name[:-4]}x4.png" for name in names[:-1]))
+    began = time.perf_counter()
+    match = match_pairs(folder("gt", *names), lq)
+    assert len(match.pairs) == 49_999
+    assert match.first_only == (Path("gt/049999.png"),)
+    assert time.perf_counter() - began < 20
+
+
+def test_one_folder_of_both_kinds_is_split_by_its_names(tmp_path: Path) -> None:
+    for name in ("1_HR.png", "1_LR.png"):
+        (tmp_path / name).touch()
+    gt, lq = scan_pair(tmp_path, tmp_path, recursive=True)
+    assert match_pairs(gt, lq).pairs == ((tmp_path / "1_HR.png", tmp_path / "1_LR.png"),)
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DatasetError, match="1_HR"):
+        scan_pair(tmp_path, tmp_path, recursive=True)
+    affixes = {"gt_affix": Affix(suffix="_LR"), "lq_affix": Affix(suffix="_HR")}
+    gt, lq = scan_pair(tmp_path, tmp_path, recursive=True, **affixes)
+    assert (gt.files, lq.files) == ((tmp_path / "1_LR.png",), (tmp_path / "1_HR.png",))
+
+
+def test_files_without_a_partner_are_named() -> None:
+    gt = folder("gt", *(f"{number}.png" for number in range(9)))
+    with pytest.raises(DatasetError) as caught:
+        require_pairs(gt, folder("lq", "0.png", "sub/x.png"), advice="names")
+    assert "1.png, 2.png, 3.png, 4.png, 5.png and 3 more in gt" in str(caught.value)
+    assert "sub/x.png in lq" in str(caught.value)
+    assert caught.value.advice == "names"
+
+
+def test_files_that_differ_only_in_the_extension_are_ambiguous() -> None:
+    twice = folder("a", "0.jpg", "0.png", "1.png")
+    assert duplicate_names(twice) == [(Path("a/0.png"), Path("a/0.jpg"))]
+    for one, two in ((twice, folder("b", "0.png")), (folder("b", "0.png"), twice)):
+        with pytest.raises(DatasetError, match=r"0\.png and 0\.jpg"):
+            require_pairs(one, two)
 
 
 def test_an_affix_and_its_key() -> None:

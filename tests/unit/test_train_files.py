@@ -10,7 +10,7 @@ from PIL import Image
 
 from realesr_cli.errors import DatasetError
 from realesr_cli.train.config import DataConfig, ValidationConfig
-from realesr_cli.train.files import TrainingImages, find_files, gather, pair_by_name, spaced
+from realesr_cli.train.files import TrainingImages, gather, spaced
 
 
 def image(path: Path, width: int = 16, height: int = 12) -> Path:
@@ -32,7 +32,6 @@ def found(data: DataConfig, validation: ValidationConfig | None = None) -> Train
 def test_folders_are_searched_deeply_and_other_files_passed_over(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", "one.png", "deep/er/two.jpg", ".hidden.png")
     (root / "notes.txt").write_text("no image")
-    assert [p.name for p in find_files(root)] == ["two.jpg", "one.png"]
     images = found(DataConfig(gt=(root,))).train
     assert [(p.height, p.width, p.folder) for p in images] == [(12, 16, 0)] * 2
 
@@ -46,9 +45,9 @@ def test_a_file_found_twice_is_taken_once(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda p: None, "does not exist"),
-        (lambda p: p.mkdir(), "holds no file"),
+        (lambda p: p.mkdir(), "contains no files"),
         (lambda p: p.write_text("x"), "is a file, not a folder"),
-        (lambda p: (p.mkdir(), (p / "a.txt").write_text("x")), "holds no image file"),
+        (lambda p: (p.mkdir(), (p / "a.txt").write_text("x")), "contains no image files"),
         (lambda p: (p.mkdir(), (p / "a.png").write_text("x")), "none of 1 files can be read"),
     ],
 )
@@ -79,27 +78,6 @@ def test_pairs_are_matched_by_subfolder_name_prefix_and_suffix(tmp_path: Path) -
     config = DataConfig(gt=(gt,), lq=(lq,), lq_prefix="s_", lq_suffix="x4")
     pairs = [(p.gt.name, p.lq.name) for p in found(config).train if p.lq]
     assert pairs == [("2.png", "s_2x4.png"), ("1.png", "s_1x4.jpg")]
-
-
-def test_pairs_that_do_not_match_are_named(tmp_path: Path) -> None:
-    gt = [tmp_path / "gt" / f"{i}.png" for i in range(9)]
-    lq = [tmp_path / "lq" / "0.png", tmp_path / "lq" / "x.png"]
-    with pytest.raises(DatasetError) as caught:
-        pair_by_name(gt, lq, roots=(tmp_path / "gt", tmp_path / "lq"), prefix="", suffix="")
-    message = str(caught.value)
-    assert "1.png, 2.png, 3.png, 4.png, 5.png and 3 more" in message
-    assert "x.png" in message
-    assert "lq_suffix" in message
-
-
-def test_pairs_of_two_files_that_differ_in_their_extension_only_are_refused(
-    tmp_path: Path,
-) -> None:
-    one, two = [tmp_path / "a" / "0.png"], [tmp_path / "b" / n for n in ("0.jpg", "0.png")]
-    for gt, lq in ((one, two), (two, one)):
-        roots = (gt[0].parent, lq[0].parent)
-        with pytest.raises(DatasetError, match=r"0\.png and 0\.jpg differ in their extension only"):
-            pair_by_name(gt, lq, roots=roots, prefix="", suffix="")
 
 
 def test_pairs_that_are_not_to_scale_are_named(tmp_path: Path) -> None:
