@@ -183,7 +183,6 @@ QUAINT = {
     "evaluate/side_by_side.py",
     "export/exporter.py",
     "export/settings.py",
-    "image/pairing.py",
     "image/probe.py",
     "image/tiff.py",
     "image/write.py",
