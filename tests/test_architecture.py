@@ -127,7 +127,6 @@ NAMING_FLAGS = {
     "evaluate/output_writer.py",
     "evaluate/page.py",
     "evaluate/scores.py",
-    "evaluate/sets.py",
     "evaluate/settings.py",
     "export/exporter.py",
     "export/onnx_file.py",
