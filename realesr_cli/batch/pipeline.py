@@ -20,6 +20,7 @@ from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image, write_image
+from realesr_cli.progress import Progress, StopRequested
 
 _POLL_SECONDS = 0.05
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -33,8 +34,8 @@ class Upscale(Protocol):
         image: Image,
         settings: UpscaleSettings = ...,
         *,
-        report: Callable[[int, int], None] | None = None,
-        cancel: Callable[[], bool] | None = None,
+        progress: Progress | None = None,
+        stop_requested: StopRequested | None = None,
     ) -> Image: ...
 
 
@@ -231,7 +232,9 @@ def _upscale(item: _Item, line: _Line, upscale: Upscale) -> None:
     # Systems that promise more memory than there is kill the process instead of raising.
     if item.job.output_bytes > memory_available():
         raise _out_of_memory(item.job)
-    item.image = upscale(image, line.settings.upscale, report=line.hooks.tiles, cancel=line.stopped)
+    item.image = upscale(
+        image, line.settings.upscale, progress=line.hooks.tiles, stop_requested=line.stopped
+    )
 
 
 def _write_all(line: _Line, gate: _Gate, records: list[Record]) -> None:

@@ -11,6 +11,12 @@ ADVICE: dict[str, str] = {
     "names": "If the prefix or suffix is not detected, give --lq-prefix or --lq-suffix.",
     "train-names": "If the prefix or suffix is not detected, set data.lq_prefix or data.lq_suffix, "
     "for example --set data.lq_suffix=x4.",
+    "backend": "`realesr doctor` lists the backends; --backend auto chooses one that works.",
+    "corrupt-weights": "Check the file with `realesr models verify`, or download it again.",
+    "doctor": "`realesr doctor` says why a device is missing and how to fix it.",
+    "out-of-memory": "Close other programs, or choose a smaller model with --model.",
+    "precision": "Use --precision auto.",
+    "result-too-large": "Request a smaller size with --scale, --max-side or --fit.",
 }
 """Sentence by key. Every key that the library uses is here, and every key here is used."""
 

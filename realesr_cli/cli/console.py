@@ -13,9 +13,8 @@ import click
 from realesr_cli.batch.jobs import Job
 from realesr_cli.batch.records import Record, summary
 from realesr_cli.cli.terminal import ProgressBar, say_error, wants_color
-from realesr_cli.engine.blending import DEFAULT_SHARE
 from realesr_cli.engine.policy import Policy
-from realesr_cli.engine.settings import UpscaleSettings
+from realesr_cli.engine.settings import DEFAULT_SHARE, UpscaleSettings
 
 _MIB = 2**20
 _GIB = 2**30

@@ -42,7 +42,7 @@ def named(model: str, *, scale: float | None = None, denoise: float | None = Non
 
 def require_blendable(first: NamedModel, second: NamedModel) -> None:
     """Raise ConfigError where two networks cannot be blended, as far as is known already."""
-    from realesr_cli.engine.blending import require_same_scale
+    from realesr_cli.engine.forward import require_same_scale
 
     known = [(n.located.name, n.located.known_architecture) for n in (first, second)]
     sizes = [(name, found.scale) for name, found in known if found is not None]

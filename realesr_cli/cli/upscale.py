@@ -291,13 +291,13 @@ def _run(request: UpscaleRequest, plan: BatchPlan, models: list[OpenedModel]) ->
     from realesr_cli.batch import pipeline
     from realesr_cli.batch.records import exit_code
     from realesr_cli.cli.console import Console, RunDescription
-    from realesr_cli.engine.api import upscaler_of
+    from realesr_cli.engine.api import build_upscaler
 
     names = [one.located.name for one in request.networks]
     upscaler, used = None, RunDescription.of(names, request.upscale)
     if plan.to_do:
         models = models or _opened(request)
-        upscaler = upscaler_of(models, request.engine)
+        upscaler = build_upscaler(models, request.engine)
         used = RunDescription.of([one.name for one in models], request.upscale, upscaler.policy)
         if request.style.verbose:
             click.echo("\n".join(upscaler.policy.reasons), err=True)

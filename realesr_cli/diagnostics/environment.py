@@ -109,7 +109,7 @@ def examine() -> EnvironmentReport:
         cores=found.cores,
         threads=torch.get_num_threads(),
         cpu_flags=tuple(sorted(found.cpu_flags)),
-        fused=found.onednn,
+        fused="onednn" in found.backends,
         memory_available=found.memory_available,
         devices=found.gpus,
         gpu=verdict,

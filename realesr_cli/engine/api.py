@@ -1,4 +1,4 @@
-"""`upscale(x)`: one call for any kind of image, which gives back the same kind."""
+"""`upscale(x)`: one call for any kind of image, which returns the same kind."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realesr_cli.engine.blending import require_same_scale
+from realesr_cli.engine.forward import require_same_scale
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
-from realesr_cli.engine.tiled import Array
+from realesr_cli.engine.sweep import Array
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.image.formats import default_extension, format_of
@@ -72,16 +72,19 @@ def upscale(
 ) -> Any:
     """Enlarge and restore an image.
 
-    `x` is a path (an `Image` comes back, with `.save(path)`), encoded bytes (bytes of the same
+    `x` is a path (returns an `Image`, with `.save(path)`), encoded bytes (returns bytes of the same
     format), a PIL image, an `Image`, an array (H, W) or (H, W, 1..4) of uint8, uint16 or float in
-    [0, 1], RGB order, or a tensor (H, W), (C, H, W) or (B, C, H, W) of uint8 or float; the result
-    has the same kind, type and number of channels.
+    [0, 1], RGB order, or a dense tensor (H, W), (C, H, W) or (B, C, H, W) of uint8 or float; the
+    result has the same kind, dtype, device and number of channels.
 
-    `scale` is output over input size (the model's own if neither it nor a size in `settings` is
-    given), `model` a name, a file, a training run's folder or an `Upscaler`, `denoise` 0..1 for
-    the models that have it. `blend_model` is a second model of the same scale, of whose image the
-    share `blend` (0..1; 0.5 if not given) is mixed in. The networks stay loaded for the next call
-    with the same models. Raises the classes of `realesr_cli.errors`.
+    `scale` is output over input size; default: the model's own, or a size in `settings`. `model` is
+    a name, a file, the folder of a training run or an `Upscaler`, `denoise` 0..1 for the models
+    that have it. `blend_model` is a second model of the same scale, and `blend` (0..1, default 0.5)
+    its image's share in the result.
+
+    The networks stay loaded for the next call with the same models. Do not fork a process after
+    the first call: torch's threads do not survive it; use the "spawn" start method. Raises the
+    classes of `realesr_cli.errors`.
     """
     if scale is not None:
         settings = dataclasses.replace(settings, scale=scale)
@@ -90,17 +93,17 @@ def upscale(
     if isinstance(model, Upscaler):
         if blend_model is not None:
             raise ConfigError(
-                "blend_model goes with a model's name; an Upscaler gets its second network when it "
-                "is made: Upscaler(net, partner=other)"
+                "blend_model needs the name of a model, got an Upscaler: pass the second network "
+                "to the Upscaler instead, Upscaler(net, partner=other)"
             )
         upscaler = model
     else:
         upscaler = load(model, settings, denoise, engine, blend_model=blend_model)
-    return _of_same_kind(x, upscaler, settings)
+    return _upscale_kind(x, upscaler, settings)
 
 
-def _of_same_kind(x: Any, upscaler: Upscaler, settings: UpscaleSettings) -> Any:
-    """An image of any kind enlarged, as the kind that `upscale` promises for it."""
+def _upscale_kind(x: Any, upscaler: Upscaler, settings: UpscaleSettings) -> Any:
+    """Enlarge an image of any kind and return the kind that `upscale` promises for it."""
     if isinstance(x, (str, Path)):
         return upscaler(read_image(x), settings)
     if isinstance(x, Image):
@@ -110,13 +113,13 @@ def _of_same_kind(x: Any, upscaler: Upscaler, settings: UpscaleSettings) -> Any:
         # GIF, PPM and others are read only; their result comes in the format a file would get.
         return encode_image(upscaler(image, settings), format_of("x" + default_extension(image)))
     if isinstance(x, Tensor):
-        return _tensor(x, upscaler, settings)
+        return _upscale_tensor(x, upscaler, settings)
     if isinstance(x, np.ndarray):
-        return _array(x, upscaler, settings)
+        return _upscale_array(x, upscaler, settings)
     if hasattr(x, "getbands") and hasattr(x, "convert"):
         return upscaler(from_pil(x), settings).to_pil()
     raise UnsupportedImageError(
-        f"cannot upscale a {type(x).__name__}: give a path, bytes, PIL image, array or tensor"
+        f"cannot upscale a {type(x).__name__}: expected a path, bytes, PIL image, array or tensor"
     )
 
 
@@ -128,16 +131,16 @@ def load(
     *,
     blend_model: str | Path | None = None,
 ) -> Upscaler:
-    """The `Upscaler` for a model, or two, kept for the next call until settings or files change."""
-    wanted = [_wanted(model, settings.scale, denoise)]
+    """Return the `Upscaler` of one model or two, kept until settings or files change."""
+    keys = [_make_key(model, settings.scale, denoise)]
     if blend_model is not None:
-        wanted.append(_wanted(blend_model, settings.scale, None))
-    return _load(tuple(wanted), engine)
+        keys.append(_make_key(blend_model, settings.scale, None))
+    return _load(tuple(keys), engine)
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """All that decides which network is opened."""
+class _ModelKey:
+    """Everything that decides which network is opened."""
 
     model: str
     stamps: tuple[int, ...]
@@ -145,28 +148,28 @@ class _Wanted:
     denoise: float | None
 
 
-def _wanted(model: str | Path, scale: float | None, denoise: float | None) -> _Wanted:
-    # Only what "auto" decides by may split the cache: the factor, where the model is not named.
+def _make_key(model: str | Path, scale: float | None, denoise: float | None) -> _ModelKey:
+    # The scale decides only which model "auto" is.
     factor = scale if str(model) == "auto" else None
-    # A registered file never changes; its fetching is no change either.
+    # A registered file never changes, and fetching it is no change either.
     parts = locate(str(model), scale=factor).parts
     stamps = tuple(p.path.stat().st_mtime_ns for p in parts if p.path and p.entry is None)
-    return _Wanted(str(model), stamps, factor, denoise)
+    return _ModelKey(str(model), stamps, factor, denoise)
 
 
 @functools.lru_cache(maxsize=2)
-def _load(wanted: tuple[_Wanted, ...], engine: EngineSettings) -> Upscaler:
-    return upscaler_of(
-        [open_model(one.model, scale=one.scale, denoise=one.denoise) for one in wanted], engine
+def _load(keys: tuple[_ModelKey, ...], engine: EngineSettings) -> Upscaler:
+    return build_upscaler(
+        [open_model(key.model, scale=key.scale, denoise=key.denoise) for key in keys], engine
     )
 
 
-def upscaler_of(
+def build_upscaler(
     models: Sequence[OpenedModel], engine: EngineSettings = EngineSettings()
 ) -> Upscaler:
-    """The `Upscaler` of one model, or of two to be blended.
+    """Build the `Upscaler` of one model, or of two to be blended.
 
-    Raises ConfigError, naming both, where their scales differ, and DeviceError.
+    Raises what `Upscaler` raises; the ConfigError for different scales names both models.
     """
     if len(models) == 1:
         return Upscaler(models[0].net, engine)
@@ -177,26 +180,39 @@ def upscaler_of(
     return Upscaler(first.net, engine, partner=partner.net)
 
 
-def _array(x: Array, upscaler: Upscaler, settings: UpscaleSettings) -> Array:
+def _upscale_array(x: Array, upscaler: Upscaler, settings: UpscaleSettings) -> Array:
     result = np.asarray(upscaler(from_array(x), settings))
     if x.ndim == 3 and result.ndim == 2:
         result = result[..., None]
     return result.astype(x.dtype, copy=False)
 
 
-def _tensor(x: Tensor, upscaler: Upscaler, settings: UpscaleSettings) -> Tensor:
+def _upscale_tensor(x: Tensor, upscaler: Upscaler, settings: UpscaleSettings) -> Tensor:
+    _require_pixels(x)
     if x.ndim == 4:
         if len(x) == 0:
             raise ConfigError("an empty batch has nothing to upscale")
-        return torch.stack([_tensor(img, upscaler, settings) for img in x])
-    if x.ndim not in (2, 3):
-        raise UnsupportedImageError(f"a tensor of shape {tuple(x.shape)}: give HW, CHW or BCHW")
-    plain = x.detach().cpu()
-    if plain.dtype == torch.bfloat16:
-        plain = plain.float()
-    array = plain.numpy()
+        return torch.stack([_upscale_tensor(image, upscaler, settings) for image in x])
+    plain = x.detach().cpu().resolve_neg()
+    # numpy has neither bf16 nor float8.
+    array = (plain.float() if plain.is_floating_point() else plain).numpy()
     array = array if x.ndim == 2 else array.transpose(1, 2, 0)
-    result = torch.from_numpy(np.ascontiguousarray(_array(array, upscaler, settings)))
+    result = torch.from_numpy(np.ascontiguousarray(_upscale_array(array, upscaler, settings)))
     if x.ndim == 3:
         result = result.permute(2, 0, 1).contiguous()
     return result.to(device=x.device, dtype=x.dtype)
+
+
+def _require_pixels(x: Tensor) -> None:
+    """Raise UnsupportedImageError for a tensor that is not a dense array of numbers."""
+    problem = None
+    if x.is_meta:
+        problem = "is on the meta device and has no values"
+    elif x.layout != torch.strided or x.is_nested:
+        problem = f"is sparse or nested ({x.layout}): expected a dense tensor"
+    elif x.is_quantized or x.is_complex():
+        problem = f"is {x.dtype}: expected uint8 or float"
+    elif x.ndim not in (2, 3, 4):
+        problem = f"has shape {tuple(x.shape)}: expected (H, W), (C, H, W) or (B, C, H, W)"
+    if problem:
+        raise UnsupportedImageError(f"cannot upscale a tensor that {problem}")

@@ -1,17 +1,18 @@
-"""What one image will take: output size, tiles, memory; arithmetic on a grid, nothing is run."""
+"""What one image will take: output size, tiles, memory. Arithmetic on a grid; nothing is run."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
-from realesr_cli.engine.tiled import Grid
+from realesr_cli.engine.tiling import Grid
 from realesr_cli.image.alpha import constant_alpha
 from realesr_cli.image.types import Image
 
 
 @dataclass(frozen=True)
 class ImageShape:
-    """What of an image decides the cost; `alpha` only where it varies, as a constant is free."""
+    """What decides the cost of an image; `alpha` only where it varies, since a constant is free."""
 
     height: int
     width: int
@@ -21,7 +22,7 @@ class ImageShape:
 
     @staticmethod
     def of(image: Image) -> ImageShape:
-        """The shape of an image in memory."""
+        """Return the shape of an image in memory."""
         varies = image.alpha is not None and constant_alpha(image.alpha) is None
         return ImageShape(image.height, image.width, image.channels, varies, image.bits)
 
@@ -36,20 +37,19 @@ class Estimate:
     out_width: int
     tiles: int
     passes: int
-    """Times that all tiles are computed: one, and one more for an alpha channel."""
+    """How often every tile is computed: once, and once more for an alpha channel."""
     tile: int
     overlap: int
     output_bytes: int
     peak_bytes: int
-    """Estimate of the main memory needed beyond Python, torch and the network."""
+    """Main memory needed beyond Python, torch and the network."""
     seconds: float | None = None
-    """Estimate from the images done so far; None before the first."""
+    """Extrapolated from the images done so far; None before the first."""
 
 
-def estimate(shape: ImageShape, grid: Grid, alpha: str, working: int) -> Estimate:
-    """For an image cut like `grid`; `alpha` is the setting, `working` what a tile takes."""
+def estimate(shape: ImageShape, grid: Grid, passes: int, working: int) -> Estimate:
+    """Estimate the cost of an image cut like `grid`, whose tiles take `working` bytes."""
     out_height, out_width = grid.rows.out_size, grid.columns.out_size
-    passes = 2 if shape.alpha and alpha == "model" else 1
     output_bytes = out_height * out_width * (shape.channels + shape.alpha) * (shape.bits // 8)
     return Estimate(
         height=shape.height,
@@ -58,23 +58,43 @@ def estimate(shape: ImageShape, grid: Grid, alpha: str, working: int) -> Estimat
         out_width=out_width,
         tiles=grid.tiles * passes,
         passes=passes,
-        tile=grid.rows.core,
+        tile=grid.rows.tile,
         overlap=grid.rows.overlap,
         output_bytes=output_bytes,
         peak_bytes=output_bytes + working,
     )
 
 
-def working_bytes(grid: Grid, channels: int, per_pixel: int, rows: int = 0) -> int:
-    """Main memory of the largest tile, at `per_pixel` bytes, and of the unfinished output.
+def working_bytes(grid: Grid, channels: int, per_pixel: int, held_rows: int = 0) -> int:
+    """Return the main memory of the largest tile, at `per_pixel` bytes, and of unfinished lines.
 
-    `rows` more lines of the output wait for a correction.
+    `held_rows` more lines of the output wait for a correction.
     """
-    core = grid.rows.core or max(grid.rows.size, grid.columns.size)
-    window = 1
+    tile = grid.rows.tile or max(grid.rows.size, grid.columns.size)
+    read = 1
     for axis in (grid.rows, grid.columns):
-        window *= min(axis.size, core + 2 * axis.overlap)
+        side = min(axis.size, tile) + 2 * axis.overlap
+        read *= side if axis.wrap else min(axis.size, side)
     long = max(grid.rows, grid.columns, key=lambda axis: axis.out_size)
     short = min(grid.rows.out_size, grid.columns.out_size)
-    line = min(long.out_size, core * long.out_size // long.size + 1)
-    return window * per_pixel + (line + rows) * short * channels * 4
+    line = min(long.out_size, tile * long.out_size // long.size + 1)
+    return read * per_pixel + (line + held_rows) * short * channels * 4
+
+
+class Pace:
+    """Seconds per input pixel, learned from finished images; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pixels, self._seconds = 0, 0.0
+
+    def learn(self, pixels: int, seconds: float) -> None:
+        """Take an image into account."""
+        with self._lock:
+            self._pixels += pixels
+            self._seconds += seconds
+
+    def predict(self, pixels: int) -> float | None:
+        """Return the seconds that so many pixels will take; None before the first image."""
+        with self._lock:
+            return self._seconds / self._pixels * pixels if self._pixels else None

@@ -1,39 +1,42 @@
-"""A forward pass that cannot lose a tile: out-of-memory back-off, and non-finite results redone."""
+"""A forward pass that never loses a tile: it splits when memory runs out and redoes bad results."""
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from realesr_cli.engine.forward import Forward
 from realesr_cli.errors import CheckpointFormatError, OutOfMemoryError, RealesrWarning
 
-Forward = Callable[[Tensor], Tensor]
-"""(B, 3, h, w) float32 in [0, 1], on the CPU, to (B, 3, h * scale, w * scale) float32."""
-
 SMALLEST = 32
-"""Windows are not split below this many pixels a side."""
+"""Tiles are not split below this many pixels a side."""
+
+LARGEST_RMS = 1e4
+"""Root mean square of a tile's values above which they are no image: white is 1, and no trained
+network leaves about [-1, 2] for inputs in [0, 1]. One weight of 1e30 gives outputs far above it
+without any NaN or Inf."""
 
 
 @dataclass(frozen=True)
 class Forwards:
-    """The ways to compute a tile: the chosen one, and what to fall back to."""
+    """The ways to compute a tile: the chosen one, and its fallbacks."""
 
     fast: Forward
     exact: Forward | None = None
     """fp32 on the same device; None where `fast` is that already."""
     cpu: Forward | None = None
-    """fp32 on the CPU; None where `fast` runs there already."""
+    """fp32 on the CPU; None where `fast` runs on the CPU."""
     scale: int = 4
     multiple: int = 1
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of torch or Python says that memory ran out, on any device."""
+    """Return whether an exception of torch or Python means that memory ran out, on any device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
@@ -41,84 +44,93 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
 
 
-def _finite(y: Tensor) -> bool:
-    # The sum is finite unless a value is not: one pass, where isfinite().all() makes a copy first.
-    return bool(torch.isfinite(y.sum()))
+def _is_plausible(y: Tensor) -> bool:
+    """Return whether all values are finite and their root mean square is at most LARGEST_RMS.
+
+    The norm is one pass over the tile without a copy, as fast as a sum, and any NaN or Inf makes
+    it NaN or Inf, for which the comparison is False.
+    """
+    return float(torch.linalg.vector_norm(y)) <= LARGEST_RMS * math.sqrt(y.numel())
 
 
 class Guard:
-    """`Forwards` made safe; callable as a Forward itself, from several threads.
+    """`Forwards` made safe; a Forward itself.
 
     What it learns holds for the rest of its life: how many pixels fit at a time, that the device
-    is too small altogether, and that the fast number format overflows. Each is told once.
+    is too small altogether, and that the fast precision overflows. Each is warned of once.
     """
 
     def __init__(self, forwards: Forwards, context: int) -> None:
-        """`context`: input pixels that a piece of a split window sees beyond its own."""
+        """Take the forwards, and the input pixels that each part of a split tile sees beyond it."""
         self._forwards = forwards
         self._context = context
         self._lock = threading.Lock()
         self._most_pixels: int | None = None
         self._use_exact = False
         self._use_cpu = False
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, 3, h, w) to (B, 3, h * scale, w * scale); raises OutOfMemory if nothing helps."""
+        """Compute (B, 3, h, w) to (B, 3, h * scale, w * scale).
+
+        Raises OutOfMemoryError when no part is small enough, and CheckpointFormatError when the
+        result is not an image even in fp32.
+        """
         limit = self._most_pixels
         too_large = limit is not None and x.numel() // x.shape[1] > limit
-        if too_large and not self._use_cpu and self._divisible(x):
-            return self._divided(x)
+        if too_large and not self._use_cpu and self._can_split(x):
+            return self._split(x)
         try:
-            y = self._compute(x)
+            return self._compute(x)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-        else:
-            if _finite(y):
-                return y
-            raise CheckpointFormatError(
-                "the network gives values that are no numbers even in fp32: its weights are damaged"
-            )
         # Outside the handler, so that the traceback does not keep the failed tensors alive.
         self._release()
-        return self._smaller(x)
+        return self._compute_smaller(x)
 
     def _compute(self, x: Tensor) -> Tensor:
+        """Run the fastest forward that has given plausible results so far."""
         forwards = self._forwards
         if self._use_cpu and forwards.cpu is not None:
-            return forwards.cpu(x)
-        if self._use_exact and forwards.exact is not None:
-            return forwards.exact(x)
-        y = forwards.fast(x)
-        if forwards.exact is None or _finite(y):
-            return y
-        self._tell("the fast number format overflowed; going on in fp32")
-        self._use_exact = True
-        return forwards.exact(x)
+            return _require_image(forwards.cpu(x))
+        if forwards.exact is None:
+            return _require_image(forwards.fast(x))
+        if not self._use_exact:
+            y = forwards.fast(x)
+            if _is_plausible(y):
+                return y
+            self._warn("the fast precision overflowed; continuing in fp32")
+            self._use_exact = True
+        return _require_image(forwards.exact(x))
 
-    def _smaller(self, x: Tensor) -> Tensor:
-        if self._divisible(x):
+    def _compute_smaller(self, x: Tensor) -> Tensor:
+        """Go on after memory ran out: in halves, else on the CPU."""
+        if self._can_split(x):
             with self._lock:
                 half = -(-(x.numel() // x.shape[1]) // 2)
                 self._most_pixels = min(half, self._most_pixels or half)
-            self._tell("memory ran out; going on with smaller pieces, at the same quality")
-            return self._divided(x)
+            self._warn("memory ran out; continuing with smaller tiles, at the same quality")
+            return self._split(x)
         if self._forwards.cpu is not None and not self._use_cpu:
-            self._tell("the device has too little memory even for small tiles; using the CPU")
+            self._warn("the device has too little memory even for small tiles; using the CPU")
             self._use_cpu = True
             return self(x)
         raise OutOfMemoryError(
-            f"out of memory even for a piece of {x.shape[3]}x{x.shape[2]} pixels: close other "
-            "programs, or take a smaller model"
+            f"out of memory even for a tile of {x.shape[3]}x{x.shape[2]} pixels",
+            advice="out-of-memory",
         )
 
-    def _divisible(self, x: Tensor) -> bool:
-        """Whether halves are really smaller and still see all the context they need."""
+    def _can_split(self, x: Tensor) -> bool:
+        """Return whether halves are really smaller and still see all the context they need."""
         return x.shape[0] > 1 or max(x.shape[2:]) >= max(2 * SMALLEST, 4 * self._context)
 
-    def _divided(self, x: Tensor) -> Tensor:
-        """The same result from two halves: of the batch, else of the longer side with context."""
+    def _split(self, x: Tensor) -> Tensor:
+        """Compute the same result from two halves: of the batch, else of the longer side.
+
+        Both halves of a side read `context` pixels beyond the cut, and what those pixels give is
+        dropped. Cuts lie at a multiple, so that pixel-unshuffle keeps its phase.
+        """
         batch, _, height, width = x.shape
         if batch > 1:
             return torch.cat([self(part) for part in x.chunk(2)])
@@ -134,16 +146,30 @@ class Guard:
             (low.narrow(dim, 0, middle * scale), high.narrow(dim, cut, high.shape[dim] - cut)), dim
         )
 
-    def _tell(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         with self._lock:
-            if text in self._told:
+            if text in self._warned:
                 return
-            self._told.add(text)
+            self._warned.add(text)
         warnings.warn(text, RealesrWarning, stacklevel=2)
 
     @staticmethod
     def _release() -> None:
+        """Return cached blocks to the device, so that smaller tiles find contiguous memory."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if torch.backends.mps.is_available():
             torch.mps.empty_cache()
+
+
+def _require_image(y: Tensor) -> Tensor:
+    """Return an fp32 result; CheckpointFormatError where it cannot come from sound weights."""
+    if _is_plausible(y):
+        return y
+    largest = float(y.abs().max())
+    found = "NaN or Inf" if not largest < float("inf") else f"values up to {largest:.0e}"
+    raise CheckpointFormatError(
+        f"the network outputs {found} even in fp32 where about 0 to 1 is expected, so its weights "
+        "are corrupt",
+        advice="corrupt-weights",
+    )

@@ -1,4 +1,4 @@
-"""Facts about the machine, and the decisions that follow from them.
+"""What the machine has, and the decisions that follow: device, backend, precision, tiles.
 
 `machine_info()` looks at the machine; `choose()` is pure, so that a laptop can test what a GPU
 would get.
@@ -6,36 +6,31 @@ would get.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from realesr_cli.engine import backends
+from realesr_cli.engine.backends.base import Backend
 from realesr_cli.engine.settings import EngineSettings
-from realesr_cli.errors import DeviceError
+from realesr_cli.errors import ConfigError, DeviceError
 from realesr_cli.nets.architecture import Architecture
 
 GIB = 1024**3
 
-CPU_TILE = 512
-"""Core of a tile on a processor that computes in cache-sized strips inside the tile.
-
-Larger wastes less on overlap; this much keeps the features of one tile below half a GiB.
-"""
-
-PLAIN_CPU_TILE = 160
-"""Core of a tile where the network runs layer by layer: its widest features fit in a last-level
-cache of some 32 MiB."""
-
-GPU_TILES = (1024, 768, 512, 384, 256, 192, 128, 64)
-"""Cores tried on a GPU, largest first."""
-
-GPU_SHARE = 0.6
+MEMORY_SHARE = 0.6
 """Part of the free memory that a tile may plan for; the rest is for cuDNN and other programs."""
 
 MAX_EXACT_RADIUS = 48
-"""Receptive radii up to this are taken as the overlap, which makes tiles exact."""
+"""Receptive-field radii up to this are taken as the overlap, which makes tiles exact."""
+
+MOST_THREADS_PER_CORE = 4
+"""More threads than this only cost memory; some 100,000 crash the process."""
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -52,15 +47,15 @@ class GpuInfo:
 
 @dataclass(frozen=True)
 class MachineInfo:
-    """What was found on this machine."""
+    """What this machine has."""
 
     cores: int = 1
     threads: int = 1
-    """What torch would use by itself: the cores, unless OMP_NUM_THREADS or the host says else."""
+    """What torch uses by default: the cores, unless OMP_NUM_THREADS or the host says otherwise."""
     memory_available: int = 8 * GIB
     cpu_flags: frozenset[str] = frozenset()
-    onednn: bool = False
-    """Fused convolutions of oneDNN can be called and compute on this processor."""
+    backends: frozenset[str] = frozenset({"torch"})
+    """Names of the backends that can be used."""
     gpus: tuple[GpuInfo, ...] = ()
     """CUDA (or ROCm) devices, then mps, then xpu."""
 
@@ -73,7 +68,7 @@ class Policy:
     precision: str
     """fp32, bf16 or fp16."""
     backend: str
-    """"fused" (oneDNN strips on the CPU) or "torch"."""
+    """Name of the backend that runs the network."""
     tile: int
     overlap: int | None
     """Input pixels; None where it is to be measured on the network."""
@@ -83,35 +78,32 @@ class Policy:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The torch number format of `precision`."""
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
-            self.precision
-        ]
+        """The torch dtype of `precision`."""
+        return _DTYPES[self.precision]
 
 
 def machine_info() -> MachineInfo:
     """Look at the machine; never raises, and never starts an accelerator that is not there."""
-    from realesr_cli.engine.backends.onednn import fused_available
-
-    return MachineInfo(
+    found = MachineInfo(
         cores=usable_cores(),
         threads=torch.get_num_threads(),
         memory_available=memory_available(),
         cpu_flags=cpu_flags(),
-        onednn=fused_available(),
-        gpus=tuple(_gpus()),
+        gpus=tuple(_find_gpus()),
     )
+    usable = frozenset(b.name for b in backends.BACKENDS if b.availability(found).usable)
+    return dataclasses.replace(found, backends=usable)
 
 
 def usable_cores() -> int:
-    """Processor cores this process may use."""
+    """Return the number of CPU cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def memory_available() -> int:
-    """Bytes of main memory that can be used without swapping; 8 GiB where it cannot be told."""
+    """Return the bytes of main memory usable without swapping; 8 GiB where that is not known."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -125,29 +117,28 @@ def memory_available() -> int:
 
 
 def cpu_flags() -> frozenset[str]:
-    """The features that matter here: avx2, avx512f, avx512_bf16, amx_bf16."""
+    """Return which of avx2, avx512f, avx512_bf16, amx_bf16 and (ARM) bf16 the processor has."""
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16")
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return _flags_of_torch()
+        text = ""
     line = next((x for x in text.splitlines() if x.lower().startswith(("flags", "features"))), "")
     words = set(line.split())
-    return frozenset(f for f in wanted if f in words) or _flags_of_torch()
-
-
-def _flags_of_torch() -> frozenset[str]:
+    found = frozenset(flag for flag in wanted if flag in words)
+    if found:
+        return found
     capability = torch.backends.cpu.get_cpu_capability().lower()
     return frozenset({"avx2", "avx512f"} if "avx512" in capability else {capability})
 
 
-def _gpus() -> list[GpuInfo]:
+def _find_gpus() -> list[GpuInfo]:
     found = []
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             try:
                 free, total = torch.cuda.mem_get_info(i)
-            except RuntimeError:  # No memory for a context, or taken by another process alone.
+            except RuntimeError:  # No memory for a context, or used by another process alone.
                 continue
             name, capability = torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i)
             found.append(GpuInfo(f"cuda:{i}", name, free, total, capability))
@@ -160,120 +151,143 @@ def _gpus() -> list[GpuInfo]:
     return found
 
 
-def choose(found: MachineInfo, engine: EngineSettings, architecture: Architecture) -> Policy:
-    """Decide device, number format, tile, overlap, batch and threads.
+def choose(machine: MachineInfo, engine: EngineSettings, architecture: Architecture) -> Policy:
+    """Decide device, backend, precision, tile, overlap, batch and threads.
 
-    Raises DeviceError when the device asked for is not there or cannot use the precision asked for.
+    Raises DeviceError for a device that is not there and for a backend that cannot be used, or not
+    with this network, device or precision; ConfigError for an unknown backend and absurd threads.
     """
-    gpu, why_device = _device(found, engine.device)
+    most_threads = max(MOST_THREADS_PER_CORE * machine.cores, 16)
+    if engine.threads is not None and engine.threads > most_threads:
+        raise ConfigError(
+            f"threads = {engine.threads}: must be at most {most_threads} on a machine with "
+            f"{machine.cores} usable cores"
+        )
+    candidates = _find_candidates(machine, engine.backend)
+    gpu, why_device = _choose_device(machine, engine, candidates, architecture)
     device = gpu.device if gpu else "cpu"
-    precision, why_precision = _precision(found, engine.precision, gpu)
-    backend = "fused" if gpu is None and found.onednn else "torch"
-    overlap, why_overlap = _overlap(engine, architecture)
-    per_pixel = bytes_per_pixel(architecture, precision, backend)
+    backend, precision, why_precision = _choose_backend(
+        machine, engine, candidates, gpu, architecture
+    )
+    overlap, why_overlap = _choose_overlap(engine, architecture)
     margin = 2 * min(MAX_EXACT_RADIUS, architecture.receptive_radius)
-    tile, why_tile = _tile(found, engine, gpu, backend, (per_pixel, margin))
+    per_pixel = backend.memory_per_pixel(architecture, precision)
+    free = machine.memory_available if gpu is None else gpu.free
+    tile, why_tile = _choose_tile(engine, backend, device, free, (per_pixel, margin))
     return Policy(
         device=device,
         precision=precision,
-        backend=backend,
+        backend=backend.name,
         tile=tile,
         overlap=overlap,
-        batch=_batch(engine, gpu, tile, (tile + margin) ** 2 * per_pixel),
-        threads=engine.threads or found.threads,
-        reasons=(why_device, why_precision, why_tile, why_overlap),
+        batch=_choose_batch(engine, gpu, tile, (tile + margin) ** 2 * per_pixel),
+        threads=engine.threads or machine.threads,
+        reasons=(
+            why_device,
+            f"backend {backend.name}: {'requested' if engine.backend != 'auto' else 'preferred'}",
+            why_precision,
+            why_tile,
+            why_overlap,
+        ),
     )
 
 
-def _device(found: MachineInfo, wanted: str) -> tuple[GpuInfo | None, str]:
+def _find_candidates(machine: MachineInfo, name: str) -> tuple[Backend, ...]:
+    """Return the backends to choose from, in order of preference."""
+    if name == "auto":
+        return tuple(b for b in backends.BACKENDS if b.name in machine.backends)
+    backend = backends.find_backend(name)
+    if backend.name not in machine.backends:
+        found = backend.availability(machine)
+        fix = f"; {found.fix}" if found.fix else ""
+        raise DeviceError(f"backend {name} cannot be used: {found.reason}{fix}")
+    return (backend,)
+
+
+def _choose_device(
+    machine: MachineInfo,
+    engine: EngineSettings,
+    candidates: tuple[Backend, ...],
+    architecture: Architecture,
+) -> tuple[GpuInfo | None, str]:
+    """Return the GPU to use, or None for the CPU, and the reason."""
+    wanted = str(engine.device)
     if wanted == "cpu":
-        return None, "device cpu: asked for"
+        return None, "device cpu: requested"
+    for gpu in machine.gpus:
+        if wanted in (gpu.device, gpu.device.partition(":")[0]):
+            return gpu, f"device {gpu.device}: requested ({gpu.name})"
+        if wanted == "auto" and any(
+            backend.supports(architecture, gpu.device, precision)
+            for backend in candidates
+            for precision in _DTYPES
+        ):
+            return gpu, f"device {gpu.device}: {gpu.name}"
     if wanted == "auto":
-        if found.gpus:
-            return found.gpus[0], f"device {found.gpus[0].device}: {found.gpus[0].name}"
-        return None, "device cpu: no GPU that torch can use was found (see realesr doctor)"
-    for gpu in found.gpus:
-        if gpu.device == wanted or gpu.device == f"{wanted}:0":
-            return gpu, f"device {gpu.device}: asked for ({gpu.name})"
-    there = ", ".join(["cpu", *(g.device for g in found.gpus)])
-    raise DeviceError(f"device {wanted!r} cannot be used; here are: {there} (see realesr doctor)")
+        if machine.gpus:
+            return None, f"device cpu: backend {engine.backend} uses no GPU"
+        return None, "device cpu: torch finds no GPU (realesr doctor says why)"
+    available = ", ".join(["cpu", *(gpu.device for gpu in machine.gpus)])
+    raise DeviceError(
+        f"device {wanted!r} is not available; available: {available}", advice="doctor"
+    )
 
 
-def _precision(found: MachineInfo, wanted: str, gpu: GpuInfo | None) -> tuple[str, str]:
-    if wanted != "auto":
-        if wanted == "fp16" and gpu is None:
-            raise DeviceError("precision fp16 needs a GPU; on the CPU use auto, bf16 or fp32")
-        return wanted, f"precision {wanted}: asked for"
-    if gpu is None:
-        native = found.cpu_flags & {"amx_bf16", "avx512_bf16"}
-        if native and found.onednn:
-            return "bf16", f"precision bf16: the processor has {', '.join(sorted(native))}"
-        return "fp32", "precision fp32: the processor has no bf16 arithmetic that torch uses"
-    if gpu.device.startswith("cuda"):
-        if gpu.capability >= (7, 0) or gpu.capability == (0, 0):
-            return "fp16", "precision fp16: a CUDA device"
-        return "fp32", f"precision fp32: {gpu.name} is slow in fp16"
-    if gpu.device.startswith("xpu"):
-        return "fp16", "precision fp16: an XPU device"
-    return "fp32", "precision fp32: the Apple GPU"
+def _choose_backend(
+    machine: MachineInfo,
+    engine: EngineSettings,
+    candidates: tuple[Backend, ...],
+    gpu: GpuInfo | None,
+    architecture: Architecture,
+) -> tuple[Backend, str, str]:
+    """Return the first backend that can compute the network, its precision, and the reason."""
+    device = gpu.device if gpu else "cpu"
+    for backend in candidates:
+        if engine.precision == "auto":
+            precision, why = backend.default_precision(machine, gpu)
+        else:
+            precision, why = engine.precision, "requested"
+        if backend.supports(architecture, device, precision):
+            return backend, precision, f"precision {precision}: {why}"
+    names = ", ".join(backend.name for backend in candidates)
+    wanted = "" if engine.precision == "auto" else f" in {engine.precision}"
+    raise DeviceError(
+        f"backend {names} cannot run {architecture.describe()} on {device}{wanted}"
+        if len(candidates) == 1
+        else f"no backend runs {architecture.describe()} on {device}{wanted}; tried: {names}",
+        advice="precision" if wanted else "backend",
+    )
 
 
-def _overlap(engine: EngineSettings, architecture: Architecture) -> tuple[int | None, str]:
+def _choose_overlap(engine: EngineSettings, architecture: Architecture) -> tuple[int | None, str]:
     radius = architecture.receptive_radius
     if engine.overlap != "auto":
-        return engine.overlap, f"overlap {engine.overlap}: asked for"
+        return engine.overlap, f"overlap {engine.overlap}: requested"
     if radius <= MAX_EXACT_RADIUS:
-        return radius, f"overlap {radius}: all that an output pixel depends on"
-    return None, f"overlap measured: the receptive radius of {radius} is mostly without effect"
+        return radius, f"overlap {radius}: the receptive-field radius, so tiles are exact"
+    return None, f"overlap measured: most of the receptive-field radius of {radius} has no effect"
 
 
-def bytes_per_pixel(architecture: Architecture, precision: str, backend: str) -> int:
-    """Working memory of a forward pass per input pixel of the tile, measured and rounded up."""
-    width = 4 if precision == "fp32" else 2
-    features = int(getattr(architecture, "features", 64))
-    growth = int(getattr(architecture, "growth", 0))
-    out = 3 * 4 * 2 * architecture.scale**2
-    if backend == "fused":
-        # Two trunks in fp32, three feature maps in the working format, and the strips.
-        return 2 * 4 * features + 3 * width * features + out + 256
-    if growth:
-        # The layers after the up steps hold two maps at output size.
-        dense = (features + 4 * growth) * 2
-        unshuffle = int(getattr(architecture, "unshuffle", 1))
-        high = 3 * features * (architecture.scale * unshuffle) ** 2
-        return width * max(dense, high) // unshuffle**2 + out
-    return 4 * width * features + out
-
-
-def _tile(
-    found: MachineInfo,
-    engine: EngineSettings,
-    gpu: GpuInfo | None,
-    backend: str,
-    cost: tuple[int, int],
+def _choose_tile(
+    engine: EngineSettings, backend: Backend, device: str, free: int, cost: tuple[int, int]
 ) -> tuple[int, str]:
-    """Core of a tile and the reason; `cost` is (bytes per pixel, pixels beyond the core)."""
+    """Return the tile size and the reason; `cost` is (bytes per pixel, pixels beyond the tile)."""
     if engine.tile != "auto":
-        return engine.tile, f"tile {engine.tile}: asked for"
-    if gpu is None:
-        wanted = CPU_TILE if backend == "fused" else PLAIN_CPU_TILE
-        free, why = found.memory_available, "on the processor, by cache and memory"
-        sizes = tuple(t for t in (512, 384, 256, 160, 128, 96, 64) if t <= wanted)
-    else:
-        free, why = gpu.free, f"from {gpu.free / GIB:.1f} GiB free on {gpu.device}"
-        sizes = GPU_TILES
+        return engine.tile, f"tile {engine.tile}: requested"
     per_pixel, margin = cost
+    sizes = backend.tile_sizes(device)
     for tile in sizes:
-        if (tile + margin) ** 2 * per_pixel <= free * GPU_SHARE:
-            return tile, f"tile {tile}: {why}"
-    return sizes[-1], f"tile {sizes[-1]}: little memory is free"
+        if (tile + margin) ** 2 * per_pixel <= free * MEMORY_SHARE:
+            why = "largest that pays" if tile == sizes[0] else "largest that fits"
+            return tile, f"tile {tile}: {why} ({free / GIB:.1f} GiB free on {device})"
+    return sizes[-1], f"tile {sizes[-1]}: only {free / GIB:.1f} GiB free on {device}"
 
 
-def _batch(engine: EngineSettings, gpu: GpuInfo | None, tile: int, tile_bytes: int) -> int:
+def _choose_batch(engine: EngineSettings, gpu: GpuInfo | None, tile: int, tile_bytes: int) -> int:
     if engine.batch != "auto":
         return engine.batch
     if gpu is None or not tile:
         return 1
     # A GPU is busy with about a quarter of a megapixel at a time.
     wanted = min(16, 512 * 512 // tile**2)
-    return max(1, min(wanted, int(gpu.free * GPU_SHARE) // tile_bytes))
+    return max(1, min(wanted, int(gpu.free * MEMORY_SHARE) // tile_bytes))

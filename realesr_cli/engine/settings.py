@@ -1,128 +1,167 @@
-"""What the caller may choose: how the result shall look, and how the machine shall work."""
+"""Settings of the engine: output options and execution options."""
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.settings import check, option
 
+DEFAULT_SHARE = 0.5
+"""Share of the second model's image where two are blended and none is given."""
+
 
 @dataclass(frozen=True)
 class UpscaleSettings:
-    """How the result shall look. At most one of scale, width/height, fit and max_side."""
+    """Output options. At most one of scale, width/height, fit and max_side."""
 
     scale: float | None = option(
-        None, help="Output size over input size; the model's own if not given.", above=0, high=64
+        None, help="Output size over input size; default: the model's own.", above=0, high=64
     )
     width: int | None = option(None, help="Output width in pixels.", low=1)
     height: int | None = option(None, help="Output height in pixels.", low=1)
     fit: tuple[int, int] | None = option(
-        None, help="Largest output (width, height) that keeps the proportions.", low=1
+        None, help="Largest output (width, height) that keeps the aspect ratio.", low=1
     )
     max_side: int | None = option(None, help="Longer side of the output in pixels.", low=1)
-    alpha: Literal["model", "resize"] = option(
+    alpha: Literal["model", "resize", "keep"] = option(
         "model",
-        help="How transparency is enlarged: by the network, or resampled.",
-        choices=("model", "resize"),
+        help="How alpha is enlarged: by the model or resized, with color spread under transparent "
+        "pixels first; keep: by the model, with color and alpha independent of each other.",
+        choices=("model", "resize", "keep"),
     )
-    tta: bool = option(False, help="Average over 8 flips and rotations: 8 times slower.")
+    pad: Literal["none", "wrap"] = option(
+        "none",
+        help="What lies beyond the edges: nothing, or (wrap) the opposite edge, for seamless "
+        "textures.",
+        choices=("none", "wrap"),
+    )
+    tta: bool = option(
+        False, help="Test-time augmentation: average over 8 flips and rotations, 8 times slower."
+    )
     strength: float = option(
-        1.0, help="1 is the network's image, 0 the plainly resampled one.", low=0, high=1
+        1.0,
+        help="Blend with the resized input: 1 is the model's image, 0 the input.",
+        low=0,
+        high=1,
     )
     color_fix: bool = option(False, help="Take large-scale color from the input.")
     blend: float | None = option(
         None,
-        help="Share of the second model's image in the result; 0.5 if not given, 0 is the first "
-        "model alone.",
+        help="Share of the second model's image: 0 is the first model alone; default: 0.5.",
         low=0,
         high=1,
     )
     back_project: int = option(
         0,
-        help="Iterations that correct the result until, reduced again, it is the input: for clean "
-        "reduced images, since noise and JPEG traces come back too; 20 is usual, 0 is off.",
+        help="Iterations of back-projection, which makes the result match the input when reduced "
+        "again; for clean inputs only, 20 is usual, 0 is off.",
         low=0,
         high=100,
     )
     back_project_kernel: Literal["gaussian", "reverse"] | None = option(
         None,
-        help="Filter of each correction: gaussian, which is taken if not given, or reverse: none, "
-        "with which fewer iterations do.",
+        help="Filter of each correction: gaussian (default), or reverse for none, which needs "
+        "fewer iterations.",
         choices=("gaussian", "reverse"),
     )
 
     def __post_init__(self) -> None:
+        _require_numbers(self, ("scale", "strength", "blend"), numbers.Real)
+        _require_numbers(self, ("width", "height", "max_side", "back_project"), numbers.Integral)
+        if self.fit is not None and not (
+            isinstance(self.fit, tuple)
+            and len(self.fit) == 2
+            and all(isinstance(side, numbers.Integral) for side in self.fit)
+        ):
+            raise ConfigError(f"fit = {self.fit!r}: expected (width, height) in pixels")
         check(self)
         self._check_back_projection()
         by_size = self.width is not None or self.height is not None
-        ways = [self.scale is not None, by_size, self.fit is not None, self.max_side is not None]
-        if sum(ways) > 1:
-            raise ConfigError("give only one of scale, width/height, fit and max-side")
+        given = [self.scale is not None, by_size, self.fit is not None, self.max_side is not None]
+        if sum(given) > 1:
+            raise ConfigError("scale, width/height, fit and max_side exclude each other: give one")
 
     def _check_back_projection(self) -> None:
         if self.back_project and self.scale is not None and self.scale <= 1:
             raise ConfigError(
                 f"back_project = {self.back_project} with scale = {self.scale:g}: only a result "
-                "larger than its input can be corrected; leave one of them away"
+                "larger than its input can be corrected; omit one of them"
+            )
+        if self.back_project and self.pad == "wrap":
+            raise ConfigError(
+                f"back_project = {self.back_project} with pad = 'wrap': the correction does not "
+                "wrap around the edges; omit one of them"
             )
         if self.back_project_kernel is not None and not self.back_project:
             raise ConfigError(
-                f"back_project_kernel = {self.back_project_kernel!r} without back_project: "
-                "say how many iterations, as in --back-project 20"
+                f"back_project_kernel = {self.back_project_kernel!r} needs back_project, the "
+                "number of iterations (20 is usual)"
             )
 
     @property
     def kernel(self) -> str:
-        """The filter of back-projection, whether given or not."""
+        """The kernel of back-projection, given or default."""
         return self.back_project_kernel or "gaussian"
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How the machine shall work; "auto" is decided by `policy.choose`."""
+    """Execution options; "auto" is decided by `policy.choose`."""
 
     device: str = option("auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
-        "auto", help="Number format inside the network.", choices=("auto", "fp32", "bf16", "fp16")
-    )
+        "auto", help="Floating-point type inside the network.",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )  # fmt: skip
     tile: int | Literal["auto"] = option(
-        "auto", help="Core of a tile in input pixels; 0 is the whole image.", low=0
+        "auto",
+        help="Tile size in input pixels, without overlap; 0 processes the whole image at once.",
+        low=0,
     )
     overlap: int | Literal["auto"] = option(
-        "auto", help="Input pixels that a tile sees beyond its core.", low=0
+        "auto", help="Input pixels that a tile reads beyond its own, to each side.", low=0
     )
     batch: int | Literal["auto"] = option("auto", help="Tiles computed at a time.", low=1)
-    threads: int | None = option(
-        None, help="Processor threads; those of torch if not given.", low=1
-    )
+    threads: int | None = option(None, help="CPU threads; default: those of torch.", low=1)
+    backend: str = option("auto", help="What runs the network: auto, onednn (CPU) or torch.")
 
     def __post_init__(self) -> None:
         check(self)
         for name in ("tile", "overlap", "batch"):
-            value = getattr(self, name)
-            if isinstance(value, str) and value != "auto":
-                raise ConfigError(f"{name} = {value!r}: must be a number of pixels or 'auto'")
+            if getattr(self, name) != "auto":
+                _require_numbers(self, (name,), numbers.Integral, " or 'auto'")
+        _require_numbers(self, ("threads",), numbers.Integral)
+
+
+def _require_numbers(settings: Any, names: tuple[str, ...], kind: type, more: str = "") -> None:
+    """Raise ConfigError for a field that is neither None nor a number of this kind."""
+    expected = "an integer" if kind is numbers.Integral else "a number"
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise ConfigError(f"{name} = {value!r}: expected {expected}{more}")
 
 
 def output_size(settings: UpscaleSettings, size: tuple[int, int], own: int) -> tuple[int, int]:
-    """Height and width of the result for an input (height, width); `own` is the model's scale.
+    """Return (height, width) of the result for an input (height, width) and a model's own scale.
 
-    Sizes are rounded to the nearest pixel (halves up), never below 1. Raises UnsupportedImage
-    where back-projection is asked for and the result is not larger.
+    Sizes are rounded to the nearest pixel (halves up), never below 1. Raises UnsupportedImageError
+    where back-projection is requested and the result is not larger.
     """
-    out = _asked_size(settings, size, own)
+    out = _requested_size(settings, size, own)
     if settings.back_project and not (out[0] > size[0] and out[1] > size[1]):
         raise UnsupportedImageError(
-            f"an image of {size[1]}x{size[0]} would become {out[1]}x{out[0]}, and back-projection "
-            "only corrects results that are larger both ways: ask for a larger size, or leave "
-            "--back-project away"
+            f"{size[1]}x{size[0]} would become {out[1]}x{out[0]}, and back-projection only "
+            "corrects results larger than the input in both directions: request a larger size, or "
+            "omit back_project"
         )
     return out
 
 
-def _asked_size(settings: UpscaleSettings, size: tuple[int, int], own: int) -> tuple[int, int]:
+def _requested_size(settings: UpscaleSettings, size: tuple[int, int], own: int) -> tuple[int, int]:
     height, width = size
     if settings.fit is not None:
         factor = min(settings.fit[0] / width, settings.fit[1] / height)
@@ -131,14 +170,14 @@ def _asked_size(settings: UpscaleSettings, size: tuple[int, int], own: int) -> t
     elif settings.width is not None and settings.height is not None:
         return settings.height, settings.width
     elif settings.width is not None:
-        return _rounded(height * settings.width / width), settings.width
+        return _round_size(height * settings.width / width), settings.width
     elif settings.height is not None:
-        return settings.height, _rounded(width * settings.height / height)
+        return settings.height, _round_size(width * settings.height / height)
     else:
         factor = settings.scale if settings.scale is not None else float(own)
-    return _rounded(height * factor), _rounded(width * factor)
+    return _round_size(height * factor), _round_size(width * factor)
 
 
-def _rounded(value: float) -> int:
+def _round_size(value: float) -> int:
     # Products such as 3 * 1.1 carry a float error of some 1e-16; it must not decide a half.
     return max(1, int(value + 0.5 + 1e-9))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,27 +14,38 @@ import torch
 from torch import nn
 
 from realesr_cli.engine import policy as policies
-from realesr_cli.engine.backends.base import make_forwards, with_tta
-from realesr_cli.engine.blending import DEFAULT_SHARE, blend_forwards, require_same_scale
-from realesr_cli.engine.estimate import Estimate, ImageShape, estimate, working_bytes
-from realesr_cli.engine.guard import Forward, Forwards, Guard, is_out_of_memory
-from realesr_cli.engine.overlap import BLEND, measure_context
-from realesr_cli.engine.policy import Policy
-from realesr_cli.engine.postprocess import COLOR_RADIUS, support
-from realesr_cli.engine.row_correction import rows_held
-from realesr_cli.engine.settings import EngineSettings, UpscaleSettings, output_size
-from realesr_cli.engine.tiled import Array, Grid, PostProcess, TileCallbacks, upscale_tiled
-from realesr_cli.engine.tiling import Axis
-from realesr_cli.errors import ConfigError, RealesrWarning
-from realesr_cli.image.alpha import bleed, constant_alpha
+from realesr_cli.engine.backends import find_backend
+from realesr_cli.engine.estimate import Estimate, ImageShape, Pace, estimate, working_bytes
+from realesr_cli.engine.forward import (
+    Forward,
+    add_tta,
+    blend,
+    measure_context,
+    open_lazily,
+    require_same_scale,
+)
+from realesr_cli.engine.guard import Forwards, Guard, is_out_of_memory
+from realesr_cli.engine.policy import MachineInfo, Policy
+from realesr_cli.engine.settings import (
+    DEFAULT_SHARE,
+    EngineSettings,
+    UpscaleSettings,
+    output_size,
+)
+from realesr_cli.engine.sweep import Array, PostProcess, upscale_tiled
+from realesr_cli.engine.tiling import Axis, Grid
+from realesr_cli.errors import ConfigError, OutOfMemoryError, RealesrWarning
+from realesr_cli.image.alpha import bleed
 from realesr_cli.image.color import tone_curve
 from realesr_cli.image.types import Image
 from realesr_cli.nets.architecture import Architecture
+from realesr_cli.nets.channels import adapt_to_rgb
+from realesr_cli.ops.color import LARGE_SCALE_RADIUS
+from realesr_cli.ops.resize import cubic_reach
+from realesr_cli.progress import Progress, StopRequested, never, no_progress
 
-Report = Callable[[int, int], None]
-"""report(done, total), in tiles."""
-
-Cancel = Callable[[], bool]
+BLEND = 8
+"""Input pixels on each side of a boundary over which inexact tiles are blended."""
 
 WHOLE_MARGIN = 32
 """An image of as many pixels as a tile with this much overlap is not cut: overlap costs time."""
@@ -43,12 +53,11 @@ WHOLE_MARGIN = 32
 
 @dataclass(frozen=True)
 class _Placed:
-    """A network in place on its device, and what it needs of a window of pixels."""
+    """A network on its device, and what it needs of a tile."""
 
     architecture: Architecture
     policy: Policy
     guard: Guard
-    multiple: int
 
     @property
     def overlap(self) -> int:
@@ -73,174 +82,243 @@ class Upscaler:
         *,
         partner: nn.Module | None = None,
     ) -> None:
-        """`net` as `load_model` gives it, `partner` a second one whose images are blended in.
+        """Place `net`, as `load_model` returns it, and `partner`, a second one to blend in.
 
-        `UpscaleSettings.blend` says how much of them. Raises DeviceError for a device that is not
-        there, ConfigError for a partner of another scale.
+        `UpscaleSettings.blend` is the partner's share. Raises what `policy.choose` raises, and
+        ConfigError for a network without `.architecture` and for a partner of another scale.
         """
-        self.architecture: Architecture = net.architecture  # type: ignore[assignment]
+        self.architecture = _architecture_of(net)
         self.scale: int = self.architecture.scale
         if partner is not None:
-            other: Architecture = partner.architecture  # type: ignore[assignment]
+            other = _architecture_of(partner)
             names = (self.architecture.describe(), self.scale), (other.describe(), other.scale)
             require_same_scale(*names)
+        networks = (net,) if partner is None else (net, partner)
+        self._networks = [_place(network, engine) for network in networks]
+        self.policy = _combine([network.policy for network in self._networks])
         if engine.threads is not None:
-            # A setting of the whole process, so it is left alone unless asked for.
+            # A setting of the whole process, so it is left alone unless requested.
             torch.set_num_threads(engine.threads)
-        self._networks: list[_Placed] = []
-        for network in (net, partner):
-            if network is not None:
-                architecture: Architecture = network.architecture  # type: ignore[assignment]
-                policy, forwards = _prepared(network, engine, architecture)
-                assert policy.overlap is not None
-                guard = Guard(forwards, context=policy.overlap)
-                self._networks.append(_Placed(architecture, policy, guard, forwards.multiple))
-        self.policy = _common([network.policy for network in self._networks])
-        self._tile_is_ours = engine.tile == "auto"
-        self._pace = _Pace()
+        self._tile_is_auto = engine.tile == "auto"
+        self._pace = Pace()
 
     def __call__(
         self,
         image: Image,
         settings: UpscaleSettings = UpscaleSettings(),
         *,
-        report: Report | None = None,
-        cancel: Cancel | None = None,
+        progress: Progress | None = None,
+        stop_requested: StopRequested | None = None,
     ) -> Image:
-        """The enlarged image: same channels, depth, profile and metadata.
+        """Enlarge an image: same channels, depth, profile and metadata.
 
-        Raises Cancelled when `cancel()` turns true between tiles, OutOfMemory when nothing helps.
+        `progress` counts tiles. Raises CancelledError when `stop_requested()` turns true between
+        tiles, OutOfMemoryError when the result or the smallest tile does not fit in memory.
         """
         shape = ImageShape.of(image)
-        planned = self.estimate(shape, settings)
-        grid = self._grid((image.height, image.width), settings)
-        hooks = _hooks(planned, report, cancel)
+        grid = self._make_grid((image.height, image.width), settings)
+        cost = self._estimate(shape, grid, settings)
+        if cost.output_bytes > policies.memory_available():
+            # Systems that promise more memory than there is kill the process instead of raising.
+            raise OutOfMemoryError(
+                f"a result of {cost.out_width}x{cost.out_height} pixels takes "
+                f"{cost.output_bytes / 2**30:.1f} GiB, more than is free",
+                advice="result-too-large",
+            )
+        report, stop = progress or no_progress, stop_requested or never
         began = time.perf_counter()
-        alpha = self._alpha(image, settings, grid, hooks)
-        pixels = image.pixels
-        if image.alpha is not None and shape.alpha:
-            pixels = bleed(pixels, image.alpha)
-        curve = tone_curve(image.icc)
-        look = PostProcess(
-            strength=settings.strength,
-            color_fix=settings.color_fix,
-            back_project=settings.back_project,
-            kernel=settings.kernel,
-            decode=curve.to_srgb if curve else None,
-            encode=curve.from_srgb if curve else None,
+        before = cost.tiles - grid.tiles
+        pixels, alpha = image.pixels, image.alpha
+        if alpha is not None and not shape.alpha:
+            alpha = np.full((cost.out_height, cost.out_width), alpha.flat[0], alpha.dtype)
+        elif alpha is not None:
+            if settings.alpha != "keep":
+                pixels = bleed(pixels, alpha)
+            alpha = self._enlarge_alpha(
+                alpha, settings, grid, lambda done, _: report(done, cost.tiles), stop
+            )
+        result = upscale_tiled(
+            self._forward(settings),
+            pixels,
+            grid,
+            _post_process(settings, image),
+            progress=lambda done, _: report(before + done, cost.tiles),
+            stop_requested=stop,
         )
-        result = upscale_tiled(self._forward(settings), pixels, grid, look, hooks)
-        work = planned.height * planned.width * planned.passes * self._turns(settings)
-        self._pace.learn(work, time.perf_counter() - began)
+        self._pace.learn(self._count_pixels(cost, settings), time.perf_counter() - began)
         return image.with_pixels(result, alpha)
 
     def estimate(
         self, shape: ImageShape, settings: UpscaleSettings = UpscaleSettings()
     ) -> Estimate:
-        """What an image of this shape will take."""
-        grid = self._grid((shape.height, shape.width), settings)
+        """Estimate what an image of this shape will take."""
+        grid = self._make_grid((shape.height, shape.width), settings)
+        return self._estimate(shape, grid, settings)
+
+    def _estimate(self, shape: ImageShape, grid: Grid, settings: UpscaleSettings) -> Estimate:
+        passes = 2 if shape.alpha and settings.alpha != "resize" else 1
         working = self._working_bytes(grid, shape, settings)
-        found = estimate(shape, grid, settings.alpha, working)
-        pixels = shape.height * shape.width * found.passes * self._turns(settings)
-        return dataclasses.replace(found, seconds=self._pace.expect(pixels))
+        cost = estimate(shape, grid, passes, working)
+        seconds = self._pace.predict(self._count_pixels(cost, settings))
+        return dataclasses.replace(cost, seconds=seconds)
+
+    def _count_pixels(self, cost: Estimate, settings: UpscaleSettings) -> int:
+        """Return how many input pixels networks are run on."""
+        runs = cost.passes * (8 if settings.tta else 1) * len(self._used(settings))
+        return cost.height * cost.width * runs
 
     def _working_bytes(self, grid: Grid, shape: ImageShape, settings: UpscaleSettings) -> int:
         result = 4 * 3 * self.scale**2
         needs = []
         for network in self._used(settings):
-            policy, architecture = network.policy, network.architecture
-            found = policies.bytes_per_pixel(architecture, policy.precision, policy.backend)
-            needs.append(found if policy.device == "cpu" else result)
+            policy = network.policy
+            backend = find_backend(policy.backend)
+            need = backend.memory_per_pixel(network.architecture, policy.precision)
+            # On a GPU only the result of a tile comes to main memory.
+            needs.append(need if policy.device == "cpu" else result)
         # Of two networks one runs while the other's result waits.
         per_pixel = max(needs) + result * (len(needs) - 1)
         rows = 0
         if settings.back_project:
+            from realesr_cli.engine.row_correction import count_held_rows
+
             long = max(grid.rows, grid.columns, key=lambda axis: axis.out_size)
             ratio = long.out_size / long.size
-            rows = min(long.out_size, rows_held(settings.back_project, ratio))
+            rows = min(long.out_size, count_held_rows(settings.back_project, ratio))
         return working_bytes(grid, shape.channels, per_pixel, rows)
 
-    def _alpha(
-        self, image: Image, settings: UpscaleSettings, grid: Grid, hooks: TileCallbacks
-    ) -> Array | None:
-        if image.alpha is None:
-            return None
-        value = constant_alpha(image.alpha)
-        if value is not None:
-            size = (grid.rows.out_size, grid.columns.out_size)
-            return np.full(size, value, dtype=image.alpha.dtype)
-        by_model = settings.alpha == "model"
-        forward = self._forward(settings) if by_model else None
-        quiet = hooks if by_model else TileCallbacks(cancel=hooks.cancel)
-        # Never back-projected: a hard edge would get rings, which show as ghosts around a cut-out.
-        return upscale_tiled(forward, image.alpha[..., None], grid, PostProcess(), quiet)[..., 0]
+    def _enlarge_alpha(
+        self,
+        alpha: Array,
+        settings: UpscaleSettings,
+        grid: Grid,
+        progress: Progress,
+        stop_requested: StopRequested,
+    ) -> Array:
+        by_model = settings.alpha != "resize"
+        # Without back-projection: around a hard edge it rings, which shows as a ghost of a cut-out.
+        return upscale_tiled(
+            self._forward(settings) if by_model else None,
+            alpha[..., None],
+            grid,
+            PostProcess(),
+            progress=progress if by_model else no_progress,
+            stop_requested=stop_requested,
+        )[..., 0]
 
     def _share(self, settings: UpscaleSettings) -> float:
-        """How much of the second network's image is in the result."""
+        """Return the second network's share in the result."""
         if len(self._networks) > 1:
             return DEFAULT_SHARE if settings.blend is None else settings.blend
         if settings.blend is not None:
             raise ConfigError(
-                f"blend = {settings.blend:g} without a second model: name it with blend_model "
-                "(--blend-model), or as the partner of an Upscaler"
+                f"blend = {settings.blend:g} without a second model: pass blend_model, or the "
+                "partner of an Upscaler"
             )
         return 0.0
 
     def _used(self, settings: UpscaleSettings) -> list[_Placed]:
-        """The networks that have a share in the result; alone it is exactly its own image."""
+        """Return the networks with a share in the result; the only one gives exactly its image."""
         share = self._share(settings)
         if share == 0:
             return self._networks[:1]
         return self._networks[1:] if share == 1 else self._networks
 
-    def _turns(self, settings: UpscaleSettings) -> int:
-        """Times that a network is run on every pixel."""
-        return (8 if settings.tta else 1) * len(self._used(settings))
-
     def _forward(self, settings: UpscaleSettings) -> Forward:
-        ways: list[Forward] = [network.guard for network in self._used(settings)]
+        forwards: list[Forward] = [network.guard for network in self._used(settings)]
         if settings.tta:
-            ways = [with_tta(way) for way in ways]
-        return (
-            ways[0] if len(ways) == 1 else blend_forwards(ways[0], ways[1], self._share(settings))
-        )
+            forwards = [add_tta(forward) for forward in forwards]
+        if len(forwards) == 1:
+            return forwards[0]
+        return blend(forwards[0], forwards[1], self._share(settings))
 
-    def _grid(self, size: tuple[int, int], settings: UpscaleSettings) -> Grid:
-        """How an image of this (height, width) is cut."""
+    def _make_grid(self, size: tuple[int, int], settings: UpscaleSettings) -> Grid:
+        """Decide how an image of this (height, width) is cut."""
         out = output_size(settings, size, self.scale)
         networks = self._used(settings)
-        policy = _common([network.policy for network in networks])
+        policy = _combine([network.policy for network in networks])
         own = max(network.overlap for network in networks)
-        overlap = own + (COLOR_RADIUS + 1 if settings.color_fix else 0)
+        overlap = own + (LARGE_SCALE_RADIUS + 1 if settings.color_fix else 0)
         exact = all(network.exact for network in networks)
-        core = policy.tile
-        if self._tile_is_ours and size[0] * size[1] <= (core + 2 * WHOLE_MARGIN) ** 2:
-            core = 0
+        tile = policy.tile
+        if self._tile_is_auto and size[0] * size[1] <= (tile + 2 * WHOLE_MARGIN) ** 2:
+            tile = 0
         axes = []
         for length, out_length in zip(size, out, strict=True):
-            blend = 0 if exact else min(BLEND, own // 4)
+            ramp = 0 if exact else min(BLEND, own // 4)
             if out_length != length * self.scale:
                 # What is resampled has to be right itself, so it needs its own surroundings.
-                needed = overlap + support(length, out_length)
+                needed = overlap + cubic_reach(length, out_length)
             elif settings.strength < 1:
-                needed = max(overlap, blend + support(length, out_length))
+                needed = max(overlap, ramp + cubic_reach(length, out_length))
             else:
-                needed = max(overlap, blend)
+                needed = max(overlap, ramp)
             axes.append(
                 Axis(
                     size=length,
                     out_size=out_length,
-                    core=core,
+                    tile=tile,
                     overlap=needed,
-                    blend=blend,
-                    multiple=math.lcm(*(network.multiple for network in networks)),
+                    blend=ramp,
+                    multiple=math.lcm(*(network.architecture.multiple for network in networks)),
+                    wrap=settings.pad == "wrap",
                 )
             )
         return Grid(axes[0], axes[1], self.scale, policy.batch)
 
 
-def _common(found: Sequence[Policy]) -> Policy:
-    """The first network's policy, with tiles that suit all of them."""
+def build_forwards(network: nn.Module, policy: Policy, machine: MachineInfo) -> Forwards:
+    """Open the forward that `policy` describes, with its fallbacks; `network` is left as it is."""
+    architecture = _architecture_of(network)
+    exact = dataclasses.replace(policy, precision="fp32")
+    on_cpu = policies.choose(machine, EngineSettings("cpu", "fp32"), architecture)
+    return Forwards(
+        fast=_open(network, policy),
+        exact=None if exact == policy else open_lazily(lambda: _open(network, exact)),
+        cpu=None if policy.device == "cpu" else open_lazily(lambda: _open(network, on_cpu)),
+        scale=architecture.scale,
+        multiple=architecture.multiple,
+    )
+
+
+def _open(network: nn.Module, policy: Policy) -> Forward:
+    forward = find_backend(policy.backend).open(network, policy)
+    return adapt_to_rgb(forward, _architecture_of(network))
+
+
+def _architecture_of(network: nn.Module) -> Architecture:
+    architecture = getattr(network, "architecture", None)
+    if architecture is None:
+        raise ConfigError(
+            f"expected a network with .architecture, as load_model returns it, got a "
+            f"{type(network).__name__}"
+        )
+    return architecture  # type: ignore[no-any-return]
+
+
+def _place(network: nn.Module, engine: EngineSettings) -> _Placed:
+    """Put a network on its device; on the CPU where a GPU has no room for it."""
+    architecture, machine = _architecture_of(network), policies.machine_info()
+    policy = policies.choose(machine, engine, architecture)
+    try:
+        forwards = build_forwards(network, policy, machine)
+        if policy.overlap is None:
+            context = measure_context(forwards.fast, architecture.scale, architecture.multiple)
+            policy = dataclasses.replace(policy, overlap=context + BLEND)
+        assert policy.overlap is not None
+        return _Placed(architecture, policy, Guard(forwards, context=policy.overlap))
+    except Exception as error:
+        if policy.device == "cpu" or not is_out_of_memory(error):
+            raise
+    text = f"{policy.device} has no memory left for the network; using the CPU"
+    warnings.warn(text, RealesrWarning, stacklevel=3)
+    precision = "auto" if engine.precision == "fp16" else engine.precision
+    on_cpu = dataclasses.replace(engine, device="cpu", precision=precision, backend="auto")
+    return _place(network, on_cpu)
+
+
+def _combine(found: Sequence[Policy]) -> Policy:
+    """Return the first network's policy, with tiles that suit all of them."""
     if len(found) == 1:
         return found[0]
     return dataclasses.replace(
@@ -252,51 +330,13 @@ def _common(found: Sequence[Policy]) -> Policy:
     )
 
 
-def _prepared(
-    net: nn.Module, engine: EngineSettings, architecture: Architecture
-) -> tuple[Policy, Forwards]:
-    """What will be done and how, the network in place; on the CPU where a GPU has no room."""
-    chosen = policies.choose(policies.machine_info(), engine, architecture)
-    try:
-        forwards = make_forwards(net, chosen)
-        if chosen.overlap is None:
-            context = measure_context(forwards.fast, architecture.scale, forwards.multiple)
-            chosen = dataclasses.replace(chosen, overlap=context + BLEND)
-        return chosen, forwards
-    except Exception as error:
-        if chosen.device == "cpu" or not is_out_of_memory(error):
-            raise
-    text = f"{chosen.device} has no memory left for the network; using the CPU"
-    warnings.warn(text, RealesrWarning, stacklevel=3)
-    precision = "auto" if engine.precision == "fp16" else engine.precision
-    on_cpu = dataclasses.replace(engine, device="cpu", precision=precision)
-    return _prepared(net, on_cpu, architecture)
-
-
-def _hooks(planned: Estimate, report: Report | None, cancel: Cancel | None) -> TileCallbacks:
-    done = 0
-
-    def one_more() -> None:
-        nonlocal done
-        done += 1
-        if report is not None:
-            report(done, planned.tiles)
-
-    return TileCallbacks(report=one_more, cancel=cancel or (lambda: False))
-
-
-class _Pace:
-    """Seconds per input pixel, learned from finished images; a lock keeps threads apart."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pixels, self._seconds = 0, 0.0
-
-    def learn(self, pixels: int, seconds: float) -> None:
-        with self._lock:
-            self._pixels += pixels
-            self._seconds += seconds
-
-    def expect(self, pixels: int) -> float | None:
-        with self._lock:
-            return self._seconds / self._pixels * pixels if self._pixels else None
+def _post_process(settings: UpscaleSettings, image: Image) -> PostProcess:
+    curve = tone_curve(image.icc)
+    return PostProcess(
+        strength=settings.strength,
+        color_fix=settings.color_fix,
+        back_project=settings.back_project,
+        kernel=settings.kernel,
+        decode=curve.to_srgb if curve else None,
+        encode=curve.from_srgb if curve else None,
+    )

@@ -190,7 +190,7 @@ def _by_model(
     # The first call of a network prepares things that are not the image's cost.
     one.upscaler(image.with_pixels(image.pixels[:_WARM_UP, :_WARM_UP], None))
     began = time.perf_counter()
-    result = one.upscaler(image, report=hooks.tiles, cancel=hooks.cancel)
+    result = one.upscaler(image, progress=hooks.tiles, stop_requested=hooks.cancel)
     return PhotoVersion(printable(one.name), "model", _shown(result), time.perf_counter() - began)
 
 

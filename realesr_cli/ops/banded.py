@@ -1,4 +1,4 @@
-"""Matrices whose rows are zero but for a few neighbors: composed, and applied to image axes."""
+"""Banded matrices: composed with each other, and applied to the axes of images."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Rows worked on together: wide enough for a matrix product to pay, narrow enough to skip most of
-# the zeros.
+# Rows multiplied at a time, as a small dense matrix: enough for a matrix product to pay, few enough
+# to skip most of the zeros.
 _BLOCK = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Banded:
-    """A (rows, columns) matrix; row i holds weights[i, j] at column first[i] + j, else zeros.
+    """A (rows, columns) matrix whose rows are zero but for a few neighbors.
+
+    Row i holds weights[i, j] at column first[i] + j.
 
     `first` and `last` are (rows,) int64, `weights` (rows, width) float64; from column last[i] on
     row i is zero, and its weights may reach beyond the matrix there.
@@ -27,15 +29,15 @@ class Banded:
 
     @property
     def rows(self) -> int:
-        """Number of rows: the length of an axis after the matrix is applied."""
+        """The number of rows: the length of an axis after the matrix is applied."""
         return self.first.shape[0]
 
     def needs(self, start: int, stop: int) -> tuple[int, int]:
-        """The columns [low, high) that rows [start, stop) use; there must be one row at least."""
+        """Return the columns [low, high) that rows [start, stop), at least one, use."""
         return int(self.first[start:stop].min()), int(self.last[start:stop].max())
 
     def __matmul__(self, other: Banded) -> Banded:
-        """The matrix that does `other` first and this one then."""
+        """Return the matrix that applies `other` first and this one then."""
         taps, width = self.weights.shape[1], other.weights.shape[1]
         rows = (self.first.view(-1, 1) + torch.arange(taps)).clamp(max=other.rows - 1)
         starts = other.first[rows]
@@ -46,16 +48,16 @@ class Banded:
             offset = (starts[:, tap] - first).view(-1, 1) + torch.arange(width)
             part = self.weights[:, tap].view(-1, 1) * other.weights[rows[:, tap]]
             weights.scatter_add_(1, offset, part)
-        return banded(first.view(-1, 1) + torch.arange(span), weights, other.columns)
+        return make_banded(first.view(-1, 1) + torch.arange(span), weights, other.columns)
 
     def apply(
         self, x: Tensor, axis: int, *, window: tuple[int, int] | None = None, origin: int = 0
     ) -> Tensor:
-        """The matrix times one axis (-2 or -1) of `x` (..., H, W).
+        """Multiply one axis (-2 or -1) of `x` (..., H, W) by the matrix.
 
         Only the rows of `window` are computed (None: all); the axis of `x` begins at column
-        `origin` of the matrix and must hold all that `needs(*window)` names. Sums are made in the
-        type of `x`.
+        `origin` of the matrix and must hold all columns of `needs(*window)`. Sums are computed in
+        the dtype of `x`.
         """
         start, stop = window or (0, self.rows)
         width = self.weights.shape[1]
@@ -72,8 +74,8 @@ class Banded:
         return torch.cat(parts, axis)
 
 
-def banded(index: Tensor, weights: Tensor, columns: int) -> Banded:
-    """From scattered entries: row i has weights[i, j] at column index[i, j]; repeats are added.
+def make_banded(index: Tensor, weights: Tensor, columns: int) -> Banded:
+    """Build a matrix whose row i has weights[i, j] at column index[i, j]; repeats are added.
 
     Both are (rows, taps), `index` int64 and `weights` float64; columns outside the matrix are
     allowed where the weight is zero. No row may be all zeros.
@@ -88,8 +90,8 @@ def banded(index: Tensor, weights: Tensor, columns: int) -> Banded:
 
 
 def zero_padded_filter(taps: Tensor, size: int) -> Banded:
-    """A symmetric filter of an odd number of `taps` on an axis of `size`, zeros beyond its ends."""
+    """Return a symmetric filter (odd number of `taps`) on an axis of `size`, zeros beyond it."""
     reach = taps.numel() // 2
     index = torch.arange(size).view(-1, 1) + torch.arange(-reach, reach + 1)
     inside = (index >= 0) & (index < size)
-    return banded(index, inside * taps.to(torch.float64), size)
+    return make_banded(index, inside * taps.to(torch.float64), size)

@@ -1,9 +1,19 @@
-"""RGB to luma and chroma of BT.601, in the studio range (MATLAB) and the full range (JPEG)."""
+"""Color: luma and chroma of BT.601, in the studio range (MATLAB) and the full range (JPEG), and
+the transfer of large-scale color from one image to another."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from realesr_cli.ops.filters import gaussian_blur
+
+LARGE_SCALE_SIGMA = 5.0
+"""Standard deviation, in input pixels, of what counts as large-scale color."""
+
+LARGE_SCALE_RADIUS = 15
+"""Where its Gaussian is cut off: three standard deviations."""
 
 # Rec. ITU-R BT.601 weights, as JFIF 1.02 rounds them.
 _JPEG_FORWARD = (
@@ -18,17 +28,14 @@ _JPEG_INVERSE = (
 )
 _JPEG_OFFSET = (0.0, 128 / 255, 128 / 255)
 
-# MATLAB's rgb2ycbcr: Y 16..235 and Cb, Cr 16..240 for 8-bit images.
-_STUDIO_FORWARD = (
-    (65.481, 128.553, 24.966),
-    (-37.797, -74.203, 112.0),
-    (112.0, -93.786, -18.214),
-)
-_STUDIO_OFFSET = (16.0, 128.0, 128.0)
+# The Y of MATLAB's rgb2ycbcr, 16 to 235 for 8-bit images.
+_STUDIO_LUMA = (65.481, 128.553, 24.966)
+_STUDIO_BLACK = 16.0
 
 
 def rgb_to_ycbcr_jpeg(rgb: Tensor) -> Tensor:
-    """Y, Cb, Cr of JFIF, (B, 3, H, W) from RGB in [0, 1]; full range, unrounded and unclamped.
+    """Convert RGB (B, 3, H, W) in [0, 1] to Y, Cb, Cr of JFIF: full range, neither rounded nor
+    clamped.
 
     Neutral chroma is 128/255. Cb of pure blue is 255.5/255, as the standard's numbers give it.
     """
@@ -36,31 +43,40 @@ def rgb_to_ycbcr_jpeg(rgb: Tensor) -> Tensor:
 
 
 def ycbcr_jpeg_to_rgb(ycbcr: Tensor) -> Tensor:
-    """The inverse of `rgb_to_ycbcr_jpeg`, up to the rounding of the standard's numbers."""
+    """Invert `rgb_to_ycbcr_jpeg`, up to the rounding of the standard's numbers."""
     return _mix(ycbcr - _column(_JPEG_OFFSET, ycbcr), _JPEG_INVERSE, 1.0)
 
 
-def rgb_to_ycbcr_studio(rgb: Tensor) -> Tensor:
-    """Y, Cb, Cr of BT.601 in the studio range divided by 255, (B, 3, H, W) from RGB in [0, 1].
-
-    These are MATLAB's numbers, without its rounding to 8 bit: white has Y 235/255, black 16/255.
-    """
-    offset = _column(tuple(value / 255 for value in _STUDIO_OFFSET), rgb)
-    return _mix(rgb, _STUDIO_FORWARD, 255.0) + offset
-
-
 def luma_studio(rgb: Tensor) -> Tensor:
-    """The Y of `rgb_to_ycbcr_studio` alone, (B, 1, H, W)."""
-    return _mix(rgb, _STUDIO_FORWARD[:1], 255.0) + _STUDIO_OFFSET[0] / 255
+    """Convert RGB (B, 3, H, W) to the Y of BT.601 in the studio range over 255, (B, 1, H, W).
+
+    These are MATLAB's numbers, without its rounding to 8 bit: white is 235/255, black 16/255.
+    """
+    return _mix(rgb, (_STUDIO_LUMA,), 255.0) + _STUDIO_BLACK / 255
 
 
 def luma(rgb: Tensor) -> Tensor:
-    """BT.601 luma in the full range, (B, 1, H, W) from (B, 3, H, W): a gray version of RGB."""
+    """Convert RGB (B, 3, H, W) to gray (B, 1, H, W): BT.601 luma in the full range."""
     return _mix(rgb, _JPEG_FORWARD[:1], 1.0)
 
 
+def match_large_scale_color(enlarged: Tensor, original: Tensor) -> Tensor:
+    """Replace the low frequencies of an enlarged image by those of its original; not clamped.
+
+    `enlarged` is (B, C, h * s, w * s), `original` (B, C, h, w). Both are compared at the size of
+    the original; the difference is smoothed (Gaussian, LARGE_SCALE_SIGMA), enlarged and added.
+    """
+    scale = enlarged.shape[2] // original.shape[2]
+    size = 2 * LARGE_SCALE_RADIUS + 1
+    missing = original - F.avg_pool2d(enlarged, scale)
+    smooth = gaussian_blur(missing, size=size, sigma=LARGE_SCALE_SIGMA)
+    return enlarged + F.interpolate(
+        smooth, size=enlarged.shape[2:], mode="bilinear", align_corners=False
+    )
+
+
 def _mix(pixels: Tensor, rows: tuple[tuple[float, ...], ...], divisor: float) -> Tensor:
-    # Weighted sums of planes: an einsum over three channels would move the planes about in memory.
+    # Weighted sums of planes: an einsum over three channels would first copy them together.
     red, green, blue = pixels.unbind(-3)
     planes = [
         red * (row[0] / divisor) + green * (row[1] / divisor) + blue * (row[2] / divisor)

@@ -13,16 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.ops.banded import Banded, banded
+from realesr_cli.ops.banded import Banded, make_banded
 from realesr_cli.text import did_you_mean
 
 TORCH_MODES = ("area", "bilinear", "bicubic")
 MATRIX_MODES = ("box", "matlab", "triangle", "lanczos")
 MODES = (*TORCH_MODES, *MATRIX_MODES)
 
+# Half the width of each kernel, in pixels of the coarser grid.
+_SUPPORT = {"matlab": 2.0, "cubic": 2.0, "triangle": 1.0, "lanczos": 3.0, "box": 0.5}
+
 
 def resize(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """(B, C, H, W) resized to `size` (height, width); not clamped.
+    """Resize (B, C, H, W) to `size` (height, width); the result is not clamped.
 
     Modes:
         area: average of the pixels touched, by whole pixels (adaptive average pooling).
@@ -34,27 +37,24 @@ def resize(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     Raises ConfigError for an unknown mode.
     """
     height, width = size
+    if mode not in MODES:
+        raise ConfigError(
+            f"unknown resize mode {mode!r}: expected one of {', '.join(MODES)}"
+            f"{did_you_mean(mode, MODES)}"
+        )
     if (height, width) == tuple(images.shape[-2:]):
-        if mode not in MODES:
-            raise ConfigError(_unknown(mode))
         return images
     if mode == "area":
         return F.interpolate(images, size=size, mode="area")
     if mode in TORCH_MODES:
         return F.interpolate(images, size=size, mode=mode, align_corners=False)
-    if mode not in MATRIX_MODES:
-        raise ConfigError(_unknown(mode))
     for axis, length in ((-2, height), (-1, width)):
         images = resample_band(images.shape[axis], length, kernel=mode).apply(images, axis)
     return images
 
 
-def _unknown(mode: str) -> str:
-    return f"resize mode {mode!r}: must be one of {', '.join(MODES)}{did_you_mean(mode, MODES)}"
-
-
 def imresize(images: Tensor, scale: float) -> Tensor:
-    """MATLAB's imresize(image, scale) with its defaults: bicubic, antialiased when shrinking.
+    """Resize as MATLAB's imresize(image, scale): bicubic, antialiased when shrinking.
 
     (B, C, H, W) to (B, C, ceil(H * scale), ceil(W * scale)); the scale itself, not the ratio of the
     sizes, sets where pixels are sampled. Edges are continued symmetrically. Not clamped.
@@ -67,31 +67,48 @@ def imresize(images: Tensor, scale: float) -> Tensor:
 
 
 def resample_band(
-    in_size: int, out_size: int, *, kernel: str = "matlab", ratio: float | None = None
+    in_size: int,
+    out_size: int,
+    *,
+    kernel: str = "matlab",
+    ratio: float | None = None,
+    margin: int = 0,
 ) -> Banded:
-    """The weights of one axis, (out_size, in_size), each row with sum 1; for axes of any length.
+    """Return the resampling matrix of one axis, (out_size, in_size), each row with sum 1.
 
-    `ratio` is output over input size where it is not exactly out_size / in_size. Edges are
-    continued symmetrically for "matlab" and left out (weights made to sum to 1 again) for the
-    other kernels. Raises ConfigError for an unknown kernel.
+    `ratio` is output over input size where it is not exactly out_size / in_size. What lies beyond
+    the ends depends on the kernel:
+
+        matlab: the image mirrored, the last pixel repeated (bicubic, a = -0.5).
+        cubic: nothing, the same kernel with its weights made to sum to 1 again, as Pillow's.
+        triangle, lanczos, box: nothing, likewise.
+
+    With a `margin` the input is known that many pixels beyond both ends: the matrix has in_size +
+    2 * margin columns, and needs no rule for the ends. Raises ConfigError for an unknown kernel.
     """
-    if kernel not in MATRIX_MODES:
-        raise ConfigError(_unknown(kernel))
-    index, weights = _taps(in_size, out_size, ratio or out_size / in_size, kernel)
+    if kernel not in _SUPPORT:
+        raise ConfigError(f"unknown kernel {kernel!r}: expected one of {', '.join(_SUPPORT)}")
+    index, weights = _weigh(in_size, out_size, ratio or out_size / in_size, kernel)
+    if margin:
+        return make_banded(index + margin, weights, in_size + 2 * margin)
     if kernel == "matlab":
-        # An image mirrored at its ends, the last pixel repeated.
         folded = index % (2 * in_size)
         index = torch.where(folded < in_size, folded, 2 * in_size - 1 - folded)
     else:
         weights = torch.where((index >= 0) & (index < in_size), weights, 0)
         weights = weights / weights.sum(1, keepdim=True)
-    return banded(index, weights, in_size)
+    return make_banded(index, weights, in_size)
 
 
-def _taps(in_size: int, out_size: int, ratio: float, kernel: str) -> tuple[Tensor, Tensor]:
-    """Input positions (may lie outside) and weights of each output, both (out_size, taps)."""
+def cubic_reach(size: int, out_size: int) -> int:
+    """Return the input pixels to each side that antialiased cubic resampling of an axis uses."""
+    return math.ceil(2 * max(1.0, size / out_size)) + 1
+
+
+def _weigh(in_size: int, out_size: int, ratio: float, kernel: str) -> tuple[Tensor, Tensor]:
+    """Return input positions (may lie outside) and weights per output, both (out_size, taps)."""
     stretch = max(1.0, 1 / ratio)
-    support = {"matlab": 2.0, "triangle": 1.0, "lanczos": 3.0, "box": 0.5}[kernel] * stretch
+    support = _SUPPORT[kernel] * stretch
     output = torch.arange(out_size, dtype=torch.float64)
     center = (output + 0.5) / ratio - 0.5
     if kernel == "box":
@@ -105,11 +122,11 @@ def _taps(in_size: int, out_size: int, ratio: float, kernel: str) -> tuple[Tenso
     else:
         first = torch.ceil(center - support)
         index = first.view(-1, 1) + torch.arange(math.ceil(2 * support) + 1)
-        weights = _kernel((index - center.view(-1, 1)) / stretch, kernel)
+        weights = _evaluate_kernel((index - center.view(-1, 1)) / stretch, kernel)
     return index.to(torch.int64), weights / weights.sum(1, keepdim=True)
 
 
-def _kernel(distance: Tensor, kernel: str) -> Tensor:
+def _evaluate_kernel(distance: Tensor, kernel: str) -> Tensor:
     x = distance.abs()
     if kernel == "triangle":
         return (1 - x).clamp(min=0)

@@ -52,15 +52,15 @@ class Desk:
         image: Image,
         settings: UpscaleSettings | None = None,
         *,
-        report: Callable[[int, int], None] | None = None,
-        cancel: Callable[[], bool] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        stop_requested: Callable[[], bool] | None = None,
     ) -> Image:
         name = self._of[id(image)]
         self.on_upscale(name)
-        assert report is not None
-        assert cancel is not None
-        report(1, 1)
-        if cancel():
+        assert progress is not None
+        assert stop_requested is not None
+        progress(1, 1)
+        if stop_requested():
             raise CancelledError("cancelled")
         self._fail(f"upscale {name}")
         self.upscaled.append(name)

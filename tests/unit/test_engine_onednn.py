@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from realesr_cli.engine.backends import base, onednn
-from realesr_cli.engine.backends.onednn import fuse, fused_available
-from realesr_cli.engine.policy import Policy
+from realesr_cli.engine.backends import onednn
+from realesr_cli.engine.backends.onednn import OneDnnBackend, can_fuse, fuse
+from realesr_cli.engine.policy import MachineInfo, Policy
+from realesr_cli.engine.upscaler import build_forwards
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture, standard_architecture
+from realesr_cli.nets.srresnet import SRResNetArchitecture
 
 ARCHITECTURES = [
     standard_architecture(4, blocks=2, features=16, growth=8),
@@ -21,6 +23,11 @@ ARCHITECTURES = [
     CompactArchitecture(4, 3, 16),
     CompactArchitecture(2, 2, 16, "relu"),
     CompactArchitecture(3, 2, 16, "leakyrelu"),
+    RRDBArchitecture(3, 1, 16, 8),
+    RRDBArchitecture(4, 1, 16, 8, in_channels=1, out_channels=1),
+    RRDBArchitecture(2, 1, 16, 8, unshuffle=2, in_channels=4, out_channels=3),
+    CompactArchitecture(2, 2, 16, in_channels=1, out_channels=3),
+    CompactArchitecture(2, 2, 16, in_channels=4, out_channels=4),
 ]
 
 
@@ -43,7 +50,7 @@ def test_fp32_equals_the_module(architecture, strip, monkeypatch):
     net = network(architecture)
     forward = fuse(net, torch.float32)
     for height, width in [(37, 45), (1, 1), (9, 64), (64, 3)]:
-        x = torch.rand(2, 3, height, width)
+        x = torch.rand(2, architecture.in_channels, height, width)
         with torch.inference_mode():
             expected = net(x)
         torch.testing.assert_close(forward(x), expected, atol=2e-5, rtol=1e-5)
@@ -52,7 +59,7 @@ def test_fp32_equals_the_module(architecture, strip, monkeypatch):
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: f"{a.kind}-x{a.scale}")
 def test_bf16_is_close(architecture):
     net = network(architecture)
-    x = torch.rand(1, 3, 24, 40)
+    x = torch.rand(1, architecture.in_channels, 24, 40)
     with torch.inference_mode():
         expected = net(x)
     error = fuse(net, torch.bfloat16)(x) - expected
@@ -80,19 +87,21 @@ def test_later_changes_of_the_network_have_no_effect(architecture):
 
 def test_the_cpu_fallback_needs_no_fused_operators(monkeypatch):
     """A GPU machine whose processor lacks them still ends on the CPU, by the module."""
-    monkeypatch.setattr(base, "fused_available", lambda: False)
-    monkeypatch.setattr(base, "fuse", lambda *_: pytest.fail("must not be tried"))
+    monkeypatch.setattr(onednn, "fuse", lambda *_: pytest.fail("must not be tried"))
     net = network(ARCHITECTURES[0])
     policy = Policy("meta", "fp32", "torch", 64, 8, 1, 1)
-    forwards = base.make_forwards(net, policy)
+    forwards = build_forwards(net, policy, MachineInfo(backends=frozenset({"torch"})))
     x = torch.rand(1, 3, 8, 8)
     with torch.inference_mode():
         torch.testing.assert_close(forwards.cpu(x), net(x))
 
 
-def test_networks_without_a_fused_form():
-    assert fuse(RRDBArchitecture(4, 1, 8, 4, 1, True).build(), torch.float32) is None
-    assert fuse(torch.nn.Conv2d(3, 3, 3), torch.float32) is None
+def test_networks_without_a_fused_form_are_not_supported():
+    backend = OneDnnBackend()
+    assert not backend.supports(RRDBArchitecture(4, 1, 8, 4, 1, True), "cpu", "fp32")
+    assert not backend.supports(SRResNetArchitecture(), "cpu", "fp32")
+    assert not backend.supports(CompactArchitecture(), "cpu", "fp16")
+    assert not backend.supports(CompactArchitecture(), "cuda:0", "fp32")
 
 
 def test_availability_is_checked_by_computing(monkeypatch):
@@ -108,7 +117,15 @@ def test_availability_is_checked_by_computing(monkeypatch):
     class Missing:
         pass
 
-    assert isinstance(fused_available(), bool)
+    assert isinstance(can_fuse(), bool)
     for stand_in in (Wrong, Missing):
-        monkeypatch.setattr(onednn, "_mkldnn", lambda s=stand_in: s)
-        assert onednn.fused_available.__wrapped__() is False
+        monkeypatch.setattr(onednn, "_OPS", stand_in)
+        assert onednn.can_fuse.__wrapped__() is False
+
+
+def test_what_is_missing_is_named_with_the_command_that_helps(monkeypatch):
+    monkeypatch.setattr(onednn, "can_fuse", lambda: False)
+    found = OneDnnBackend().availability(MachineInfo())
+    assert not found.usable
+    assert "oneDNN" in found.reason
+    assert found.fix.startswith("pip install")

@@ -76,7 +76,7 @@ def test_gray_is_what_equal_channels_give(upscaler):
 def test_constant_alpha_needs_no_network(upscaler):
     done = []
     image = Image(make_image(), alpha=np.full((40, 52), 77, np.uint8))
-    result = upscaler(image, report=lambda *state: done.append(state))
+    result = upscaler(image, progress=lambda *state: done.append(state))
     assert (result.alpha == 77).all()
     assert result.alpha.shape == (80, 104)
     assert done[-1][0] == done[-1][1] == upscaler.estimate(ImageShape(40, 52)).tiles
@@ -92,7 +92,7 @@ def test_alpha_is_enlarged_and_color_bled_beneath(upscaler, way):
     clean = upscaler(Image(np.full((40, 52, 3), (200, 150, 100), np.uint8)))
     done = []
     result = upscaler(
-        Image(pixels, alpha), UpscaleSettings(alpha=way), report=lambda *s: done.append(s)
+        Image(pixels, alpha), UpscaleSettings(alpha=way), progress=lambda *s: done.append(s)
     )
     assert np.abs(result.pixels[8:-8, 52:-8].astype(int) - clean.pixels[8:-8, 52:-8]).max() <= 1
     assert result.alpha[20, 10] < 30
@@ -162,7 +162,9 @@ def test_cancel_between_tiles(upscaler):
     seen = []
     with pytest.raises(CancelledError):
         upscaler(
-            Image(make_image()), report=lambda *s: seen.append(s), cancel=lambda: len(seen) >= 2
+            Image(make_image()),
+            progress=lambda *s: seen.append(s),
+            stop_requested=lambda: len(seen) >= 2,
         )
     assert len(seen) == 2
 
@@ -170,7 +172,7 @@ def test_cancel_between_tiles(upscaler):
 def test_the_plan_is_what_happens(upscaler):
     seen = []
     settings = UpscaleSettings(scale=3)
-    result = upscaler(Image(make_image()), settings, report=lambda *s: seen.append(s))
+    result = upscaler(Image(make_image()), settings, progress=lambda *s: seen.append(s))
     plan = upscaler.estimate(ImageShape(40, 52), settings)
     assert (plan.out_height, plan.out_width) == (result.height, result.width)
     assert seen == [(i + 1, plan.tiles) for i in range(plan.tiles)]
@@ -201,14 +203,14 @@ def test_the_process_keeps_its_threads_unless_asked():
 def test_a_gpu_without_room_for_the_network_gives_way_to_the_cpu(monkeypatch, asked, got):
     card = policy.GpuInfo("cuda:0", "A card", 1 << 20, 8 << 30, (8, 0))
     monkeypatch.setattr(policy, "machine_info", lambda: policy.MachineInfo(gpus=(card,)))
-    usual = module.make_forwards
+    usual = module.build_forwards
 
-    def full(net, chosen):
+    def full(net, chosen, machine):
         if chosen.device != "cpu":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return usual(net, chosen)
+        return usual(net, chosen, machine)
 
-    monkeypatch.setattr(module, "make_forwards", full)
+    monkeypatch.setattr(module, "build_forwards", full)
     with pytest.warns(RealesrWarning, match="cuda:0 has no memory left"):
         made = Upscaler(network(), EngineSettings(precision=asked))
     plain = policy.choose(
@@ -219,10 +221,10 @@ def test_a_gpu_without_room_for_the_network_gives_way_to_the_cpu(monkeypatch, as
 
 
 def test_other_errors_of_a_gpu_are_not_hidden(monkeypatch):
-    def broken(net, chosen):
+    def broken(net, chosen, machine):
         raise RuntimeError("driver gone")
 
-    monkeypatch.setattr(module, "make_forwards", broken)
+    monkeypatch.setattr(module, "build_forwards", broken)
     with pytest.raises(RuntimeError, match="driver gone"):
         Upscaler(network())
 
@@ -231,6 +233,18 @@ def test_deep_networks_measure_their_overlap():
     upscaler = Upscaler(network(RRDBArchitecture(4, 4, 8, 4)), EngineSettings("cpu", "fp32"))
     assert upscaler.architecture.receptive_radius > 48
     assert 8 <= upscaler.policy.overlap <= 72
+
+
+@pytest.mark.parametrize("channels", [(1, 1), (1, 3), (3, 1), (4, 4), (4, 3)])
+@pytest.mark.parametrize("backend", ["torch", "onednn"])
+def test_networks_of_other_channels_take_any_image(channels, backend):
+    if channels[0] in (1, channels[1]):
+        architecture = CompactArchitecture(2, 2, 8, "prelu", *channels)
+    else:
+        architecture = RRDBArchitecture(2, 1, 8, 4, 1, False, *channels)
+    made = Upscaler(network(architecture), EngineSettings("cpu", "fp32", backend=backend))
+    for count in (1, 3):
+        assert made(Image(make_image(channels=count))).pixels.shape == (80, 104, count)
 
 
 # --- upscale() ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 import torch
 from dense_matrices import dense
 
-from realesr_cli.ops.banded import banded, zero_padded_filter
+from realesr_cli.ops.banded import make_banded, zero_padded_filter
 from realesr_cli.ops.resize import resample_band
 
 
@@ -48,6 +48,6 @@ def test_a_window_needs_only_what_it_says(axis: int, window: tuple[int, int]) ->
 def test_entries_without_weight_widen_nothing() -> None:
     index = torch.tensor([[-1, 0, 1], [4, 5, 6]])
     weights = torch.tensor([[0, 2, 3], [1, 2, 0]], dtype=torch.float64)
-    matrix = banded(index, weights, 6)
+    matrix = make_banded(index, weights, 6)
     assert dense(matrix).tolist() == [[2, 3, 0, 0, 0, 0], [0, 0, 0, 0, 1, 2]]
     assert (matrix.weights.shape[1], matrix.needs(0, 1), matrix.needs(1, 2)) == (2, (0, 2), (4, 6))

@@ -26,13 +26,6 @@ def pixel(name: str) -> torch.Tensor:
 )
 def test_studio_luma(name: str, luma: float) -> None:
     assert color.luma_studio(pixel(name)).item() * 255 == pytest.approx(luma)
-    assert color.rgb_to_ycbcr_studio(pixel(name))[0, 0].item() * 255 == pytest.approx(luma)
-
-
-def test_studio_chroma_of_gray_is_neutral() -> None:
-    assert color.rgb_to_ycbcr_studio(pixel("white"))[0, 1:].flatten().tolist() == pytest.approx(
-        [128 / 255] * 2
-    )
 
 
 def test_jpeg_color() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from dense_matrices import dense
+from PIL import Image
 
 from realesr_cli.errors import ConfigError
 from realesr_cli.ops import resize as R
@@ -100,5 +102,25 @@ def test_unknown_mode(size: tuple[int, int]) -> None:
 
 
 def test_unknown_kernel() -> None:
-    with pytest.raises(ConfigError, match="must be one of"):
+    with pytest.raises(ConfigError, match="bilinear"):
         R.resample_band(4, 2, kernel="bilinear")
+
+
+@pytest.mark.parametrize(
+    ("size", "out"), [(40, 100), (100, 40), (64, 63), (5, 17), (1, 4), (200, 3)]
+)
+def test_cubic_is_pillows_bicubic(size: int, out: int) -> None:
+    """Pillow's own float resampling, which renormalizes the weights at the ends."""
+    values = np.random.default_rng(0).random((1, size)).astype(np.float32)
+    expected = np.asarray(Image.fromarray(values).resize((out, 1), Image.Resampling.BICUBIC))[0]
+    ours = dense(R.resample_band(size, out, kernel="cubic")).numpy() @ values[0]
+    np.testing.assert_allclose(ours, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(("size", "out"), [(40, 100), (100, 40), (7, 7)])
+def test_a_margin_is_read_instead_of_continued(size: int, out: int) -> None:
+    """Rows of the inner part of a longer axis at the same ratio."""
+    margin = 3 * size
+    found = dense(R.resample_band(size, out, kernel="cubic", margin=margin))
+    whole = dense(R.resample_band(7 * size, 7 * out, kernel="cubic"))
+    torch.testing.assert_close(found, whole[3 * out : 4 * out])

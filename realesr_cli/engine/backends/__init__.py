@@ -1,1 +1,23 @@
-"""What computes a tile: one file per backend behind one protocol."""
+"""The backends that compute tiles: one file each, all of them listed here."""
+
+from __future__ import annotations
+
+from realesr_cli.engine.backends.base import Backend
+from realesr_cli.engine.backends.onednn import OneDnnBackend
+from realesr_cli.engine.backends.pytorch import TorchBackend
+from realesr_cli.errors import ConfigError
+from realesr_cli.text import did_you_mean
+
+BACKENDS: tuple[Backend, ...] = (OneDnnBackend(), TorchBackend())
+"""Every backend; where several can compute a network, the first is preferred."""
+
+
+def find_backend(name: str) -> Backend:
+    """Return the backend of that name; ConfigError, listing all, where there is none."""
+    names = [backend.name for backend in BACKENDS]
+    if name not in names:
+        listed = ", ".join(("auto", *names))
+        raise ConfigError(
+            f"unknown backend {name!r}: expected one of {listed}{did_you_mean(name, names)}"
+        )
+    return BACKENDS[names.index(name)]

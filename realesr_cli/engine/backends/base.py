@@ -1,99 +1,71 @@
-"""From a network and a policy to the Forward that computes its tiles."""
+"""What a backend is: the one interface between the engine and what computes a network."""
 
 from __future__ import annotations
 
-import copy
-import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from realesr_cli.engine.backends.onednn import fuse, fused_available
-from realesr_cli.engine.guard import Forward, Forwards
-from realesr_cli.engine.policy import Policy
+from realesr_cli.engine.forward import Forward
+from realesr_cli.nets.architecture import Architecture
 
+if TYPE_CHECKING:
+    from realesr_cli.engine.policy import GpuInfo, MachineInfo, Policy
 
-def make_forwards(net: nn.Module, policy: Policy) -> Forwards:
-    """The chosen way to compute a tile and its fallbacks; the given network is left as it is."""
-    unshuffle = int(getattr(net.architecture, "unshuffle", 1))
-    scale = int(net.scale)  # type: ignore[arg-type]
-    on_cpu = policy.device == "cpu"
-    fp32 = policy.precision == "fp32"
-    return Forwards(
-        fast=_forward(net, policy.device, policy.dtype, policy.backend),
-        exact=None if fp32 else _Late(net, policy.device, policy.backend),
-        cpu=None if on_cpu else _Late(net, "cpu", "fused"),
-        scale=scale,
-        multiple=unshuffle,
-    )
+VALUE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+"""Bytes of one value, by precision."""
 
 
-def _forward(net: nn.Module, device: str, dtype: torch.dtype, backend: str) -> Forward:
-    if backend == "fused" and fused_available():
-        fused = fuse(net, dtype)
-        if fused is not None:
-            return fused
-    return ModuleForward(net, device, dtype)
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can be used on a machine, the reason, and the command that changes it."""
+
+    usable: bool
+    reason: str
+    fix: str | None = None
 
 
-class ModuleForward:
-    """The module itself on any device, channels-last, in the given format."""
+class Backend(Protocol):
+    """A way to compute networks. Backends hold no state; `open` returns what does.
 
-    def __init__(self, net: nn.Module, device: str, dtype: torch.dtype) -> None:
-        clone = copy.deepcopy(net).eval().requires_grad_(False)
-        self._net = clone.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._device = torch.device(device)
-        self._dtype = dtype
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(B, 3, h, w) float32 to (B, 3, h * scale, w * scale) float32 on the network's device."""
-        with torch.inference_mode():
-            x = x.to(self._device, self._dtype, memory_format=torch.channels_last)
-            result: Tensor = self._net(x).float()
-            return result
-
-
-class _Late:
-    """An fp32 fallback, built when it is first needed: most runs never do."""
-
-    def __init__(self, net: nn.Module, device: str, backend: str) -> None:
-        self._arguments = (net, device, backend)
-        self._lock = threading.Lock()
-        self._forward: Forward | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        with self._lock:
-            if self._forward is None:
-                net, device, backend = self._arguments
-                self._forward = _forward(net, device, torch.float32, backend)
-        return self._forward(x)
-
-
-def with_tta(forward: Forward) -> Forward:
-    """The mean over the 8 flips and rotations of the square (geometric self-ensemble).
-
-    Source: Timofte et al., "Seven ways to improve example-based single image super resolution"
-    (2016), section 3.5.
+    To add one, write a file with a class like this and list it in `backends.BACKENDS`.
     """
 
-    def averaged(x: Tensor) -> Tensor:
-        total: Tensor | None = None
-        for turn in range(8):
-            y = _turned_back(forward(_turned(x, turn)), turn)
-            total = y if total is None else total.add_(y)
-        assert total is not None
-        return total.div_(8)
+    @property
+    def name(self) -> str:
+        """The name that users choose it by."""
+        ...
 
-    return averaged
+    def availability(self, machine: MachineInfo) -> Availability:
+        """Return whether it can be used here. Cheap: heavy libraries are only looked for."""
+        ...
+
+    def default_precision(self, machine: MachineInfo, gpu: GpuInfo | None) -> tuple[str, str]:
+        """Return the precision it computes best in on a GPU (None: the CPU), and the reason."""
+        ...
+
+    def supports(self, architecture: Architecture, device: str, precision: str) -> bool:
+        """Return whether it can compute such a network on a device ("cpu", "cuda:0", ...)."""
+        ...
+
+    def tile_sizes(self, device: str) -> tuple[int, ...]:
+        """Return the tile sizes worth trying there, in input pixels, largest first."""
+        ...
+
+    def memory_per_pixel(self, architecture: Architecture, precision: str) -> int:
+        """Return the working memory of a forward pass in bytes per input pixel of the tile."""
+        ...
+
+    def open(self, network: nn.Module, policy: Policy) -> Forward:
+        """Return what computes `network` on `policy.device` in `policy.precision`.
+
+        It is a Forward of the network's own numbers of channels, which are RGB for nearly all.
+        The weights are those of now: later changes of `network` have no effect.
+        """
+        ...
 
 
-def _turned(x: Tensor, turn: int) -> Tensor:
-    x = x.flip(3) if turn & 1 else x
-    x = x.flip(2) if turn & 2 else x
-    return (x.transpose(2, 3) if turn & 4 else x).contiguous()
-
-
-def _turned_back(y: Tensor, turn: int) -> Tensor:
-    y = y.transpose(2, 3) if turn & 4 else y
-    y = y.flip(2) if turn & 2 else y
-    return (y.flip(3) if turn & 1 else y).clone()
+def output_bytes_per_pixel(scale: int) -> int:
+    """Return the bytes of a tile's result per input pixel: RGB in float32, and one copy of it."""
+    return 2 * 3 * 4 * scale**2

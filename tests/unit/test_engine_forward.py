@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from realesr_cli.engine.overlap import CANDIDATES, measure_context, reference_pattern
+from realesr_cli.engine.forward import CONTEXTS, measure_context, reference_pattern
 from realesr_cli.nets.rrdbnet import standard_architecture
 
 
@@ -25,11 +25,11 @@ def test_a_strong_reach_is_found():
 
 
 def test_an_effect_below_half_a_level_is_none():
-    assert measure_context(box(40, 0.001), scale=1) == CANDIDATES[0]
+    assert measure_context(box(40, 0.001), scale=1) == CONTEXTS[0]
 
 
 def test_a_reach_beyond_all_candidates_gives_the_largest():
-    assert measure_context(box(90, 1.0), scale=1) == CANDIDATES[-1]
+    assert measure_context(box(90, 1.0), scale=1) == CONTEXTS[-1]
 
 
 def test_unshuffle_keeps_its_phase():
