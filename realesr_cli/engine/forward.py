@@ -13,7 +13,8 @@ from realesr_cli.errors import ConfigError
 
 Forward = Callable[[Tensor], Tensor]
 """Enlarge a tile: (B, 3, h, w) float32 in [0, 1], on the CPU, to (B, 3, h * scale, w * scale)
-float32 on any device, not clamped. Safe to call from several threads at once.
+float32 on any device, not clamped. The result is the caller's to change in place. Safe to call from
+several threads at once.
 """
 
 CONTEXTS = (8, 12, 16, 24, 32, 48, 64)

@@ -53,6 +53,6 @@ def adapt_to_rgb(
                 return y + color.to(y.device)
         else:
             y = forward(x if counts[0] == 3 else torch.cat((x, torch.ones_like(x[:, :1])), 1))
-        return y.expand(-1, 3, -1, -1) if counts[1] == 1 else y[:, :3]
+        return y.repeat(1, 3, 1, 1) if counts[1] == 1 else y[:, :3]
 
     return adapted

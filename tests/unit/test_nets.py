@@ -243,7 +243,7 @@ def test_a_missing_or_misshapen_tensor_is_named():
     with pytest.raises(UnknownArchitectureError, match=r"conv_hr\.weight.*8x8x5x5"):
         detect({**shapes, "conv_hr.weight": (8, 8, 5, 5)})
     many = {**shapes, "conv_first.weight": (8, 99, 3, 3)}
-    with pytest.raises(UnknownArchitectureError, match="in_channels.*99"):
+    with pytest.raises(UnknownArchitectureError, match=r"in_channels.*99"):
         detect(many)
 
 
