@@ -11,12 +11,13 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from realesr_cli.errors import WriteError
+from realesr_cli.errors import ConfigError, WriteError
 
 try:
     import fcntl
@@ -102,6 +103,20 @@ def remove_stale_files(folder: Path) -> list[Path]:
                 part.unlink()
                 removed.append(part)
     return removed
+
+
+def check_writable(targets: Iterable[Path | None]) -> None:
+    """Raise ConfigError where the folder of a target, or the first existing above, is read-only."""
+    for folder in dict.fromkeys(t.parent for t in targets if t is not None):
+        place = folder
+        while not os.path.lexists(place) and place != place.parent:
+            place = place.parent
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            text = f"cannot write into {folder}: {error.strerror or error}"
+            raise ConfigError(text, advice="choose-output") from None
 
 
 def _check_target(target: Path) -> None:

@@ -67,19 +67,34 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _read_text(path: Path, limit: int) -> str:
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file of limited size. Raises ConfigError naming the file."""
+    try:
+        return _read(path, max_bytes)
+    except ConfigError as error:
+        raise error.prefixed(str(path)) from error.__cause__
+
+
+def _read(path: Path, limit: int) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise ConfigError("not a regular file")
         with path.open("rb") as file:
             data = file.read(limit + 1)
-        if len(data) > limit:
-            raise ConfigError(f"larger than {format_bytes(limit)}, the limit for such files")
-        return data.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError("no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(getattr(error, "strerror", None) or error)) from error
+    except OSError as error:
+        raise ConfigError(str(error.strerror or error)) from error
+    if len(data) > limit:
+        raise ConfigError(f"larger than {format_bytes(limit)}, the limit for such files")
+    return data
+
+
+def _read_text(path: Path, limit: int) -> str:
+    try:
+        return _read(path, limit).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not UTF-8: {error}") from None
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

@@ -111,10 +111,6 @@ NAME_PARTS = {
 TOO_LONG = {"cli/models.py", "train/config.py"}
 REPEATED_MODULE_NAMES = {"interpolate"}
 NAMING_FLAGS = {
-    "batch/jobs.py",
-    "batch/output_paths.py",
-    "batch/pipeline.py",
-    "batch/sources.py",
     "dataset/check.py",
     "dataset/prepare.py",
     "diagnostics/environment.py",
@@ -147,19 +143,12 @@ NAMING_FLAGS = {
 }
 QUAINT = {
     "atomic.py",
-    "batch/output_paths.py",
-    "cli/aliases.py",
     "cli/compare.py",
-    "cli/console.py",
     "cli/dataset.py",
     "cli/doctor.py",
     "cli/evaluate.py",
     "cli/interpolate.py",
-    "cli/interrupt.py",
-    "cli/main.py",
     "cli/models.py",
-    "cli/targets.py",
-    "cli/terminal.py",
     "cli/train.py",
     "cli/train_console.py",
     "compat.py",

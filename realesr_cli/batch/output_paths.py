@@ -1,10 +1,11 @@
-"""Where a result goes: beside its input, a file, a folder, a template or standard output."""
+"""Where results go: beside the input, to a file, a folder, a template or standard output."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,82 +25,79 @@ DEFAULT_TEMPLATE = "{stem}_x{scale}{ext}"
 STDOUT = "-"
 FIELDS = ("stem", "name", "ext", "parent", "scale", "model", "width", "height")
 
-Kind = Literal["beside", "file", "folder", "template", "stdout"]
-
 
 @dataclass(frozen=True)
 class Destination:
-    """What `-o` means for this run."""
+    """What the output argument means for a run."""
 
-    kind: Kind
+    kind: Literal["beside", "file", "folder", "template", "stdout"]
     folder: Path | None = None
-    """Where results go: for `folder`, and the part before the file name of a `template`."""
+    """Folder of the results, for `folder`."""
     template: str = DEFAULT_TEMPLATE
-    """File name (and, for `template`, possibly folders with fields) of each result."""
+    """File name of each result; for `template` with folders, which may have fields too."""
     file: Path | None = None
     format: str | None = None
-    """Format asked for by name; otherwise the extension decides."""
+    """Requested format; otherwise the extension decides."""
 
 
 @dataclass(frozen=True)
 class NameFields:
-    """What a template may speak of besides the source; sizes are of the result, in pixels."""
+    """Values of the fields of a template; sizes are those of the result, in pixels."""
 
     model: str
     scale: float
     height: int
     width: int
-    img: FormatFields
+    image: FormatFields
     source: InputSource
 
 
-def destination(
+def parse_output(
     output: str | None,
-    sources: int,
+    sources: Sequence[InputSource],
     *,
-    from_folder: bool = False,
     format: str | None = None,
     suffix: str | None = None,
-    from_stdin: bool = False,
 ) -> Destination:
-    """What `-o OUTPUT` means for a run over `sources` images.
+    """Return what an output argument means for these sources.
 
     A folder is one that exists, ends in a slash, or is given while there are several inputs or a
-    folder as input; anything with a `{field}` is a template; `-` is standard output. Without
-    `-o` a result lies beside its input, and that of standard input goes to standard output.
+    folder as input; anything with a `{field}` is a template; `-` is standard output. Without an
+    output, a result goes beside its input, and that of standard input to standard output. `suffix`
+    takes the place of `x{scale}` in the name.
 
-    Raises ConfigError where the output cannot be meant: an unknown field, one file for several
-    inputs, an extension that is no image format or disagrees with `format`.
+    Raises ConfigError for an unknown field, one file for several inputs, and an extension that is
+    no image format or contradicts `format`.
     """
-    template = DEFAULT_TEMPLATE if suffix is None else f"{{stem}}_{_escaped(suffix)}{{ext}}"
+    template = DEFAULT_TEMPLATE if suffix is None else f"{{stem}}_{_escape(suffix)}{{ext}}"
     if suffix == "":
         template = "{stem}{ext}"
-    if output == STDOUT or (output is None and from_stdin and sources == 1):
-        if sources > 1:
-            raise ConfigError(f"-o -: standard output takes one image, there are {sources}")
+    from_stdin = len(sources) == 1 and sources[0].path is None
+    if output == STDOUT or (output is None and from_stdin):
+        if len(sources) > 1:
+            raise ConfigError(f"standard output takes one image, got {len(sources)}")
         return Destination("stdout", format=format or "png")
     if output is None:
         return Destination("beside", template=template, format=format)
+    if not output:
+        raise ConfigError("the output is empty; is a shell variable unset?")
     if _fields(output):
-        return _template(output, format)
+        return _parse_template(output, format)
     path = Path(output.replace("{{", "{").replace("}}", "}"))
-    several = sources > 1 or from_folder
-    if path.is_dir() or output.endswith(("/", os.sep)):
+    several = len(sources) > 1 or any(source.searched for source in sources)
+    if os.path.isdir(path) or output.endswith(("/", os.sep)):
         return Destination("folder", folder=path, template=template, format=format)
-    known = known_format(path)
-    if several and known is None and not path.exists():
+    if several and known_format(path) is None and not os.path.exists(path):
         return Destination("folder", folder=path, template=template, format=format)
     if several:
-        count = "a folder" if from_folder else f"{sources} inputs"
         raise ConfigError(
-            f"-o {output}: names one file for {count}; give a folder, or a template such as "
-            f"'{DEFAULT_TEMPLATE}'"
+            f"output {output}: one file for {len(sources)} inputs", advice="folder-or-template"
         )
-    return Destination("file", file=path, format=_agreed(path, format))
+    return Destination("file", file=path, format=_agree(path, format))
 
 
 def fixed_folder(output: str | None) -> Path | None:
-    """The folder below which all results of `-o OUTPUT` lie, None where there is none such."""
+    """Return the folder below which all results of an output argument go; None where none does."""
     if output is None or output == STDOUT:
         return None
     parts = Path(output).parts
@@ -109,52 +107,53 @@ def fixed_folder(output: str | None) -> Path | None:
     return Path(*fixed) if fixed else None
 
 
-def _template(output: str, format: str | None) -> Destination:
+def _parse_template(output: str, format: str | None) -> Destination:
     last = os.path.basename(output)
     for name in _fields(output):
         if name not in FIELDS:
             near = did_you_mean(name, FIELDS)
-            raise ConfigError(
-                f"-o {output}: unknown field {{{name}}}{near} (known: {', '.join(FIELDS)})"
-            )
+            known = ", ".join(FIELDS)
+            raise ConfigError(f"output {output}: unknown field {{{name}}}{near} (known: {known})")
     if not {"ext", "name"} & set(_fields(last)):
-        format = _agreed(Path(last), format)
+        format = _agree(Path(last), format)
     return Destination("template", template=output, format=format)
 
 
 def _fields(text: str) -> list[str]:
-    """Names of the `{fields}` of a template; ConfigError where braces do not pair up."""
+    """Return the names of the `{fields}` of a template. Raises ConfigError for unpaired braces."""
     try:
         parsed = list(string.Formatter().parse(text))
     except ValueError as error:
-        raise ConfigError(f"-o {text}: {error}; a literal brace is written twice") from None
+        raise ConfigError(f"output {text}: {error}; a literal brace is written twice") from None
     for _, name, spec, conversion in parsed:
         if name is not None and (spec or conversion):
-            raise ConfigError(f"-o {text}: a field is only a name, as in {{{name or 'stem'}}}")
+            raise ConfigError(f"output {text}: a field is only a name, as in {{{name or 'stem'}}}")
     return [name for _, name, _, _ in parsed if name is not None]
 
 
-def _agreed(path: Path, format: str | None) -> str:
-    """The format a file name states; ConfigError where it states none or another than asked."""
+def _agree(path: Path, format: str | None) -> str:
+    """Return the format a file name states. Raises ConfigError for none, or another than asked."""
     known = known_format(path)
     if known is None:
         raise ConfigError(
-            f"-o {path}: {path.suffix or 'no extension'!r} is no format that can be written; use "
-            f"one of {', '.join(WRITABLE)}, or end a folder with a slash"
+            f"output {path}: {path.suffix or 'no extension'!r} is not a format that can be "
+            f"written; choose one of {', '.join(WRITABLE)}, or end a folder with a slash"
         )
     if format is not None and format != known:
-        raise ConfigError(f"-o {path} is {known}, --format says {format}: leave one away")
+        raise ConfigError(
+            f"output {path}: the extension says {known}, the format {format}; omit one of them"
+        )
     return known
 
 
-def target(wanted: Destination, facts: NameFields) -> Path | None:
-    """The file a result goes to; None for standard output."""
-    source = facts.source
+def make_path(wanted: Destination, fields: NameFields) -> Path | None:
+    """Return the file a result goes to; None for standard output."""
+    source = fields.source
     if wanted.kind == "stdout":
         return None
     if wanted.kind == "file":
         return wanted.file
-    filled = Path(_fill(wanted, facts))
+    filled = Path(_fill(wanted, fields))
     if wanted.kind == "beside":
         beside = Path() if source.path is None else source.path.parent
         return beside / filled
@@ -166,43 +165,43 @@ def target(wanted: Destination, facts: NameFields) -> Path | None:
     return filled.parent / source.below / filled.name
 
 
-def _fill(wanted: Destination, facts: NameFields) -> str:
-    source = facts.source
+def _fill(wanted: Destination, fields: NameFields) -> str:
+    source = fields.source
     values = {
         "stem": source.stem,
         "name": source.stem + source.extension,
-        "ext": _extension(wanted, facts),
+        "ext": _extension(wanted, fields),
         "parent": "" if source.path is None else Path(os.path.abspath(source.path)).parent.name,
-        "scale": scale_label(facts.scale),
-        "model": facts.model,
-        "width": str(facts.width),
-        "height": str(facts.height),
+        "scale": format_scale(fields.scale),
+        "model": fields.model,
+        "width": str(fields.width),
+        "height": str(fields.height),
     }
     return string.Formatter().vformat(wanted.template, (), values)
 
 
-def _extension(wanted: Destination, facts: NameFields) -> str:
-    """The source's own extension, as it is spelled, where the result can be written so."""
+def _extension(wanted: Destination, fields: NameFields) -> str:
+    """Return the source's own extension, as it is spelled, where the result can be written so."""
     if wanted.format is not None:
         usual = extension_of(wanted.format)
     else:
-        usual = default_extension(facts.img)
-    own = facts.source.extension
+        usual = default_extension(fields.image)
+    own = fields.source.extension
     return own if known_format(Path("x" + own)) == format_of(Path("x" + usual)) else usual
 
 
 def known_format(path: Path) -> str | None:
-    """The format that a file name states, None where it states none that can be written."""
+    """Return the format that a file name states; None for one that cannot be written."""
     try:
         return format_of(path)
     except UnsupportedImageError:
         return None
 
 
-def scale_label(scale: float) -> str:
-    """A factor as it stands in a file name: `4`, `2.5`, `0.33`."""
+def format_scale(scale: float) -> str:
+    """Return a factor as it stands in a file name: `4`, `2.5`, `0.33`."""
     return f"{round(scale, 2):g}"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")

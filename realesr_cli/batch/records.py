@@ -1,10 +1,10 @@
-"""What became of the images of a run: one record each, and what they come to."""
+"""Outcomes of a run: one record per image, and what they add up to."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from realesr_cli.batch.jobs import Job
@@ -15,53 +15,61 @@ Status = Literal["done", "skipped", "failed", "stopped", "planned"]
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one image; sizes in pixels, `seconds` spent on it, waiting not counted."""
+    """The outcome of one image."""
 
     job: Job
     status: Status
     seconds: float = 0.0
-    error: str | None = None
-    exit_code: int = 0
-    trace: str | None = None
-    """Traceback of an error nobody foresaw."""
+    """Time spent on the image, without waiting."""
+    failure: Exception | None = None
     data: bytes | None = None
     """The encoded image where the job has no file as its target."""
     notes: tuple[str, ...] = ()
     """What the user should know about how the image was read."""
 
+    @property
+    def error(self) -> str | None:
+        """Why the image was not made."""
+        if self.status == "stopped":
+            return "not done: the run ended early"
+        if self.failure is None or isinstance(self.failure, RealesrError):
+            return None if self.failure is None else str(self.failure)
+        return f"unexpected {type(self.failure).__name__}: {self.failure}"
+
+    @property
+    def trace(self) -> str | None:
+        """Traceback of an error that is a bug."""
+        if self.failure is None or isinstance(self.failure, RealesrError):
+            return None
+        return "".join(traceback.format_exception(self.failure))
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the run if this were its only image."""
+        if self.failure is None:
+            return 0
+        return self.failure.exit_code if isinstance(self.failure, RealesrError) else 1
+
 
 def planned(job: Job) -> Record:
-    """What is known of a job before it is done: that it failed, is there already, or is to do."""
+    """Return what is known of a job before it is run."""
     if job.error is not None:
-        return failed(Record(job, "failed"), job.error)
+        return Record(job, "failed", failure=job.error)
     return Record(job, "skipped" if job.finished else "planned")
 
 
-def failed(record: Record, failure: Exception) -> Record:
-    """The record with the reason why it failed."""
-    if isinstance(failure, RealesrError):
-        return replace(record, status="failed", error=str(failure), exit_code=failure.exit_code)
-    text = f"unexpected {type(failure).__name__}: {failure}"
-    trace = "".join(traceback.format_exception(failure))
-    return replace(record, status="failed", error=text, exit_code=1, trace=trace)
-
-
 def exit_code(records: Sequence[Record]) -> int:
-    """0 where nothing failed, 4 where memory alone was the reason, else 1."""
+    """Return 0 where nothing failed, 4 where the only reason was memory, else 1."""
     codes = {r.exit_code for r in records if r.status == "failed"}
     if not codes:
         return 0
     return OutOfMemoryError.exit_code if codes == {OutOfMemoryError.exit_code} else 1
 
 
-def summary(records: Sequence[Record]) -> dict[str, Any]:
-    """Counts by status, and the failed images with their reasons, as plain data."""
-    counts = {s: sum(r.status == s for r in records) for s in ("done", "skipped", "failed")}
-    return {
-        **counts,
-        "stopped": sum(r.status == "stopped" for r in records),
-        "seconds": round(sum(r.seconds for r in records), 3),
-        "failures": [
-            {"input": r.job.source.name, "error": r.error} for r in records if r.status == "failed"
-        ],
+def summarize(records: Sequence[Record]) -> dict[str, Any]:
+    """Count records by status and add up their seconds, as plain data."""
+    counts = {
+        status: sum(r.status == status for r in records)
+        for status in ("done", "skipped", "failed", "stopped")
     }
+    return {**counts, "seconds": round(sum(r.seconds for r in records), 3)}

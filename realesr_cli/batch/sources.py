@@ -1,16 +1,18 @@
-"""Which images the user means: files, folders, globs and standard input as a list of sources."""
+"""Inputs of a run: files, folders, patterns, lists and standard input, as a list of sources."""
 
 from __future__ import annotations
 
 import glob
 import itertools
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from realesr_cli.errors import ConfigError
 from realesr_cli.image.formats import is_image
+from realesr_cli.text import format_names, format_value
 
 STDIN = "-"
 
@@ -20,9 +22,11 @@ class InputSource:
     """One image to read: a file, or the bytes that came through standard input."""
 
     path: Path | None
-    data: bytes | None = None
+    data: bytes | None = field(default=None, repr=False)
     below: Path = Path()
-    """Folder of the file relative to the input folder it was found in; empty for a named file."""
+    """Folder of the file relative to the searched folder; empty for a file named by itself."""
+    searched: bool = False
+    """Whether a folder or pattern was searched for it, rather than the file being named."""
 
     @property
     def name(self) -> str:
@@ -31,39 +35,50 @@ class InputSource:
 
     @property
     def stem(self) -> str:
-        """File name without its extension, `stdin` for standard input."""
+        """File name without its extension; `stdin` for standard input."""
         return "stdin" if self.path is None else self.path.stem
 
     @property
     def extension(self) -> str:
-        """Extension with its dot, empty for standard input."""
+        """Extension with its dot; empty for standard input."""
         return "" if self.path is None else self.path.suffix
+
+    @property
+    def content(self) -> Path | bytes:
+        """What `read_image` and `probe` take: the path, or the bytes."""
+        content = self.data if self.path is None else self.path
+        assert content is not None
+        return content
 
 
 def find_sources(
     arguments: Sequence[str],
     *,
+    listed: Iterable[str] = (),
     recursive: bool = False,
     avoid: Path | None = None,
     stdin: bytes | None = None,
 ) -> list[InputSource]:
-    """The images named by the arguments, in the order given, folders sorted by name.
+    """Return the images that arguments name, in the order given, folders sorted by name.
 
-    A folder yields its images (with `recursive`, those of its subfolders too); other files in it
-    and hidden ones (unfinished part files among them) are passed over. `avoid` is a folder inside
-    an input folder that is not searched: the output folder. `stdin` holds the bytes for `-`.
+    A folder yields its image files, with `recursive` those of its subfolders too; hidden files
+    and special files such as pipes are skipped. `avoid` is a folder that is not searched: the
+    output folder. `stdin` holds the bytes for `-`. `listed` are paths of a list: each is one file,
+    whether it exists or not, and the folders of relative ones are kept in the output.
 
-    Raises ConfigError for an argument that names nothing, or when nothing at all is left.
+    Raises ConfigError for an argument that names nothing or a special file, and where no image
+    is left.
     """
     found: dict[str, InputSource] = {}
-    for argument in arguments:
-        for source in _expand(argument, recursive=recursive, avoid=avoid, stdin=stdin):
-            key = STDIN if source.path is None else os.path.abspath(source.path)
-            found.setdefault(key, source)
+    named = (_expand(a, recursive=recursive, avoid=avoid, stdin=stdin) for a in arguments)
+    for source in itertools.chain(*named, map(_listed, listed)):
+        key = STDIN if source.path is None else os.path.abspath(source.path)
+        found.setdefault(key, source)
     if not found:
-        listed = ", ".join(arguments)
-        hint = "" if recursive else " (--recursive looks into subfolders too)"
-        raise ConfigError(f"no image found in {listed}{hint}")
+        raise ConfigError(
+            f"no image found in {format_names(arguments) or 'the list'}",
+            advice="" if recursive or not arguments else "search-subfolders",
+        )
     return list(found.values())
 
 
@@ -73,29 +88,39 @@ def _expand(
     if argument == STDIN:
         yield InputSource(None, data=stdin or b"")
         return
+    if not argument:
+        raise ConfigError("an input is empty; is a shell variable unset?")
     path = Path(argument)
-    if path.is_dir():
+    if os.path.isdir(path):
         yield from _in_folder(path, recursive=recursive, avoid=avoid)
     elif os.path.lexists(path):
+        if os.path.exists(path) and not is_regular(path):
+            raise ConfigError(f"{path}: not a regular file", advice="pipe-to-stdin")
         yield InputSource(path)
     elif glob.has_magic(argument):
         yield from _in_glob(argument, recursive=recursive, avoid=avoid)
     else:
-        raise ConfigError(f"{argument}: no such file or folder")
+        raise ConfigError(f"{format_value(argument)}: no such file or folder")
+
+
+def _listed(name: str) -> InputSource:
+    path = Path(name)
+    inside = not path.is_absolute() and ".." not in path.parts
+    return InputSource(path, below=path.parent if inside else Path())
 
 
 def _in_glob(pattern: str, *, recursive: bool, avoid: Path | None) -> Iterator[InputSource]:
     matches = sorted(glob.glob(pattern, recursive=True))
     if not matches:
-        raise ConfigError(f"{pattern}: nothing matches")
+        raise ConfigError(f"{pattern}: no file matches")
     root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
     for match in matches:
         path = Path(match)
         if path.is_dir():
             if recursive:
                 yield from _in_folder(path, recursive=True, avoid=avoid, root=root)
-        elif is_image(path):
-            yield InputSource(path, below=path.parent.relative_to(root))
+        elif is_image(path) and is_regular(path):
+            yield InputSource(path, below=path.parent.relative_to(root), searched=True)
 
 
 def _in_folder(
@@ -106,9 +131,25 @@ def _in_folder(
         kept = [f for f in folders if not f.startswith(".") and not _same(place / f, avoid)]
         folders[:] = sorted(kept) if recursive else []
         for name in sorted(files):
-            if is_image(place / name):
-                yield InputSource(place / name, below=place.relative_to(root or folder))
+            if is_image(place / name) and is_regular(place / name):
+                below = place.relative_to(root or folder)
+                yield InputSource(place / name, below=below, searched=True)
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether a path is a regular file or a broken link, which opening will report."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
 
 
 def _same(path: Path, other: Path | None) -> bool:
     return other is not None and os.path.realpath(path) == os.path.realpath(other)
+
+
+def read_list(data: bytes) -> list[str]:
+    """Return the paths of a list: one a line, or separated by NUL as `find -print0` does it."""
+    separator = b"\0" if b"\0" in data else b"\n"
+    names = (os.fsdecode(line.removesuffix(b"\r")) for line in data.split(separator))
+    return [name for name in names if name]

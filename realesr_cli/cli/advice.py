@@ -8,6 +8,13 @@ from __future__ import annotations
 from realesr_cli.errors import RealesrError
 
 ADVICE: dict[str, str] = {
+    "choose-format": "Choose a format with --format.",
+    "choose-output": "Choose another output with -o.",
+    "distinct-outputs": "Give a folder as input, or use {name} or {parent} in a template for -o.",
+    "folder-or-template": "Give a folder, or a template such as '{stem}_x{scale}{ext}', with -o.",
+    "overwrite-or-rename": "Replace it with --overwrite, or write elsewhere with -o.",
+    "pipe-to-stdin": "Pipe its contents to standard input and give - as the input.",
+    "search-subfolders": "Search subfolders too with --recursive.",
     "names": "If the prefix or suffix is not detected, give --lq-prefix or --lq-suffix.",
     "train-names": "If the prefix or suffix is not detected, set data.lq_prefix or data.lq_suffix, "
     "for example --set data.lq_suffix=x4.",
@@ -26,4 +33,5 @@ def message_with_advice(error: RealesrError) -> str:
     text = str(error)
     if not error.advice:
         return text
-    return f"{text}. {ADVICE[error.advice]}"
+    separator = "\n" if "\n" in text else ". "
+    return f"{text}{separator}{ADVICE[error.advice]}"

@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from realesr_cli.cli.options import ModelType, settings_from, settings_options
-from realesr_cli.cli.targets import refuse_targets
+from realesr_cli.cli.options import ModelType, check_targets, settings_from, settings_options
 from realesr_cli.cli.terminal import say_warning
 from realesr_cli.errors import ConfigError
 from realesr_cli.weights.openmodeldb import CardSettings
@@ -52,7 +51,7 @@ def check_card_target(target: Path, *, overwrite: bool) -> None:
     """Raise ConfigError where a card cannot go."""
     if target.suffix.lower() != ".json":
         raise ConfigError(f"{target}: a card is a .json file; call it so")
-    refuse_targets([target], overwrite=overwrite)
+    check_targets([target], overwrite=overwrite)
 
 
 def card_text(card: Mapping[str, Any]) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from realesr_cli.cli.interrupt import interruptible
 from realesr_cli.cli.options import (
+    check_targets,
     json_option,
     models_option,
     offline_option,
@@ -19,8 +19,7 @@ from realesr_cli.cli.options import (
     settings_from,
     settings_options,
 )
-from realesr_cli.cli.targets import refuse_targets
-from realesr_cli.cli.terminal import ProgressBar, say_error
+from realesr_cli.cli.terminal import ProgressBar, interruptible, say_error
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import CancelledError, ConfigError, ImageError
 from realesr_cli.evaluate.compare_settings import (
@@ -178,7 +177,7 @@ def _check(request: CompareRequest) -> None:
             f"can be written; use one of {', '.join(WRITABLE)}"
         )
     inputs = (*request.photos, *request.originals)
-    refuse_targets(target.paths, overwrite=target.overwrite, inputs=inputs)
+    check_targets(target.paths, overwrite=target.overwrite, inputs=inputs)
     _check_crops(request)
 
 
@@ -208,7 +207,7 @@ def _compare(request: CompareRequest, *, as_json: bool, quiet: bool) -> int:
     _warn_of_size(request, models)
     notice = "" if quiet else _STOPPING
     with ProgressBar(unit="tile", enabled=not quiet) as bar, interruptible(notice) as interrupt:
-        hooks = CompareCallbacks(bar.relabel, bar, interrupt.asked)
+        hooks = CompareCallbacks(bar.relabel, bar, interrupt.stop_requested)
         try:
             comparison = compare(
                 request.photos,

@@ -16,34 +16,36 @@ from realesr_cli.batch.records import planned
 from realesr_cli.cli.console import (
     RunDescription,
     Style,
+    format_record,
+    format_sizes,
     print_json,
-    record_line,
-    record_plain,
-    seconds,
-    size_text,
-    sizes,
+    record_to_plain,
 )
 from realesr_cli.engine.estimate import Estimate, ImageShape
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.types import Image
+from realesr_cli.text import format_bytes, format_seconds
 
 _CPU_SIDE, _GPU_SIDE = 96, 512
 """Sides in pixels of the image that is timed."""
 
+_COUNTED = (("planned", "to do"), ("skipped", "existing"), ("failed", "cannot be done"))
+
 
 @dataclass(frozen=True)
-class DryRunModel:
-    """What the images would be made with; `download` are bytes, None where not known."""
+class DryRun:
+    """A run that is only described: jobs, the cost of those to do, and what is downloaded first."""
 
-    used: RunDescription
-    reasons: tuple[str, ...]
-    missing: bool = False
-    download: int | None = None
+    description: RunDescription
+    jobs: Sequence[Job]
+    estimates: Sequence[Estimate | None]
+    download: int | bool = False
+    """Bytes of weights to download; True where their number is unknown, False where none."""
 
 
 def calibrate(upscaler: Upscaler, settings: UpscaleSettings) -> None:
-    """Time a small image of noise, so that estimates know how long theirs will take.
+    """Time a small image of noise, from which later estimates extrapolate.
 
     Of `settings` only the share of a second network matters: which of the two are run.
     """
@@ -53,111 +55,99 @@ def calibrate(upscaler: Upscaler, settings: UpscaleSettings) -> None:
     upscaler(Image(noise), UpscaleSettings(blend=settings.blend))
 
 
-def estimate(upscaler: Upscaler, job: Job, settings: UpscaleSettings) -> Estimate:
-    """What one image would cost."""
-    header = job.header
-    assert header is not None
-    shape = ImageShape(header.height, header.width, header.channels, header.has_alpha, header.bits)
-    return upscaler.estimate(shape, settings)
+def estimate_cost(upscaler: Upscaler, job: Job) -> Estimate:
+    """Estimate the cost of one image."""
+    info = job.info
+    assert info is not None
+    shape = ImageShape(info.height, info.width, info.channels, info.has_alpha, info.bits)
+    return upscaler.estimate(shape, job.upscale)
 
 
-def show(
-    model: DryRunModel, jobs: Sequence[Job], estimates: Sequence[Estimate | None], style: Style
-) -> None:
+def print_dry_run(run: DryRun, style: Style) -> None:
     """Print the plan on stdout: lines for people, or one JSON object per image and a summary."""
+    rows = list(zip(run.jobs, run.estimates, strict=True))
+    totals = add_up(run.jobs, run.estimates)
     if style.json:
-        for job, found in zip(jobs, estimates, strict=True):
-            print_json(_plain(job, found, model))
-        print_json({"summary": {**totals(jobs, estimates), "fetch": _fetch(model)}})
+        for job, cost in rows:
+            print_json(_to_plain(job, cost, run.description))
+        print_json({"summary": {**totals, "fetch": run.download}})
         return
-    click.echo(_model_line(model))
-    if style.verbose:
-        click.echo("\n".join(f"  {reason}" for reason in model.reasons))
-    for job, found in zip(jobs, estimates, strict=True):
-        click.echo(_line(job, found, style))
-    click.echo(_totals_line(totals(jobs, estimates)))
+    text = run.description.describe()
+    if run.download:
+        size = "" if run.download is True else f" ({format_bytes(run.download)})"
+        text += f"; its weights are not cached and would be downloaded{size}"
+    click.echo(text)
+    if style.verbose and run.description.policy is not None:
+        click.echo("\n".join(f"  {reason}" for reason in run.description.policy.reasons))
+    for job, cost in rows:
+        click.echo(_format_row(job, cost, style))
+    click.echo(_format_totals(totals))
 
 
-def _fetch(model: DryRunModel) -> int | bool:
-    return (model.download or True) if model.missing else False
-
-
-def _model_line(model: DryRunModel) -> str:
-    used = model.used
-    text = f"{used.model} on {used.device}, {used.precision}, tile {used.tile or 'whole image'}"
-    text += used.describe()
-    if not model.missing:
-        return text
-    size = f" ({size_text(model.download)})" if model.download else ""
-    return f"{text}; its weights are not here yet and would be fetched{size}"
-
-
-def _plain(job: Job, found: Estimate | None, model: DryRunModel) -> dict[str, Any]:
-    plain = record_plain(planned(job), model.used)
-    if found is None:
+def _to_plain(job: Job, cost: Estimate | None, description: RunDescription) -> dict[str, Any]:
+    plain = record_to_plain(planned(job), description)
+    if cost is None:
         return plain
-    cost = {
-        "tiles": found.tiles,
-        "passes": found.passes,
-        "tile": found.tile,
-        "overlap": found.overlap,
-        "output_bytes": found.output_bytes,
-        "peak_bytes": found.peak_bytes,
-        "seconds": None if found.seconds is None else round(found.seconds, 1),
+    return plain | {
+        "tiles": cost.tiles,
+        "passes": cost.passes,
+        "tile": cost.tile,
+        "overlap": cost.overlap,
+        "output_bytes": cost.output_bytes,
+        "peak_bytes": cost.peak_bytes,
+        "seconds": None if cost.seconds is None else round(cost.seconds, 1),
     }
-    return plain | cost
 
 
-def _line(job: Job, found: Estimate | None, style: Style) -> str:
-    if found is None:
-        return record_line(planned(job), style)
+def _format_row(job: Job, cost: Estimate | None, style: Style) -> str:
+    if cost is None:
+        return format_record(planned(job), style)
     target = "stdout" if job.target is None else str(job.target)
-    tiles = f"{found.tiles} tile{'s' if found.tiles != 1 else ''}"
-    if found.passes != 1:
-        tiles += f" x {found.passes} passes"
-    time = "time not known" if found.seconds is None else f"about {seconds(found.seconds)}"
+    tiles = f"{cost.tiles} tile{'s' if cost.tiles != 1 else ''}"
+    if cost.passes != 1:
+        tiles += f" x {cost.passes} passes"
     return (
-        f"{job.source.name} -> {target}  {sizes(job)}  {tiles}, "
-        f"result {size_text(found.output_bytes)}, "
-        f"working memory {size_text(found.peak_bytes)}, {time}"
+        f"{job.source.name} -> {target}  {format_sizes(job)}  {tiles}, "
+        f"result {format_bytes(cost.output_bytes)}, "
+        f"working memory {format_bytes(cost.peak_bytes)}, {_format_time(cost.seconds)}"
     )
 
 
-def totals(jobs: Sequence[Job], estimates: Sequence[Estimate | None]) -> dict[str, Any]:
-    """Counts, time, memory and disk of the whole run; times are None where one is not known."""
-    todo = [found for found in estimates if found is not None]
-    times = [found.seconds for found in todo if found.seconds is not None]
-    targets = [j.target for j, p in zip(jobs, estimates, strict=True) if p is not None and j.target]
-    free = [free_bytes(folder) for folder in dict.fromkeys(t.parent for t in targets)]
+def add_up(jobs: Sequence[Job], estimates: Sequence[Estimate | None]) -> dict[str, Any]:
+    """Return counts, time, memory and disk of the whole run; None for an unknown time."""
+    costs = [cost for cost in estimates if cost is not None]
+    times = [cost.seconds for cost in costs if cost.seconds is not None]
+    targets = [job.target for job in jobs if job.pending and job.target is not None]
+    free = [_free_bytes(folder) for folder in dict.fromkeys(t.parent for t in targets)]
     return {
-        "planned": len(todo),
+        "planned": len(costs),
         "skipped": sum(job.finished for job in jobs),
         "failed": sum(job.error is not None for job in jobs),
-        "seconds": round(sum(times), 1) if len(times) == len(todo) else None,
-        "peak_bytes": max((found.peak_bytes for found in todo), default=0),
-        "output_bytes": sum(found.output_bytes for found in todo),
+        "seconds": round(sum(times), 1) if len(times) == len(costs) else None,
+        "peak_bytes": max((cost.peak_bytes for cost in costs), default=0),
+        "output_bytes": sum(cost.output_bytes for cost in costs),
         "free_bytes": min(free, default=None),
     }
 
 
-def free_bytes(folder: Path) -> int:
-    """Free space of the disk that a folder is, or would be, on."""
+def _free_bytes(folder: Path) -> int:
+    """Return the free space of the disk that a folder is, or would be, on."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
-def _totals_line(total: dict[str, Any]) -> str:
-    words = [f"{total[k]} {w}" for k, w in _COUNTED if total[k]]
-    if total["planned"]:
-        time = total["seconds"]
-        words.append("time not known" if time is None else f"about {seconds(time)}")
-        words.append(f"working memory {size_text(total['peak_bytes'])}")
-        disk = f"at most {size_text(total['output_bytes'])} to write"
-        if total["free_bytes"] is not None:
-            disk += f" ({size_text(total['free_bytes'])} free)"
+def _format_time(seconds: float | None) -> str:
+    return "time unknown" if seconds is None else f"about {format_seconds(seconds)}"
+
+
+def _format_totals(totals: dict[str, Any]) -> str:
+    words = [f"{totals[key]} {word}" for key, word in _COUNTED if totals[key]]
+    if totals["planned"]:
+        words.append(_format_time(totals["seconds"]))
+        words.append(f"working memory {format_bytes(totals['peak_bytes'])}")
+        disk = f"at most {format_bytes(totals['output_bytes'])} to write"
+        if totals["free_bytes"] is not None:
+            disk += f" ({format_bytes(totals['free_bytes'])} free)"
         words.append(disk)
     return ", ".join(words) or "nothing to do"
-
-
-_COUNTED = (("planned", "to do"), ("skipped", "there already"), ("failed", "cannot be done"))

@@ -12,14 +12,15 @@ import click
 from realesr_cli.cli.card import check_card_target, tell_missing, write_card
 from realesr_cli.cli.options import (
     ModelType,
+    check_targets,
     given_settings,
+    is_folder,
     json_option,
     offline_option,
     quiet_option,
     settings_from,
     settings_options,
 )
-from realesr_cli.cli.targets import is_folder, refuse_targets
 from realesr_cli.cli.terminal import ProgressBar
 from realesr_cli.errors import ConfigError
 from realesr_cli.export.settings import ENDINGS, ExportSettings
@@ -122,7 +123,7 @@ def _target(located: LocatedModel, settings: ExportSettings, run: ExportRunSetti
         target = Path(run.output) / name if is_folder(run.output) else Path(run.output)
     check_target(target, settings, overwrite=run.overwrite)
     sources = [part.path for part in located.parts if part.path is not None]
-    refuse_targets([target], overwrite=run.overwrite, inputs=sources)
+    check_targets([target], overwrite=run.overwrite, inputs=sources)
     if run.card:
         check_card_target(target.with_suffix(".json"), overwrite=run.overwrite)
     return target

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from realesr_cli.cli.options import ModelType, json_option, offline_option, quiet_option
-from realesr_cli.cli.targets import is_folder, refuse_targets
+from realesr_cli.cli.options import (
+    ModelType,
+    check_targets,
+    is_folder,
+    json_option,
+    offline_option,
+    quiet_option,
+)
 from realesr_cli.cli.terminal import ProgressBar
 from realesr_cli.errors import ConfigError
 
@@ -75,7 +81,7 @@ def interpolate_command(
         names.append(located.name)
     targets = _targets(output, alphas, names)
     sources = [p.path for p in (mixtures[0].first, mixtures[0].second) if p.path is not None]
-    refuse_targets(targets, overwrite=overwrite, inputs=sources)
+    check_targets(targets, overwrite=overwrite, inputs=sources)
     with ProgressBar("models", bytes=True, enabled=not quiet) as progress:
         pair = open_pair(mixtures[0], offline=offline, report=progress)
     written = []

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import click
+from click.shell_completion import get_completion_class
 
 from realesr_cli._version import __version__
 from realesr_cli.cli.advice import message_with_advice
-from realesr_cli.cli.terminal import say_error, show_warnings
+from realesr_cli.cli.terminal import (
+    discard_stdout,
+    open_standard_streams,
+    say_error,
+    show_warnings,
+    stdout_failure,
+)
 from realesr_cli.errors import OutOfMemoryError, RealesrError
 from realesr_cli.text import did_you_mean
 
@@ -23,19 +31,19 @@ INTERRUPTED = 130
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "upscale": (
         "realesr_cli.cli.upscale:upscale_command",
-        "Enlarge and restore images.",
+        "Upscale and restore images.",
     ),
     "models": (
         "realesr_cli.cli.models:models_group",
-        "List, fetch, check, import and mix models.",
+        "List, download, check, import and interpolate models.",
     ),
     "export": (
         "realesr_cli.cli.export:export_command",
-        "Write a model as a file for other programs: ONNX, safetensors, pth, fp16.",
+        "Export a model to ONNX, safetensors, pth or fp16.",
     ),
     "doctor": (
         "realesr_cli.cli.doctor:doctor_command",
-        "Tell what is installed, what will be used, and what to mend.",
+        "Show versions, devices, auto-selected settings, and how to fix problems.",
     ),
     "train": (
         "realesr_cli.cli.train:train_command",
@@ -47,32 +55,32 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "evaluate": (
         "realesr_cli.cli.evaluate:evaluate_command",
-        "Judge models by numbers on a folder of images.",
+        "Compute PSNR, SSIM, NIQE and LPIPS for models or folders.",
     ),
     "compare": (
         "realesr_cli.cli.compare:compare_command",
-        "Show photos by several models side by side.",
+        "Compare the results of several models side by side.",
     ),
     "dataset": (
         "realesr_cli.cli.dataset:dataset_group",
-        "Look over training images, and make training files of them.",
+        "Check and prepare training images.",
     ),
     "completion": (
-        "realesr_cli.cli.completion:completion_command",
+        "realesr_cli.cli.main:completion_command",
         "Print the completion script of a shell.",
     ),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands stand in a table and are imported when used."""
+    """A group whose commands are listed in a table and imported when used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of the table, which is the order of use."""
+        """Return the names in the order of the table, which is the order of use."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, or None."""
+        """Import and return the command of that name, or None."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -83,14 +91,17 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with the nearest known name in the error."""
+        """Resolve as click does, with the nearest known name in the error."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = did_you_mean(args[0], list(COMMANDS))
+            if os.path.lexists(args[0]) or os.path.splitext(args[0])[1]:
+                near = f"; did you mean `realesr upscale {shlex.quote(args[0])}`?"
+            else:
+                near = did_you_mean(args[0], list(COMMANDS))
             ctx.fail(f"no such command {args[0]!r}{near}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table's own lines, so that help imports no command."""
+        """Write the table's own lines, so that help imports no command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
@@ -98,40 +109,69 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="`realesr COMMAND --help` tells more about one command.",
+    epilog="Run `realesr COMMAND --help` for the options of a command.",
 )
 @click.version_option(__version__, "-V", "--version", message="realesr-cli %(version)s")
 def cli() -> None:
-    """Enlarge and restore images with Real-ESRGAN and ESRGAN models, and train your own."""
+    """Upscale and restore images with Real-ESRGAN and ESRGAN models, and train your own."""
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> None:
+    """Print the completion script of SHELL.
+
+    \b
+    bash: realesr completion bash > ~/.local/share/bash-completion/completions/realesr
+    zsh:  realesr completion zsh > ~/.zfunc/_realesr     (a folder on $fpath)
+    fish: realesr completion fish > ~/.config/fish/completions/realesr.fish
+    """
+    # The group is needed only for its commands when completing, not to write the script.
+    complete = get_completion_class(shell)
+    assert complete is not None
+    click.echo(complete(click.Group(), {}, "realesr", "_REALESR_COMPLETE").source())
 
 
 def run(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave with its exit code.
+    """Run the command line and exit.
 
-    0 done, 1 some of the work failed, 2 wrong usage, 3 a model or download, 4 out of memory,
-    130 interrupted. A command may return its exit code. What is no RealesrError is a bug and
-    keeps its traceback.
+    Exit codes: 0 done, 1 some of the work failed, 2 wrong usage, 3 a model or download, 4 out of
+    memory, 130 interrupted. A command may return its exit code. An exception that is not a
+    RealesrError is a bug and keeps its traceback.
     """
+    open_standard_streams()
     show_warnings()
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+    except OSError as error:
+        failure = stdout_failure()
+        if failure is None and not isinstance(error, BrokenPipeError):
+            raise
+        discard_stdout()
+        # A closed pipe means that the reader (`| head`) has seen enough.
+        if not isinstance(failure or error, BrokenPipeError):
+            say_error(f"cannot write to stdout: {(failure or error).strerror}")
+        code = 1
+    sys.exit(code)
+
+
+def _run(args: Sequence[str] | None) -> int:
+    """Run the command line and return its exit code; OSError only where stdout cannot be used."""
     try:
         result = cli.main(
             list(args) if args is not None else None, prog_name="realesr", standalone_mode=False
         )
-        sys.stdout.flush()
     except RealesrError as error:
         say_error(message_with_advice(error))
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say_error("interrupted")
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except MemoryError:
-        say_error("not enough memory: close other programs, or take a smaller model")
-        sys.exit(OutOfMemoryError.exit_code)
-    except BrokenPipeError:
-        # The reader of stdout (`| head`) has gone: nothing to tell, and nothing to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    sys.exit(result if isinstance(result, int) else 0)
+        say_error("not enough memory: close other programs, or choose a smaller model")
+        return OutOfMemoryError.exit_code
+    return result if isinstance(result, int) else 0

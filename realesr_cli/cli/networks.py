@@ -1,4 +1,4 @@
-"""The one or two networks of `realesr upscale`: as they were named, opened, or stood in for."""
+"""The one or two networks of `realesr upscale`: found by name, opened, or stood in for."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from realesr_cli.cli.terminal import ProgressBar
 
 if TYPE_CHECKING:
-    from realesr_cli.nets.architecture import Generator
     from realesr_cli.weights.load import OpenedModel
     from realesr_cli.weights.locate import LocatedModel
 
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A network as the user named it, and where it is; nothing is fetched or read yet."""
+    """A network as the user named it, and where it is; nothing is downloaded or read yet."""
 
     model: str
     located: LocatedModel
@@ -24,14 +23,16 @@ class NamedModel:
     denoise: float | None = None
 
     @property
-    def absent(self) -> int | None:
-        """Bytes that would be fetched, 0 where that is not known; None where all is here."""
+    def download(self) -> int | None:
+        """Bytes to download, 0 where their number is unknown; None where all is cached."""
         entries = [part.entry for part in self.located.parts if part.path is None]
         return sum(e.bytes or 0 for e in entries if e is not None) if entries else None
 
 
-def named(model: str, *, scale: float | None = None, denoise: float | None = None) -> NamedModel:
-    """Find a model. Raises what `locate` raises, and ConfigError for a denoise that cannot be."""
+def find_model(
+    model: str, *, scale: float | None = None, denoise: float | None = None
+) -> NamedModel:
+    """Find a model. Raises what `locate` raises, and ConfigError for a denoise it cannot have."""
     from realesr_cli.weights.locate import denoise_partner, locate
 
     located = locate(model, scale=scale)
@@ -50,25 +51,31 @@ def require_blendable(first: NamedModel, second: NamedModel) -> None:
         require_same_scale(sizes[0], sizes[1])
 
 
-def opened(one: NamedModel, *, offline: bool | None, quiet: bool) -> OpenedModel:
-    """The network itself, fetched if need be."""
+def open_network(named: NamedModel, *, offline: bool | None, quiet: bool) -> OpenedModel:
+    """Open a model, downloading it if needed."""
     from realesr_cli.weights.load import open_model
 
-    with ProgressBar(one.located.name, bytes=True, enabled=not quiet) as progress:
+    with ProgressBar(named.located.name, bytes=True, enabled=not quiet) as progress:
         return open_model(
-            one.model, scale=one.scale, denoise=one.denoise, offline=offline, report=progress
+            named.model,
+            scale=named.scale,
+            denoise=named.denoise,
+            offline=offline,
+            report=progress,
         )
 
 
-def stand_in(one: NamedModel, *, offline: bool | None) -> Generator:
-    """A network that costs as much: the named one where that needs no fetching."""
+def open_stand_in(named: NamedModel, *, offline: bool | None) -> OpenedModel:
+    """Open a network that costs as much: the named one where that needs no download."""
+    from realesr_cli.weights.load import OpenedModel
     from realesr_cli.weights.model_files import load_model
 
-    known = one.located.known_architecture
-    if one.absent is not None and known is not None:
+    located, known = named.located, named.located.known_architecture
+    if named.download is not None and known is not None:
         # Costs depend on the shape of the network, and by a few percent on the overlap that
         # would be measured on the real weights.
-        return known.build().eval()
-    if one.located.path is not None:
-        return load_model(one.located.path)  # without the partner that --denoise may have to fetch
-    return opened(one, offline=offline, quiet=True).net
+        return OpenedModel(known.build().eval(), located.name, None, located.entry)
+    if located.path is not None:  # Without the partner that denoising may have to download.
+        net = load_model(located.path)
+        return OpenedModel(net, located.name, located.path, located.entry)
+    return open_network(named, offline=offline, quiet=True)

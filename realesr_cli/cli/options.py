@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 import click
 from click.shell_completion import CompletionItem
 
+from realesr_cli.atomic import check_writable
 from realesr_cli.errors import ConfigError
 from realesr_cli.settings import Setting, walk, with_values
 
@@ -239,3 +241,24 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Change any setting, e.g. --set data.patch=64; may be repeated.",
 )
+
+
+def is_folder(output: str) -> bool:
+    """Return whether `-o OUTPUT` names a folder: one that exists, or a name ending in a slash."""
+    return output.endswith(("/", os.sep)) or Path(output).is_dir()
+
+
+def check_targets(targets: Sequence[Path], *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """Raise ConfigError where one of these files must not or cannot be written.
+
+    That is a folder, an input, an existing file unless `overwrite`, and a file in a folder that is
+    read-only.
+    """
+    for target in targets:
+        if target.is_dir():
+            raise ConfigError(f"{target} is a folder; name a file in it with -o")
+        if any(path.exists() and target.exists() and path.samefile(target) for path in inputs):
+            raise ConfigError(f"{target} is an input; write to another file with -o")
+        if target.exists() and not overwrite:
+            raise ConfigError(f"{target} already exists; replace it with --overwrite")
+    check_writable(targets)

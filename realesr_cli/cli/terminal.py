@@ -1,11 +1,15 @@
-"""What goes to the terminal's error stream: colored labels, warnings, progress bars."""
+"""The terminal: standard streams, colored labels, warnings, progress bars, Ctrl-C."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -15,16 +19,52 @@ from realesr_cli.errors import RealesrWarning
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+_SIGNALS = ("SIGINT", "SIGTERM")
+_SIGNAL_EXIT_CODE = 128
+"""A shell gives 128 + the signal's number as the exit code of what a signal ended."""
+
+
+def open_standard_streams() -> None:
+    """Replace standard streams that the caller closed (`2>&-`) by the null device.
+
+    Without this the next file that is opened, perhaps a result, takes the descriptor's number, and
+    whatever prints would write into it. Writing to a closed stdout is still an error.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is not None:
+            continue
+        # A null device open for reading only refuses what is written to it.
+        flags = os.O_WRONLY if name == "stderr" else os.O_RDONLY
+        opened = os.open(os.devnull, flags)
+        if opened != number:
+            os.dup2(opened, number)
+            os.close(opened)
+        setattr(sys, name, open(number, mode, encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
+
+
+def stdout_failure() -> OSError | None:
+    """Return the error that writing to stdout ends in, after one; None if stdout works."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
+
+
+def discard_stdout() -> None:
+    """Send what is left in the buffers of stdout nowhere, so that Python's exit is silent."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 
 def wants_color(stream: TextIO) -> bool:
-    """Whether color is welcome: never with NO_COLOR or TERM=dumb, always with FORCE_COLOR."""
+    """Return whether to use color: never with NO_COLOR or TERM=dumb, always with FORCE_COLOR."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
 
 def say(label: str, text: str, color: str) -> None:
-    """One line `label: text` on stderr."""
+    """Print one line `label: text` on stderr."""
     shown = (
         click.style(f"{label}:", fg=color, bold=True) if wants_color(sys.stderr) else f"{label}:"
     )
@@ -33,19 +73,19 @@ def say(label: str, text: str, color: str) -> None:
 
 
 def say_error(text: str) -> None:
-    """`error: text` on stderr."""
+    """Print `error: text` on stderr."""
     say("error", text, "red")
 
 
 def say_warning(text: str) -> None:
-    """`warning: text` on stderr."""
+    """Print `warning: text` on stderr."""
     say("warning", text, "yellow")
 
 
 def show_warnings() -> None:
     """From now on show our warnings as `warning: ...`, each text once; others as Python does."""
     usual = warnings.showwarning
-    told: set[str] = set()
+    shown: set[str] = set()
 
     def show(
         message: Warning | str,
@@ -57,8 +97,8 @@ def show_warnings() -> None:
     ) -> None:
         if not issubclass(category, RealesrWarning):
             usual(message, category, filename, lineno, file, line)
-        elif str(message) not in told:
-            told.add(str(message))
+        elif str(message) not in shown:
+            shown.add(str(message))
             say_warning(str(message))
 
     warnings.showwarning = show
@@ -83,7 +123,7 @@ class ProgressBar:
         self._bar: tqdm[Any] | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        """Show `done` of `total` (0: not known); a smaller `done` than before starts again."""
+        """Show `done` of `total` (0: unknown); a smaller `done` than before starts again."""
         if not self.enabled:
             return
         if self._bar is None:
@@ -114,14 +154,14 @@ class ProgressBar:
             self._bar.set_description(label or None)
 
     def write(self, text: str) -> None:
-        """A line on stderr that does not break the bar."""
+        """Print a line on stderr without breaking the bar."""
         if self._bar is None:
             click.echo(text, err=True)
         else:
             self._bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
-        """Take the bar away; the next call opens a new one."""
+        """Remove the bar; the next call opens a new one."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -136,3 +176,55 @@ class ProgressBar:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Interrupt:
+    """Whether a signal asked the work to stop, and which."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def stop_requested(self) -> bool:
+        """Return whether to stop."""
+        return self._number != 0
+
+    def receive(self, number: int) -> None:
+        """Note that signal `number` came."""
+        self._number = number
+
+    @property
+    def exit_code(self) -> int:
+        """130 after Ctrl-C, 143 after a request to terminate."""
+        return _SIGNAL_EXIT_CODE + self._number
+
+
+@contextmanager
+def interruptible(notice: str = "") -> Iterator[Interrupt]:
+    """While inside, the first signal only sets the flag; the second acts as it usually does.
+
+    `notice` is printed on stderr at the first signal. Outside the main thread, where Python takes
+    no signals, the flag stays unset.
+    """
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    usual: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupt.receive(number)
+        signal.signal(number, usual[number])
+        if notice:
+            # Not through sys.stderr: the signal may have come in the middle of a write to it.
+            with suppress(OSError, ValueError):
+                os.write(sys.stderr.fileno(), f"\n{notice}\n".encode())
+
+    for name in _SIGNALS:
+        number = getattr(signal, name)
+        usual[number] = signal.getsignal(number)
+        signal.signal(number, note)
+    try:
+        yield interrupt
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)

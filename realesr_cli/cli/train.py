@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from realesr_cli.cli.interrupt import Interrupt, interruptible
 from realesr_cli.cli.options import (
     Decorator,
     quiet_option,
@@ -19,7 +18,7 @@ from realesr_cli.cli.options import (
     settings_from,
     settings_options,
 )
-from realesr_cli.cli.terminal import ProgressBar
+from realesr_cli.cli.terminal import Interrupt, ProgressBar, interruptible
 from realesr_cli.cli.train_console import TrainConsole, duration, plan_lines, size
 from realesr_cli.errors import CancelledError, ConfigError
 from realesr_cli.settings import check, option, to_plain
@@ -200,7 +199,7 @@ def _run(request: TrainRequest, config: TrainConfig, *, dry_run: bool, quiet: bo
         looking = ProgressBar("looking at images", unit="file", enabled=talks)
         caller = RunContext(
             console,
-            interrupt.asked,
+            interrupt.stop_requested,
             world,
             accept_changes=request.accept_changes,
             download=fetching,
@@ -240,7 +239,7 @@ def _train(session: Session, console: TrainConsole, interrupt: Interrupt) -> int
     except CancelledError as stopped:
         console.close()
         console.line(str(stopped))
-        return interrupt.exit_code if interrupt.asked() else stopped.exit_code
+        return interrupt.exit_code if interrupt.stop_requested() else stopped.exit_code
     if session.caller.world.first:
         console.close()
         command = f"realesr upscale PHOTO -m {session.out}"

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image as pillow
 from upscale_cli import Shell, make_image, save_tiny, size_of
 
-from realesr_cli.batch import pipeline
+from realesr_cli.batch import run
 
 
-def test_a_image_lands_beside_its_input(shell: Shell):
+def test_a_result_goes_beside_its_input(shell: Shell):
     make_image("photo.png")
     outcome = shell("photo.png")
     assert outcome.code == 0
@@ -92,7 +92,7 @@ def test_the_output_folder_inside_the_input_is_not_searched(shell: Shell):
     shell("in", "-o", "in/out", "-r")
     outcome = shell("in", "-o", "in/out", "-r")
     assert "in/out is the output folder" in outcome.err
-    assert "1 skipped" in outcome.err or "is there already" in outcome.err
+    assert "already exists" in outcome.err
     assert os.listdir("in/out") == ["a_x4.png"]
 
 
@@ -116,7 +116,7 @@ def test_a_second_run_does_nothing_and_overwrite_does_it_again(shell: Shell):
     assert again.code == 0
     assert {p.name: p.stat().st_mtime_ns for p in Path("in").iterdir()} == first
     assert "2 skipped" in again.err
-    assert "left out as results of an earlier run" in again.err
+    assert "2 excluded as results of an earlier run" in again.err
     shell("in", "--overwrite")
     assert sorted(p.name for p in Path("in").iterdir()) == sorted(first)
     assert Path("in/a_x4.png").stat().st_mtime_ns > first["a_x4.png"]
@@ -127,7 +127,7 @@ def test_what_is_finished_needs_no_model(shell: Shell, tiny: Path, tmp_path: Pat
     shell("a.png", "-s", "4", "-o", "a_x4.png")
     outcome = shell("a.png", "-s", "4", model="RealESRGAN_x4plus")  # not cached, no network
     assert outcome.code == 0
-    assert "is there already" in outcome.err
+    assert "already exists" in outcome.err
 
 
 def test_a_damaged_result_is_made_again(shell: Shell):
@@ -224,7 +224,7 @@ def test_a_preview_does_nothing_and_tells_all(shell: Shell):
     text = outcome.out.decode()
     assert outcome.code == 1
     assert sorted(os.listdir()) == ["a.png", "bad.png"]
-    for word in ("tiny on cpu", "a.png -> out/a_x4.png", "12x8 -> 48x32", "1 tile", "MiB", "about"):
+    for word in ("tiny on cpu", "a.png -> out/a_x4.png", "12x8 -> 48x32", "1 tile", "KiB", "about"):
         assert word in text
     assert "failed: bad.png" in text
     assert "1 to do, 1 cannot be done" in text
@@ -250,7 +250,7 @@ def test_a_preview_fetches_nothing(shell: Shell):
     make_image("a.png")
     outcome = shell("a.png", "--dry-run", model="realesr-animevideov3")
     assert outcome.code == 0
-    assert "would be fetched (2.4 MiB)" in outcome.out.decode()
+    assert "would be downloaded (2.4 MiB)" in outcome.out.decode()
     plain = shell("a.png", "--dry-run", "--json", model="realesr-animevideov3")
     assert plain.summary["fetch"] == 2504012
 
@@ -301,7 +301,7 @@ def test_memory_that_runs_out_has_its_exit_code(shell: Shell, monkeypatch: pytes
         raise MemoryError
 
     make_image("a.png")
-    monkeypatch.setattr(pipeline, "read_image", read_image)
+    monkeypatch.setattr(run, "read_image", read_image)
     outcome = shell("a.png")
     assert outcome.code == 4
     assert "not enough memory" in outcome.err
@@ -312,7 +312,7 @@ def test_an_unforeseen_error_shows_its_traceback(shell: Shell, monkeypatch: pyte
         raise ZeroDivisionError("bug")
 
     make_image("a.png")
-    monkeypatch.setattr(pipeline, "read_image", read_image)
+    monkeypatch.setattr(run, "read_image", read_image)
     outcome = shell("a.png")
     assert outcome.code == 1
     assert "unexpected ZeroDivisionError: bug" in outcome.err

@@ -136,7 +136,7 @@ def test_the_preview_speaks_of_both_models_and_of_the_iterations(shell: Shell, o
     outcome = shell("a.png", "--dry-run", "--blend-model", other, "--back-project", "20")
     assert outcome.code == 0
     text = outcome.out.decode()
-    assert "0.5 of other blended in" in text
+    assert "blended with 0.5 of other" in text
     assert "20 iterations of back-projection (gaussian)" in text
     one = shell("a.png", "--dry-run", "--back-project", "1", "--back-project-kernel", "reverse")
     assert "1 iteration of back-projection (reverse)" in one.out.decode()

@@ -16,7 +16,7 @@ import pytest
 from upscale_cli import Shell, make_image, size_of
 
 from realesr_cli.atomic import PREFIX, SUFFIX
-from realesr_cli.cli.interrupt import interruptible
+from realesr_cli.cli.terminal import interruptible
 
 IMAGES = 8
 SIDE = 280
@@ -71,7 +71,7 @@ def test_a_killed_run_is_finished_by_the_next(shell: Shell, tiny: Path):
     for name in finished:
         assert left[name] == expected[name]
     times = {name: Path("out", name).stat().st_mtime_ns for name in finished}
-    # The kill may have come just after a part file had landed; one is left for certain now.
+    # The kill may have come just after a part file was renamed; one is left for certain now.
     Path("out", f"{PREFIX}0123456789abcdef{SUFFIX}").write_bytes(b"half")
     outcome = shell("in", "-o", "out/")
     assert outcome.code == 0
@@ -87,7 +87,7 @@ def test_an_interrupted_run_leaves_only_whole_images(shell: Shell, tiny: Path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert err.decode().count("stopping when the tile in work is done") == 1
+    assert err.decode().count("stopping after the current tile") == 1
     assert "stopped" in err.decode()
     assert "Traceback" not in err.decode()
     assert _parts() == []
@@ -107,9 +107,9 @@ def test_the_first_signal_asks_and_the_second_acts(
     usual = signal.signal(number, lambda n, frame: heard.append(n))
     try:
         with interruptible() as interrupt:
-            assert not interrupt.asked()
+            assert not interrupt.stop_requested()
             os.kill(os.getpid(), number)
-            assert interrupt.asked()
+            assert interrupt.stop_requested()
             assert interrupt.exit_code == code
             assert heard == []
             os.kill(os.getpid(), number)
@@ -126,7 +126,7 @@ def test_outside_the_main_thread_no_signal_is_taken():
 
     def work() -> None:
         with interruptible() as interrupt:
-            heard.append(interrupt.asked())
+            heard.append(interrupt.stop_requested())
             heard.append(signal.getsignal(signal.SIGINT) is usual)
 
     thread = threading.Thread(target=work)

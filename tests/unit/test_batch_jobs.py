@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image as pillow
 
-from realesr_cli.batch.jobs import BatchOptions, BatchPlan, make_plan, sized
-from realesr_cli.batch.output_paths import destination
+from realesr_cli.batch.jobs import BatchPlan, BatchSettings, has_size, make_plan
+from realesr_cli.batch.output_paths import parse_output
 from realesr_cli.batch.sources import InputSource, find_sources
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.errors import (
@@ -41,13 +41,8 @@ def _plan(
     **rules: object,
 ) -> BatchPlan:
     sources = find_sources(arguments, recursive=recursive)
-    wanted = destination(
-        output,
-        len(sources),
-        from_folder=any(Path(a).is_dir() for a in arguments),
-        format=format,
-    )
-    return make_plan(sources, wanted, BatchOptions("model", 4, **rules))  # type: ignore[arg-type]
+    wanted = parse_output(output, sources, format=format)
+    return make_plan(sources, wanted, BatchSettings("model", 4, **rules))  # type: ignore[arg-type]
 
 
 def _targets(plan: BatchPlan) -> list[str]:
@@ -58,8 +53,8 @@ def test_sizes_names_and_formats_of_results(here: Path):
     _image("a.png")
     _image("b.jpg", 5, 3)
     first, second = _plan("a.png", "b.jpg").jobs
-    assert (first.out_height, first.out_width, first.format) == (16, 24, "png")
-    assert (second.out_height, second.out_width, second.format) == (12, 20, "jpg")
+    assert (first.out_height, first.out_width, first.write.format) == (16, 24, "png")
+    assert (second.out_height, second.out_width, second.write.format) == (12, 20, "jpg")
     assert (first.pixel_bytes, first.output_bytes) == (3, 16 * 24 * 3)
 
 
@@ -76,16 +71,16 @@ def test_the_factor_in_the_name_is_the_one_asked_or_the_one_that_results(
     here: Path, settings: UpscaleSettings, name: str
 ):
     _image("a.png")
-    assert _targets(_plan("a.png", settings=settings)) == [name]
+    assert _targets(_plan("a.png", upscale=settings)) == [name]
 
 
 def test_which_settings_speak_of_pixels():
-    assert not sized(UpscaleSettings(scale=3))
-    assert sized(UpscaleSettings(height=3))
-    assert sized(UpscaleSettings(fit=(3, 4)))
+    assert not has_size(UpscaleSettings(scale=3))
+    assert has_size(UpscaleSettings(height=3))
+    assert has_size(UpscaleSettings(fit=(3, 4)))
 
 
-def test_a_image_that_cannot_be_read_keeps_its_reason(here: Path):
+def test_an_image_that_cannot_be_read_keeps_its_reason(here: Path):
     Path("a.png").write_text("no image")
     Path("empty.png").write_bytes(b"")
     _image("b.png")
@@ -96,7 +91,7 @@ def test_a_image_that_cannot_be_read_keeps_its_reason(here: Path):
         type(None),
     ]
     assert "holds text" in str(plan.jobs[0].error)
-    assert [job.source.stem for job in plan.to_do] == ["b"]
+    assert [job.source.stem for job in plan.pending] == ["b"]
 
 
 def test_a_bomb_is_refused_by_its_header(here: Path):
@@ -108,7 +103,7 @@ def test_a_bomb_is_refused_by_its_header(here: Path):
 def test_a_result_too_large_for_its_format_is_refused_before_any_work(here: Path):
     _image("a.jpg", 5000, 1)
     _image("b.webp", 4096, 1)
-    plan = _plan("a.jpg", "b.webp", settings=UpscaleSettings(scale=16))
+    plan = _plan("a.jpg", "b.webp", upscale=UpscaleSettings(scale=16))
     for job, limit in zip(plan.jobs, ("65,535", "16,383"), strict=True):
         assert isinstance(job.error, ImageTooLargeError)
         assert limit in str(job.error)
@@ -124,7 +119,7 @@ def test_an_extension_that_cannot_be_written_is_refused(here: Path):
     _image("a.gif")
     (job,) = _plan("a.gif", output="{parent}-{name}").jobs
     assert isinstance(job.error, UnsupportedImageError)
-    assert "--format" in str(job.error)
+    assert job.error.advice == "choose-format"
 
 
 def test_two_inputs_with_one_output_are_refused_and_named(here: Path):
@@ -155,9 +150,9 @@ def test_clashes_through_a_linked_folder_are_seen(here: Path):
         InputSource(Path("a.png"), below=Path("real")),
         InputSource(Path("b.png"), below=Path("link")),
     ]
-    wanted = destination("./{width}.png", 2)
+    wanted = parse_output("./{width}.png", sources)
     with pytest.raises(ConfigError, match="same output"):
-        make_plan(sources, wanted, BatchOptions("model", 4))
+        make_plan(sources, wanted, BatchSettings("model", 4))
 
 
 @pytest.mark.parametrize("link", [None, os.symlink, os.link])
@@ -183,21 +178,21 @@ def test_the_output_of_one_may_not_be_another_input_by_link(here: Path):
 def test_a_folder_in_the_place_of_an_output_is_refused(here: Path):
     _image("a.png")
     (here / "a_x4.png").mkdir()
-    with pytest.raises(ConfigError, match="an output is a folder"):
+    with pytest.raises(ConfigError, match=r"a_x4\.png"):
         _plan("a.png")
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch):
     _image("a.png")
     Path("file").write_text("")
-    with pytest.raises(ConfigError, match="cannot write into file/sub"):
+    with pytest.raises(ConfigError, match="file/sub"):
         _plan("a.png", output="file/sub/")
 
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", denied)
-    with pytest.raises(ConfigError, match="cannot write into out: Permission denied"):
+    with pytest.raises(ConfigError, match="out: Permission denied"):
         _plan("a.png", output="out/")
 
 
@@ -217,15 +212,18 @@ def test_a_finished_result_is_found_and_a_damaged_one_made_again(here: Path):
     heard: list[tuple[int, int]] = []
     sources = find_sources([f"{n}.png" for n in "abcde"])
     plan = make_plan(
-        sources, destination(None, 5), BatchOptions("m", 4), report=lambda *now: heard.append(now)
+        sources,
+        parse_output(None, sources),
+        BatchSettings("m", 4),
+        progress=lambda *now: heard.append(now),
     )
     assert [job.finished for job in plan.jobs] == [True, False, False, False, True]
     assert heard[-1] == (5, 5)
-    again = make_plan(sources, destination(None, 5), BatchOptions("m", 4, overwrite=True))
+    again = make_plan(sources, parse_output(None, sources), BatchSettings("m", 4, overwrite=True))
     assert not any(job.finished for job in again.jobs)
 
 
-def test_results_of_an_earlier_run_beside_the_inputs_are_left_out(here: Path):
+def test_results_of_an_earlier_run_beside_the_inputs_are_excluded(here: Path):
     _image("in/a.png")
     _image("in/b.jpg")
     before = _plan("in")
@@ -235,19 +233,19 @@ def test_results_of_an_earlier_run_beside_the_inputs_are_left_out(here: Path):
     after = _plan("in")
     assert [job.source.name for job in after.jobs] == [job.source.name for job in before.jobs]
     assert all(job.finished for job in after.jobs)
-    assert sorted(s.stem for s in after.left_out) == ["a_x4", "b_x4"]
+    assert sorted(s.stem for s in after.excluded) == ["a_x4", "b_x4"]
 
 
 def test_results_with_another_factor_or_asked_for_alone(here: Path):
     _image("in/a.png")
     _image("in/a_x4.png", 24, 16)
-    other = _plan("in", settings=UpscaleSettings(scale=2))
+    other = _plan("in", upscale=UpscaleSettings(scale=2))
     assert _targets(other) == ["in/a_x2.png"]
     assert _targets(_plan("in/a_x4.png")) == ["in/a_x4_x4.png"]
     assert _targets(_plan("in", output="out/")) == ["out/a_x4.png", "out/a_x4_x4.png"]
 
 
-def test_results_of_a_template_are_left_out_too(here: Path):
+def test_results_of_a_template_are_excluded_too(here: Path):
     _image("in/a.png")
     _image("in/a big.png", 24, 16)
     plan = _plan("in", output="in/{stem} big.png")
@@ -255,7 +253,7 @@ def test_results_of_a_template_are_left_out_too(here: Path):
     assert plan.jobs[0].finished
 
 
-def test_results_in_the_input_folder_named_as_output_are_left_out(here: Path):
+def test_results_in_the_input_folder_named_as_output_are_excluded(here: Path):
     _image("in/a.png")
     _image("in/a_x2.png", 12, 8)
     assert _targets(_plan("in", output="in/")) == ["in/a_x4.png"]
@@ -275,7 +273,8 @@ def test_another_image_at_the_output_is_not_replaced(here: Path):
     _image("in/a.png")
     _image("holiday.png", 99, 99)
     (job,) = _plan("in/a.png", output="holiday.png").jobs
-    assert "--overwrite replaces it" in str(job.error)
+    assert "holiday.png" in str(job.error)
+    assert job.error.advice == "overwrite-or-rename"
     (job,) = _plan("in/a.png", output="holiday.png", overwrite=True).jobs
     assert job.error is None
 
@@ -290,5 +289,5 @@ def test_the_tree_is_mirrored(here: Path):
 def test_standard_input_to_standard_output(here: Path):
     _image("a.png")
     sources = find_sources(["-"], stdin=Path("a.png").read_bytes())
-    (job,) = make_plan(sources, destination("-", 1), BatchOptions("model", 4)).jobs
-    assert (job.target, job.format, job.out_width) == (None, "png", 24)
+    (job,) = make_plan(sources, parse_output("-", sources), BatchSettings("model", 4)).jobs
+    assert (job.target, job.write.format, job.out_width) == (None, "png", 24)

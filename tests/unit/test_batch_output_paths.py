@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from realesr_cli.batch.output_paths import (
     NameFields,
-    destination,
     fixed_folder,
-    scale_label,
-    target,
+    format_scale,
+    make_path,
+    parse_output,
 )
 from realesr_cli.batch.sources import InputSource
 from realesr_cli.errors import ConfigError
@@ -38,16 +38,16 @@ def _target(
     format: str | None = None,
     suffix: str | None = None,
 ) -> str | None:
-    wanted = destination(output, sources, from_folder=from_folder, format=format, suffix=suffix)
-    facts = NameFields("model", scale, 40, 30, image or Image(), source)
-    found = target(wanted, facts)
+    found = replace(source, searched=source.searched or from_folder)
+    wanted = parse_output(output, [found] * sources, format=format, suffix=suffix)
+    found = make_path(wanted, NameFields("model", scale, 40, 30, image or Image(), source))
     return None if found is None else found.as_posix()
 
 
 A = InputSource(Path("d/a.png"))
 
 
-def test_by_default_a_result_lies_beside_its_input():
+def test_by_default_a_result_goes_beside_its_input():
     assert _target(None, A) == "d/a_x4.png"
     assert _target(None, A, scale=2.5) == "d/a_x2.5.png"
     assert _target(None, A, sources=9) == "d/a_x4.png"
@@ -120,11 +120,11 @@ def test_a_doubled_brace_is_a_brace_in_plain_names_too():
 
 
 def test_standard_output_is_no_file_and_png_unless_told():
-    wanted = destination("-", 1)
+    wanted = parse_output("-", [A])
     assert (wanted.kind, wanted.format) == ("stdout", "png")
-    assert destination("-", 1, format="jpg").format == "jpg"
+    assert parse_output("-", [A], format="jpg").format == "jpg"
     assert _target("-", A) is None
-    assert destination(None, 1, from_stdin=True).kind == "stdout"
+    assert parse_output(None, [InputSource(None, b"")]).kind == "stdout"
 
 
 def test_standard_input_among_others_gets_a_name():
@@ -135,15 +135,15 @@ def test_standard_input_among_others_gets_a_name():
 @pytest.mark.parametrize(
     ("output", "arguments", "message"),
     [
-        ("-", {"sources": 2}, "takes one image"),
+        ("-", {"sources": 2}, "one image, got 2"),
         ("x.png", {"sources": 2}, "one file for 2 inputs"),
-        ("x.png", {"sources": 1, "from_folder": True}, "one file for a folder"),
-        ("x.xyz", {}, "no format that can be written"),
+        ("x.png", {"sources": 1, "from_folder": True}, "one file for 1 inputs"),
+        ("x.xyz", {}, "xyz"),
         ("x", {}, "end a folder with a slash"),
-        ("x.gif", {}, "no format that can be written"),
-        ("x.jpg", {"format": "png"}, "--format says png"),
+        ("x.gif", {}, "gif"),
+        ("x.jpg", {"format": "png"}, "jpg.*png"),
         ("{stem}", {}, "no extension"),
-        ("{stem}.jpg", {"format": "png"}, "--format says png"),
+        ("{stem}.jpg", {"format": "png"}, "jpg.*png"),
         ("{stme}{ext}", {}, "did you mean 'stem'"),
         ("{stem.__class__}{ext}", {}, "unknown field"),
         ("{}{ext}", {}, "unknown field"),
@@ -155,17 +155,17 @@ def test_standard_input_among_others_gets_a_name():
 )
 def test_an_output_that_cannot_be_meant_is_refused(output: str, arguments: dict, message: str):
     with pytest.raises(ConfigError, match=message):
-        destination(output, arguments.pop("sources", 1), **arguments)
+        _target(output, A, **arguments)
 
 
 def test_a_file_in_the_way_of_a_folder_is_refused(tmp_path: Path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(ConfigError, match="names one file"):
-        destination(str(tmp_path / "out"), 2)
+    with pytest.raises(ConfigError, match="one file for 2 inputs"):
+        parse_output(str(tmp_path / "out"), [A, A])
 
 
 def test_factors_read_as_people_write_them():
-    assert [scale_label(s) for s in (4.0, 2.5, 1 / 3, 10.0)] == ["4", "2.5", "0.33", "10"]
+    assert [format_scale(s) for s in (4.0, 2.5, 1 / 3, 10.0)] == ["4", "2.5", "0.33", "10"]
 
 
 def test_the_folder_that_holds_all_results():

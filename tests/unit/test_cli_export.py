@@ -185,7 +185,7 @@ def test_card_of_a_model() -> None:
 def test_cards_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("there.json").write_text("before")
     for args, said in (
-        (["mine.pth", "-o", "there.json"], "there already"),
+        (["mine.pth", "-o", "there.json"], "already exists"),
         (["mine.pth", "-o", "card.txt"], r"a card is a \.json file"),
         (["mine.pth", "-o", "mine.pth/card.json"], "cannot write into"),
         (["vgg19"], "no network to upscale with"),

@@ -75,7 +75,7 @@ def test_several_shares_have_names_of_their_own() -> None:
         (["--alpha", "0.5", "-o", "c"], "it has no ending"),
         (["--alpha", "0.5", "-o", "a.pth"], "a.pth is an input"),
         (["--alpha", "0.5", "-o", "a.pth", "--overwrite"], "a.pth is an input"),
-        (["--alpha", "0.5", "-o", "other.pth"], "there already: --overwrite replaces it"),
+        (["--alpha", "0.5", "-o", "other.pth"], "other.pth already exists"),
         (["--alpha", "0.5", "-o", "a.pth/c.pth"], "cannot write into a.pth"),
     ],
 )

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
 from realesr_cli.batch.jobs import Job
-from realesr_cli.batch.records import Record, planned, summary
+from realesr_cli.batch.records import Record, planned, summarize
 from realesr_cli.batch.sources import InputSource
 from realesr_cli.cli import dry_run
 from realesr_cli.cli.console import (
     Console,
     RunDescription,
     Style,
-    record_line,
-    record_plain,
-    seconds,
-    size_text,
-    sizes,
-    summary_line,
+    format_record,
+    format_sizes,
+    format_summary,
+    record_to_plain,
 )
-from realesr_cli.cli.upscale import FitType, _stdin
+from realesr_cli.cli.upscale import _read_stdin
+from realesr_cli.cli.upscale_request import FitType
 from realesr_cli.engine.estimate import Estimate
-from realesr_cli.errors import ConfigError, UnreadableImageError
+from realesr_cli.errors import ConfigError, ImageError, UnreadableImageError
 from realesr_cli.image.probe import ImageInfo
 
-HEADER = ImageInfo(height=3, width=2, channels=3, bits=8, has_alpha=False, format="PNG")
-JOB = Job(InputSource(Path("a.png")), Path("b.png"), "png", HEADER, 12, 8)
-PLAN = Estimate(
+INFO = ImageInfo(height=3, width=2, channels=3, bits=8, has_alpha=False, format="PNG")
+JOB = Job(InputSource(Path("a.png")), Path("b.png"), info=INFO, out_height=12, out_width=8)
+COST = Estimate(
     3,
     2,
     12,
@@ -46,22 +46,9 @@ PLAN = Estimate(
 )
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.04, "0.0 s"), (9.94, "9.9 s"), (75, "75 s"), (180, "3 min"), (3900, "1 h 05 min")],
-)
-def test_durations_read_as_people_say_them(value: float, text: str):
-    assert seconds(value) == text
-
-
-def test_amounts_of_memory():
-    assert size_text(3 * 2**20 // 2) == "1.5 MiB"
-    assert size_text(5 * 2**30) == "5.0 GiB"
-
-
 def test_sizes_are_width_by_height():
-    assert sizes(JOB) == "2x3 -> 8x12"
-    assert sizes(Job(InputSource(None))) == ""
+    assert format_sizes(JOB) == "2x3 -> 8x12"
+    assert format_sizes(Job(InputSource(None))) == ""
 
 
 @pytest.mark.parametrize(
@@ -72,51 +59,64 @@ def test_sizes_are_width_by_height():
             Record(JOB, "done", 1.25, notes=("first",)),
             "a.png -> b.png  2x3 -> 8x12  1.2 s\n  note: first",
         ),
-        (Record(JOB, "skipped"), "a.png: b.png is there already (--overwrite makes it again)"),
-        (Record(JOB, "failed", error="no room"), "failed: a.png: no room"),
-        (Record(JOB, "failed", error="a.png: bad"), "failed: a.png: bad"),
+        (Record(JOB, "skipped"), "a.png: b.png already exists (--overwrite replaces it)"),
+        (Record(JOB, "failed", failure=ImageError("no room")), "failed: a.png: no room"),
+        (Record(JOB, "failed", failure=ImageError("a.png: bad")), "failed: a.png: bad"),
+        (
+            Record(JOB, "failed", failure=ImageError("x", advice="choose-output")),
+            "failed: a.png: x. Choose another output with -o.",
+        ),
         (Record(JOB, "stopped"), ""),
     ],
 )
 def test_a_line_per_image(record: Record, line: str):
-    assert record_line(record, Style()) == line
+    assert format_record(record, Style()) == line
 
 
 def test_quiet_leaves_only_failures():
-    assert record_line(Record(JOB, "done"), Style(quiet=True)) == ""
-    assert record_line(Record(JOB, "failed", error="x"), Style(quiet=True)) == "failed: a.png: x"
+    assert format_record(Record(JOB, "done"), Style(quiet=True)) == ""
+    failed = Record(JOB, "failed", failure=ImageError("x"))
+    assert format_record(failed, Style(quiet=True)) == "failed: a.png: x"
 
 
 def test_failures_are_red_where_color_is_welcome(monkeypatch: pytest.MonkeyPatch):
+    failed = Record(JOB, "failed", failure=ImageError("x"))
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "\x1b[31m" in record_line(Record(JOB, "failed", error="x"), Style())
+    assert "\x1b[31m" in format_record(failed, Style())
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in record_line(Record(JOB, "failed", error="x"), Style())
+    assert "\x1b" not in format_record(failed, Style())
 
 
-def test_counts_that_are_zero_are_left_out():
+def test_counts_that_are_zero_are_omitted():
     records = [Record(JOB, "done"), Record(JOB, "stopped")]
-    assert summary_line(summary(records)) == "1 done, 1 stopped"
-    assert summary_line(summary([])) == "nothing to do"
+    assert format_summary(summarize(records)) == "1 done, 1 stopped"
+    assert format_summary(summarize([])) == "nothing to do"
 
 
-def test_a_image_that_could_not_be_read_has_no_sizes():
-    plain = record_plain(
-        planned(Job(InputSource(None), error=UnreadableImageError("x"))), RunDescription("m")
-    )
+def test_a_long_list_of_failures_is_cut(capsys: pytest.CaptureFixture[str]):
+    jobs = [Job(InputSource(Path(f"{i}.png")), error=ImageError("bad")) for i in range(30)]
+    Console(Style(), RunDescription(("m",)), jobs).close([planned(job) for job in jobs], 1)
+    err = capsys.readouterr().err
+    assert "30 of 30 images failed" in err
+    assert "and 20 more" in err
+
+
+def test_an_image_that_could_not_be_read_has_no_sizes():
+    job = Job(InputSource(None), error=UnreadableImageError("x"))
+    plain = record_to_plain(planned(job), RunDescription(("m",)))
     assert (plain["width"], plain["out_width"], plain["output"]) == (None, None, None)
     assert (plain["input"], plain["status"]) == ("-", "failed")
 
 
 def test_the_totals_of_a_plan(tmp_path: Path):
-    free = dry_run.free_bytes(tmp_path / "not" / "there")
-    assert free > 0
-    total = dry_run.totals([JOB, JOB], [PLAN, None])
+    job = replace(JOB, target=tmp_path / "not" / "there" / "b.png")
+    total = dry_run.add_up([job, JOB], [COST, None])
     assert (total["planned"], total["seconds"], total["output_bytes"]) == (1, 75, 288)
-    unknown = Estimate(3, 2, 12, 8, 4, 2, 2, 1, 288, 2**30, None)
-    assert dry_run.totals([JOB], [unknown])["seconds"] is None
+    assert total["free_bytes"] > 0
+    unknown = replace(COST, seconds=None)
+    assert dry_run.add_up([JOB], [unknown])["seconds"] is None
 
 
 def test_a_size_to_fit_is_width_by_height():
@@ -133,12 +133,12 @@ def test_a_terminal_is_no_standard_input(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(sys, "stdin", Terminal())
     with pytest.raises(ConfigError, match="terminal"):
-        _stdin()
+        _read_stdin()
 
 
 def test_the_bar_names_the_image_in_work_and_its_place(monkeypatch: pytest.MonkeyPatch):
-    other = Job(InputSource(Path("c.png")), Path("d.png"), "png", HEADER, 12, 8)
-    console = Console(Style(), RunDescription("m"), [JOB, other])
+    other = replace(JOB, source=InputSource(Path("c.png")))
+    console = Console(Style(), RunDescription(("m",)), [JOB, other])
     labels: list[str] = []
     monkeypatch.setattr(console._bar, "relabel", labels.append)
     console.started(other)

@@ -1,4 +1,4 @@
-"""Many images through one upscaler, read and written beside inference: one record each."""
+"""Run jobs: the next image is read and the last one written while one is upscaled."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from realesr_cli.atomic import remove_stale_files
 from realesr_cli.batch.jobs import Job
-from realesr_cli.batch.records import Record, failed
+from realesr_cli.batch.records import Record
 from realesr_cli.engine.policy import memory_available
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.errors import CancelledError, ImageWriteError, OutOfMemoryError, RealesrError
-from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image, write_image
-from realesr_cli.progress import Progress, StopRequested
+from realesr_cli.progress import Progress, StopRequested, never
+
+IN_FLIGHT_BYTES = 1 << 30
+"""Finished images that wait to be written hold at most this much, one image excepted."""
 
 _POLL_SECONDS = 0.05
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Upscale(Protocol):
-    """What the batch needs of an `Upscaler`."""
+    """What a run needs of an `Upscaler`."""
 
     def __call__(
         self,
@@ -39,65 +41,51 @@ class Upscale(Protocol):
     ) -> Image: ...
 
 
-@dataclass(frozen=True)
-class BatchSettings:
-    """What holds for every image of a run."""
+class Observer:
+    """Receives what happens in a run; the methods do nothing until a subclass overrides them.
 
-    upscale: UpscaleSettings = field(default_factory=UpscaleSettings)
-    write: WriteSettings = field(default_factory=WriteSettings)
-    max_pixels: int | None = DEFAULT_MAX_PIXELS
-    fail_fast: bool = False
-    in_flight_bytes: int = 1 << 30
-    """Finished images waiting to be written hold at most this much, one image excepted."""
-
-
-def _nothing(*_: Any) -> None:
-    return None
-
-
-def _never() -> bool:
-    return False
-
-
-@dataclass(frozen=True)
-class BatchCallbacks:
-    """How a run is watched and stopped; each is called by one thread at a time.
-
-    `finished` gets the records in the order of the jobs, from the writing thread.
+    Each method is called by one thread at a time. An exception in one ends the run.
     """
 
-    started: Callable[[Job], None] = _nothing
-    tiles: Callable[[int, int], None] = _nothing
-    finished: Callable[[Record], None] = _nothing
-    cancel: Callable[[], bool] = _never
+    def started(self, job: Job) -> None:
+        """Note that an image is being upscaled from now on."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Note the progress of that image, in tiles."""
+
+    def finished(self, record: Record) -> None:
+        """Take the record of an image; records come in the order of the jobs."""
 
 
 @dataclass
 class _Item:
-    """A job on its way through the three stages."""
+    """A job on its way through the stages."""
 
     job: Job
     image: Image | None = None
-    cost: int = 0
-    seconds: float = 0.0
     failure: Exception | None = None
+    seconds: float = 0.0
+    cost: int = 0
+    """Bytes of the result that the gate counts."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Line:
-    """The conveyor between the stages of one run."""
+class _Pipeline:
+    """The stages of one run and the queues between them."""
 
-    settings: BatchSettings
-    hooks: BatchCallbacks
+    observer: Observer
+    stop_requested: StopRequested
+    fail_fast: bool
+    gate: _Gate
     stop: threading.Event = field(default_factory=threading.Event)
     loaded: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
     ready: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
     crashes: list[BaseException] = field(default_factory=list)
-    """What a hook raised in one of our threads, for the caller's thread to raise."""
+    """What the observer raised in one of our threads, for the caller's thread to raise."""
 
-    def guarded(self, work: Callable[[], None]) -> threading.Thread:
-        """A thread whose crash ends the run instead of leaving the other stages waiting."""
+    def thread(self, work: Callable[[], None]) -> threading.Thread:
+        """Make a thread whose crash ends the run instead of leaving the other stages waiting."""
 
         def body() -> None:
             try:
@@ -109,14 +97,14 @@ class _Line:
         return threading.Thread(target=body, daemon=True)
 
     def stopped(self) -> bool:
-        """Whether the run is to end early; asks the caller's hook too."""
-        if not self.stop.is_set() and self.hooks.cancel():
+        """Return whether the run is to end early; asks the caller too."""
+        if not self.stop.is_set() and self.stop_requested():
             self.stop.set()
         return self.stop.is_set()
 
 
 class _Gate:
-    """Lets finished images pile up only to a number of bytes; one always fits."""
+    """Lets finished images wait up to a number of bytes; one always fits."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -135,32 +123,33 @@ class _Gate:
             self._change.notify_all()
 
 
-def run(
+def run_jobs(
     jobs: Sequence[Job],
     upscale: Upscale | None,
-    settings: BatchSettings | None = None,
-    hooks: BatchCallbacks | None = None,
+    observer: Observer | None = None,
+    *,
+    stop_requested: StopRequested = never,
+    fail_fast: bool = False,
+    in_flight_bytes: int = IN_FLIGHT_BYTES,
 ) -> list[Record]:
-    """Do the jobs in order and return one record each, in the same order.
+    """Run the jobs in order and return one record each, in the same order.
 
-    `upscale` may be None where no job needs it (all are finished or refused).
-
-    The next image is read and the last one written while one is upscaled. An image that fails
-    is recorded and the rest goes on, unless `settings.fail_fast` or a full disk ends the run; jobs
-    not finished then, or when `hooks.cancel` says so, are recorded as stopped. Nothing half-written
-    stays behind in any case, and what a killed run left half-written is removed first.
+    `upscale` may be None where no job is pending. An image that fails is recorded and the rest
+    goes on, unless `fail_fast` or a full disk ends the run; jobs not finished then, or when
+    `stop_requested` says so, are recorded as stopped. Files are written atomically, and temporary
+    files that a killed run left behind are removed first.
     """
     for folder in {job.target.parent for job in jobs if job.target is not None}:
         remove_stale_files(folder)
-    line = _Line(settings or BatchSettings(), hooks or BatchCallbacks())
-    gate = _Gate(line.settings.in_flight_bytes)
+    watch = observer or Observer()
+    line = _Pipeline(watch, stop_requested, fail_fast, _Gate(in_flight_bytes))
     records: list[Record] = []
-    reader = line.guarded(lambda: _read_all(line, jobs))
-    writer = line.guarded(lambda: _write_all(line, gate, records))
+    reader = line.thread(lambda: _read_all(line, jobs))
+    writer = line.thread(lambda: _write_all(line, records))
     reader.start()
     writer.start()
     try:
-        _upscale_all(line, gate, upscale)
+        _upscale_all(line, upscale)
     except BaseException:
         line.stop.set()
         raise
@@ -171,9 +160,9 @@ def run(
     if line.crashes:
         raise line.crashes[0]
     for job in jobs[len(records) :]:
-        record = Record(job, "stopped", error="not done: the run ended early")
+        record = Record(job, "stopped")
         records.append(record)
-        line.hooks.finished(record)
+        watch.finished(record)
     return records
 
 
@@ -187,27 +176,24 @@ def _put(place: queue.Queue[_Item | None], item: _Item | None, stopped: Callable
                 return False
 
 
-def _read_all(line: _Line, jobs: Sequence[Job]) -> None:
+def _read_all(line: _Pipeline, jobs: Sequence[Job]) -> None:
     for job in jobs:
         if line.stop.is_set():
             return
         item = _Item(job, failure=job.error)
-        if job.open:
-            _timed(item, lambda item: _read(item, line.settings))
+        if job.pending:
+            _time(item, _read)
         if not _put(line.loaded, item, line.stop.is_set):
             return
     _put(line.loaded, None, line.stop.is_set)
 
 
-def _read(item: _Item, settings: BatchSettings) -> None:
-    source = item.job.source
-    subject = source.data if source.path is None else source.path
-    assert subject is not None
-    item.image = read_image(subject, max_pixels=settings.max_pixels)
+def _read(item: _Item) -> None:
+    item.image = read_image(item.job.source.content, max_pixels=item.job.max_pixels)
     item.notes = item.image.notes
 
 
-def _upscale_all(line: _Line, gate: _Gate, upscale: Upscale | None) -> None:
+def _upscale_all(line: _Pipeline, upscale: Upscale | None) -> None:
     while not line.stopped():
         try:
             item = line.loaded.get(timeout=_POLL_SECONDS)
@@ -217,68 +203,69 @@ def _upscale_all(line: _Line, gate: _Gate, upscale: Upscale | None) -> None:
             return
         if item.image is not None:
             assert upscale is not None
-            line.hooks.started(item.job)
+            line.observer.started(item.job)
             item.cost = item.job.output_bytes
-            gate.enter(item.cost, line.stopped)
-            _timed(item, lambda item: _upscale(item, line, upscale))
+            line.gate.enter(item.cost, line.stopped)
+            _time(item, lambda item: _upscale(item, line, upscale))
         if isinstance(item.failure, CancelledError) or not _put(line.ready, item, line.stopped):
             line.stop.set()
             return
 
 
-def _upscale(item: _Item, line: _Line, upscale: Upscale) -> None:
+def _upscale(item: _Item, line: _Pipeline, upscale: Upscale) -> None:
     image, item.image = item.image, None
     assert image is not None
     # Systems that promise more memory than there is kill the process instead of raising.
     if item.job.output_bytes > memory_available():
         raise _out_of_memory(item.job)
     item.image = upscale(
-        image, line.settings.upscale, progress=line.hooks.tiles, stop_requested=line.stopped
+        image, item.job.upscale, progress=line.observer, stop_requested=line.stopped
     )
 
 
-def _write_all(line: _Line, gate: _Gate, records: list[Record]) -> None:
+def _write_all(line: _Pipeline, records: list[Record]) -> None:
     while True:
         item = line.ready.get()
         if item is None:
             return
         if line.stop.is_set():
-            continue  # only taken off the line, so that nobody waits for room on it
-        record = _finish(item, line.settings)
-        gate.leave(item.cost)
+            continue  # Only taken from the queue, so that nobody waits for room in it.
+        record = _finish(item)
+        line.gate.leave(item.cost)
         records.append(record)
-        line.hooks.finished(record)
-        if record.status == "failed" and (line.settings.fail_fast or _fatal(item.failure)):
+        line.observer.finished(record)
+        if record.status == "failed" and (line.fail_fast or _is_fatal(item.failure)):
             line.stop.set()
 
 
-def _finish(item: _Item, settings: BatchSettings) -> Record:
+def _finish(item: _Item) -> Record:
     if item.job.finished:
         return Record(item.job, "skipped")
     data: list[bytes] = []
     if item.failure is None:
-        _timed(item, lambda item: _write(item, settings, data))
-    encoded = data[0] if data else None
-    record = Record(item.job, "done", item.seconds, data=encoded, notes=item.notes)
-    return record if item.failure is None else failed(record, item.failure)
+        _time(item, lambda item: _write(item, data))
+    if item.failure is not None:
+        return Record(item.job, "failed", item.seconds, item.failure, notes=item.notes)
+    return Record(item.job, "done", item.seconds, data=data[0] if data else None, notes=item.notes)
 
 
-def _write(item: _Item, settings: BatchSettings, data: list[bytes]) -> None:
+def _write(item: _Item, data: list[bytes]) -> None:
     job, image = item.job, item.image
     item.image = None
     assert image is not None
     if job.target is None:
-        data.append(encode_image(image, job.format, settings.write))
+        assert job.write.format is not None
+        data.append(encode_image(image, job.write.format, job.write))
         return
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageWriteError(f"{job.target.parent}: cannot be created: {error}") from error
-    write_image(image, job.target, replace(settings.write, format=job.format))
+    write_image(image, job.target, job.write)
 
 
-def _timed(item: _Item, work: Callable[[_Item], None]) -> None:
-    """Do one stage of an item; what it raises is kept, so that one image harms no other."""
+def _time(item: _Item, work: Callable[[_Item], None]) -> None:
+    """Run one stage of an item; what it raises is kept, so that one image harms no other."""
     start = time.perf_counter()
     try:
         work(item)
@@ -293,14 +280,12 @@ def _timed(item: _Item, work: Callable[[_Item], None]) -> None:
 
 def _out_of_memory(job: Job) -> OutOfMemoryError:
     need = job.output_bytes / 2**30
-    return OutOfMemoryError(
-        f"{job.source.name}: not enough memory; the result alone takes {need:.1f} GiB, so a "
-        "smaller factor (-s) or fewer programs at once help"
-    )
+    text = f"{job.source.name}: not enough memory; the result alone takes {need:.1f} GiB"
+    return OutOfMemoryError(text, advice="result-too-large")
 
 
-def _fatal(failure: BaseException | None) -> bool:
-    """Whether the images after this one are bound to fail as well: the disk is full."""
+def _is_fatal(failure: BaseException | None) -> bool:
+    """Return whether the images after this one are bound to fail as well: the disk is full."""
     while failure is not None:
         if isinstance(failure, OSError) and failure.errno in _DISK_FULL:
             return True

@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from realesr_cli.batch import pipeline
+from realesr_cli.batch import run
 from realesr_cli.batch.jobs import Job
-from realesr_cli.batch.pipeline import BatchCallbacks, BatchSettings
-from realesr_cli.batch.records import Record, exit_code, planned, summary
+from realesr_cli.batch.records import Record, exit_code, planned, summarize
+from realesr_cli.batch.run import Observer, run_jobs
 from realesr_cli.batch.sources import InputSource
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.errors import (
@@ -22,10 +23,11 @@ from realesr_cli.errors import (
     OutOfMemoryError,
     UnreadableImageError,
 )
+from realesr_cli.image.formats import WriteSettings
 from realesr_cli.image.probe import ImageInfo
 from realesr_cli.image.types import Image
 
-HEADER = ImageInfo(height=2, width=3, channels=3, bits=8, has_alpha=False, format="PNG")
+INFO = ImageInfo(height=2, width=3, channels=3, bits=8, has_alpha=False, format="PNG")
 
 
 class Desk:
@@ -81,16 +83,42 @@ class Desk:
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     found = Desk()
-    monkeypatch.setattr(pipeline, "read_image", found.read_image)
-    monkeypatch.setattr(pipeline, "write_image", found.write_image)
+    monkeypatch.setattr(run, "read_image", found.read_image)
+    monkeypatch.setattr(run, "write_image", found.write_image)
     return found
 
 
 def _jobs(folder: Path, names: str, **others: object) -> list[Job]:
     return [
-        Job(InputSource(Path(f"{n}.png")), folder / f"{n}.png", "png", HEADER, 8, 12, **others)  # type: ignore[arg-type]
+        Job(
+            InputSource(Path(f"{n}.png")),
+            folder / f"{n}.png",
+            write=WriteSettings(format="png"),
+            info=INFO,
+            out_height=8,
+            out_width=12,
+            **others,  # type: ignore[arg-type]
+        )
         for n in names
     ]
+
+
+class Listener(Observer):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.tiles: list[tuple[int, int]] = []
+        self.records: list[Record] = []
+
+    def started(self, job: Job) -> None:
+        self.names.append(job.source.stem)
+
+    def __call__(self, done: int, total: int) -> None:
+        self.tiles.append((done, total))
+
+    def finished(self, record: Record) -> None:
+        self.records.append(record)
 
 
 def _statuses(records: list[Record]) -> str:
@@ -98,37 +126,35 @@ def _statuses(records: list[Record]) -> str:
 
 
 def test_every_job_gets_a_record_in_order(desk: Desk, tmp_path: Path):
-    heard: list[Record] = []
-    started: list[str] = []
-    hooks = BatchCallbacks(lambda job: started.append(job.source.stem), finished=heard.append)
-    records = pipeline.run(_jobs(tmp_path, "abcdef"), desk.upscale, hooks=hooks)
+    listener = Listener()
+    records = run_jobs(_jobs(tmp_path, "abcdef"), desk.upscale, listener)
     assert [r.job.source.stem for r in records] == list("abcdef")
-    assert heard == records
+    assert listener.records == records
+    assert listener.tiles == [(1, 1)] * 6
     assert _statuses(records) == "do do do do do do"
-    assert desk.written == started == list("abcdef")
+    assert desk.written == listener.names == list("abcdef")
 
 
-def test_a_image_that_fails_at_any_stage_harms_no_other(desk: Desk, tmp_path: Path):
+def test_an_image_that_fails_at_any_stage_harms_no_other(desk: Desk, tmp_path: Path):
     desk.faults = {
         "read a": UnreadableImageError("a is no image"),
         "upscale c": OutOfMemoryError("too large"),
         "write e": ImageWriteError("denied"),
     }
-    records = pipeline.run(_jobs(tmp_path, "abcdef"), desk.upscale)
+    records = run_jobs(_jobs(tmp_path, "abcdef"), desk.upscale)
     assert _statuses(records) == "fa do fa do fa do"
     assert [r.error for r in records if r.error] == ["a is no image", "too large", "denied"]
     assert desk.written == list("bdf")
     assert exit_code(records) == 1
-    counts = summary(records)
+    counts = summarize(records)
     assert (counts["done"], counts["failed"], counts["stopped"]) == (3, 3, 0)
-    assert counts["failures"][0] == {"input": "a.png", "error": "a is no image"}
 
 
 def test_memory_that_runs_out_everywhere_has_its_own_exit_code(desk: Desk, tmp_path: Path):
     desk.faults = {"upscale a": MemoryError(), "upscale b": OutOfMemoryError("too large")}
-    records = pipeline.run(_jobs(tmp_path, "ab"), desk.upscale)
+    records = run_jobs(_jobs(tmp_path, "ab"), desk.upscale)
     assert exit_code(records) == 4
-    assert "not enough memory" in str(records[0].error)
+    assert isinstance(records[0].failure, OutOfMemoryError)
     assert exit_code([*records, Record(records[0].job, "done")]) == 4
 
 
@@ -136,17 +162,17 @@ def test_a_result_larger_than_memory_is_not_begun(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     jobs = _jobs(tmp_path, "a")
-    monkeypatch.setattr(pipeline, "memory_available", lambda: jobs[0].output_bytes - 1)
-    (record,) = pipeline.run(jobs, desk.upscale)
+    monkeypatch.setattr(run, "memory_available", lambda: jobs[0].output_bytes - 1)
+    (record,) = run_jobs(jobs, desk.upscale)
     assert (record.status, record.exit_code) == ("failed", 4)
     assert desk.upscaled == []
-    monkeypatch.setattr(pipeline, "memory_available", lambda: jobs[0].output_bytes)
-    assert pipeline.run(jobs, desk.upscale)[0].status == "done"
+    monkeypatch.setattr(run, "memory_available", lambda: jobs[0].output_bytes)
+    assert run_jobs(jobs, desk.upscale)[0].status == "done"
 
 
 def test_an_error_nobody_foresaw_keeps_its_traceback(desk: Desk, tmp_path: Path):
     desk.faults = {"upscale a": TypeError("bug")}
-    first, second = pipeline.run(_jobs(tmp_path, "ab"), desk.upscale)
+    first, second = run_jobs(_jobs(tmp_path, "ab"), desk.upscale)
     assert first.error == "unexpected TypeError: bug"
     assert "in upscale" in str(first.trace)
     assert (first.exit_code, second.status) == (1, "done")
@@ -155,8 +181,7 @@ def test_an_error_nobody_foresaw_keeps_its_traceback(desk: Desk, tmp_path: Path)
 @pytest.mark.parametrize("stage", ["read b", "upscale b", "write b"])
 def test_fail_fast_stops_after_the_first_failure(desk: Desk, tmp_path: Path, stage: str):
     desk.faults = {stage: ImageWriteError("bad")}
-    settings = BatchSettings(fail_fast=True)
-    records = pipeline.run(_jobs(tmp_path, "abcdefgh"), desk.upscale, settings)
+    records = run_jobs(_jobs(tmp_path, "abcdefgh"), desk.upscale, fail_fast=True)
     assert _statuses(records).startswith("do fa")
     assert set(_statuses(records[2:]).split()) == {"st"}
     assert desk.written == ["a"]
@@ -168,7 +193,7 @@ def test_a_full_disk_ends_the_run(desk: Desk, tmp_path: Path, number: int):
     error = ImageWriteError("a.png: cannot be written")
     error.__cause__ = OSError(number, "no space left on device")
     desk.faults = {"write a": error}
-    records = pipeline.run(_jobs(tmp_path, "abcde"), desk.upscale)
+    records = run_jobs(_jobs(tmp_path, "abcde"), desk.upscale)
     assert records[0].status == "failed"
     assert {r.status for r in records[1:]} == {"stopped"}
 
@@ -177,15 +202,13 @@ def test_other_write_errors_do_not_end_the_run(desk: Desk, tmp_path: Path):
     error = ImageWriteError("a.png: cannot be written")
     error.__cause__ = OSError(errno.EACCES, "denied")
     desk.faults = {"write a": error}
-    assert _statuses(pipeline.run(_jobs(tmp_path, "ab"), desk.upscale)) == "fa do"
+    assert _statuses(run_jobs(_jobs(tmp_path, "ab"), desk.upscale)) == "fa do"
 
 
 def test_cancelling_stops_the_current_image_and_starts_no_other(desk: Desk, tmp_path: Path):
     asked = threading.Event()
     desk.on_upscale = lambda name: asked.set() if name == "c" else None
-    records = pipeline.run(
-        _jobs(tmp_path, "abcdef"), desk.upscale, hooks=BatchCallbacks(cancel=asked.is_set)
-    )
+    records = run_jobs(_jobs(tmp_path, "abcdef"), desk.upscale, stop_requested=asked.is_set)
     assert desk.upscaled == ["a", "b"]
     assert {r.status for r in records[2:]} == {"stopped"}
     done = [r.job.source.stem for r in records if r.status == "done"]
@@ -201,17 +224,18 @@ def test_an_interrupt_in_the_calling_thread_leaves_no_thread_behind(desk: Desk, 
     desk.on_upscale = interrupt
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run(_jobs(tmp_path, "abcdef"), desk.upscale)
+        run_jobs(_jobs(tmp_path, "abcdef"), desk.upscale)
     assert threading.active_count() == before
     assert "c" not in desk.written
 
 
 def test_a_listener_that_breaks_ends_the_run_with_its_error(desk: Desk, tmp_path: Path):
-    def broken(record: Record) -> None:
-        raise BrokenPipeError
+    class Broken(Observer):
+        def finished(self, record: Record) -> None:
+            raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        pipeline.run(_jobs(tmp_path, "abcdef"), desk.upscale, hooks=BatchCallbacks(finished=broken))
+        run_jobs(_jobs(tmp_path, "abcdef"), desk.upscale, Broken())
 
 
 def test_reading_and_writing_go_on_beside_upscaling(desk: Desk, tmp_path: Path):
@@ -229,7 +253,7 @@ def test_reading_and_writing_go_on_beside_upscaling(desk: Desk, tmp_path: Path):
                 threading.Event().wait(0.001)
 
     desk.on_write, desk.on_upscale = at_write, at_upscale
-    records = pipeline.run(_jobs(tmp_path, "abcd"), desk.upscale)
+    records = run_jobs(_jobs(tmp_path, "abcd"), desk.upscale)
     assert _statuses(records) == "do do do do"
 
 
@@ -244,8 +268,7 @@ def test_finished_images_wait_in_bounded_memory(desk: Desk, tmp_path: Path):
 
     desk.on_upscale = lambda name: count(+1)
     desk.on_write = lambda name: count(-1)
-    settings = BatchSettings(in_flight_bytes=1)
-    pipeline.run(_jobs(tmp_path, "abcdefgh"), desk.upscale, settings)
+    run_jobs(_jobs(tmp_path, "abcdefgh"), desk.upscale, in_flight_bytes=1)
     assert max(alive) == 1
 
 
@@ -253,7 +276,7 @@ def test_finished_and_refused_jobs_need_no_network(desk: Desk, tmp_path: Path):
     jobs = _jobs(tmp_path, "a", finished=True) + _jobs(
         tmp_path, "b", error=UnreadableImageError("no")
     )
-    records = pipeline.run(jobs, None)
+    records = run_jobs(jobs, None)
     assert _statuses(records) == "sk fa"
     assert desk.read == []
     assert [planned(job).status for job in jobs] == ["skipped", "failed"]
@@ -261,24 +284,24 @@ def test_finished_and_refused_jobs_need_no_network(desk: Desk, tmp_path: Path):
 
 
 def test_no_jobs_no_records():
-    assert pipeline.run([], None) == []
+    assert run_jobs([], None) == []
     assert exit_code([]) == 0
 
 
 def test_a_folder_that_cannot_be_made_fails_the_image(desk: Desk, tmp_path: Path):
     (tmp_path / "file").write_text("")
-    (record,) = pipeline.run(_jobs(tmp_path / "file" / "sub", "a"), desk.upscale)
+    (record,) = run_jobs(_jobs(tmp_path / "file" / "sub", "a"), desk.upscale)
     assert record.status == "failed"
     assert "cannot be created" in str(record.error)
 
 
 def test_folders_of_results_are_made(desk: Desk, tmp_path: Path):
-    pipeline.run(_jobs(tmp_path / "x" / "y", "a"), desk.upscale)
+    run_jobs(_jobs(tmp_path / "x" / "y", "a"), desk.upscale)
     assert (tmp_path / "x" / "y").is_dir()
 
 
 def test_a_job_without_a_file_returns_its_bytes(desk: Desk, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pipeline, "encode_image", lambda image, format, settings: format.encode())
-    job = Job(InputSource(Path("a.png")), None, "webp", HEADER, 8, 12)
-    (record,) = pipeline.run([job], desk.upscale)
+    monkeypatch.setattr(run, "encode_image", lambda image, format, settings: format.encode())
+    job = replace(_jobs(Path(), "a")[0], target=None, write=WriteSettings(format="webp"))
+    (record,) = run_jobs([job], desk.upscale)
     assert (record.status, record.data) == ("done", b"webp")

@@ -1,0 +1,163 @@
+"""Files at and around the outputs of a run: what must not be overwritten, and what is finished."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from realesr_cli.batch.sources import InputSource
+from realesr_cli.errors import ConfigError, ImageWriteError
+from realesr_cli.image.probe import whole_size
+from realesr_cli.progress import Progress, no_progress
+from realesr_cli.text import format_lines
+
+if TYPE_CHECKING:
+    from realesr_cli.batch.jobs import Job
+    from realesr_cli.batch.output_paths import Destination
+
+
+def without_results_by_name(
+    sources: Sequence[InputSource], wanted: Destination
+) -> list[InputSource]:
+    """Exclude what by its name is an earlier result of another source in the same folder."""
+    pattern = _result_pattern(wanted.template)
+    if pattern is None:
+        return list(sources)
+    stems = {(_folder(s), s.stem) for s in sources if s.path is not None}
+
+    def is_result(source: InputSource) -> bool:
+        match = pattern.fullmatch(source.stem)
+        if match is None or source.path is None or not _goes_beside(source, wanted):
+            return False
+        return (_folder(source), match["stem"]) in stems
+
+    return [s for s in sources if not is_result(s)]
+
+
+def _result_pattern(template: str) -> re.Pattern[str] | None:
+    """Return the stems that a template such as `{stem}_x{scale}{ext}` makes, for any factor."""
+    text = template.removesuffix("{ext}")
+    if text == template or text.count("{stem}") != 1 or text == "{stem}":
+        return None
+    plain = text.replace("{scale}", "\0scale").replace("{stem}", "\0stem")
+    if "{" in plain.replace("{{", ""):
+        return None
+    escaped = re.escape(plain.replace("{{", "{").replace("}}", "}"))
+    escaped = escaped.replace(re.escape("\0scale"), r"\d+(\.\d+)?")
+    return re.compile(escaped.replace(re.escape("\0stem"), "(?P<stem>.+)"))
+
+
+def _folder(source: InputSource) -> str:
+    return "" if source.path is None else os.path.realpath(source.path.parent)
+
+
+def _goes_beside(source: InputSource, wanted: Destination) -> bool:
+    """Return whether the result of a source goes into the source's own folder."""
+    if wanted.kind == "beside":
+        return True
+    if wanted.kind != "folder" or wanted.folder is None:
+        return False
+    return os.path.realpath(wanted.folder / source.below) == _folder(source)
+
+
+def without_results_by_target(jobs: Sequence[Job]) -> list[Job]:
+    """Exclude a source that is exactly the result of another source of this run."""
+    makers: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.target is not None:
+            makers.setdefault(_identity(job.target), []).append(job)
+
+    def made_here(job: Job) -> bool:
+        if job.source.path is None:
+            return False
+        return any(m is not job for m in makers.get(_identity(job.source.path), []))
+
+    return [job for job in jobs if not made_here(job)]
+
+
+def _identity(path: Path) -> str:
+    """Return one text per directory entry: links in its folder are followed, not the entry."""
+    return os.path.normcase(os.path.join(os.path.realpath(path.parent), path.name))
+
+
+def check_unique(jobs: Sequence[Job]) -> None:
+    """Raise ConfigError where two jobs have the same output."""
+    seen: dict[str, Job] = {}
+    clashes = []
+    for job in jobs:
+        if job.target is None:
+            continue
+        first = seen.setdefault(_identity(job.target), job)
+        if first is not job:
+            clashes.append(f"{first.source.name} and {job.source.name} -> {job.target}")
+    if clashes:
+        text = f"two inputs with the same output:{format_lines(clashes)}"
+        raise ConfigError(text, advice="distinct-outputs")
+
+
+def check_not_inputs(jobs: Sequence[Job]) -> None:
+    """Raise ConfigError where an output is an input, be it through a link."""
+    files = {_file_id(j.source.path): j.source for j in jobs if j.source.path is not None}
+    files.pop(None, None)
+    wrong = []
+    for job in jobs:
+        source = files.get(_file_id(job.target)) if job.target is not None else None
+        if source is not None:
+            wrong.append(f"{job.target} is the input {source.name}")
+    if wrong:
+        text = f"an input would be overwritten:{format_lines(wrong)}"
+        raise ConfigError(text, advice="choose-output")
+
+
+def _file_id(path: Path | None) -> tuple[int, int] | None:
+    """Identify a file, so that two links to it compare equal; None where there is none."""
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def check_not_folders(jobs: Sequence[Job]) -> None:
+    """Raise ConfigError where there is a folder in the place of an output."""
+    wrong = [str(j.target) for j in jobs if j.target is not None and os.path.isdir(j.target)]
+    if wrong:
+        text = f"an output is an existing folder:{format_lines(wrong)}"
+        raise ConfigError(text, advice="choose-output")
+
+
+def with_existing(jobs: Sequence[Job], progress: Progress | None) -> list[Job]:
+    """Return the jobs, those marked whose result exists whole and in the right size.
+
+    A damaged result is made again. A whole image of another size is nobody's unfinished result:
+    the job fails, since it may be the only copy of something else.
+    """
+    report = progress or no_progress
+    existing = [j.target for j in jobs if j.error is None and j.target is not None]
+    existing = [t for t in existing if t.is_file()]
+    sizes: dict[Path, tuple[int, int] | None] = {}
+    for done, path in enumerate(existing, 1):
+        sizes[path] = whole_size(path)
+        report(done, len(existing))
+    return [_check_existing(job, sizes) for job in jobs]
+
+
+def _check_existing(job: Job, sizes: dict[Path, tuple[int, int] | None]) -> Job:
+    if job.error is not None or job.target is None:
+        return job
+    size = sizes.get(job.target)
+    if size == (job.out_height, job.out_width):
+        return replace(job, finished=True)
+    if size is not None:
+        text = (
+            f"{job.target}: already exists with {size[1]}x{size[0]} pixels instead of "
+            f"{job.out_width}x{job.out_height}"
+        )
+        return replace(job, error=ImageWriteError(text, advice="overwrite-or-rename"))
+    return job
