@@ -13,7 +13,6 @@ from typing import Protocol
 from realesr_cli.atomic import remove_stale_files
 from realesr_cli.batch.jobs import Job
 from realesr_cli.batch.records import Record
-from realesr_cli.engine.policy import memory_available
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.errors import CancelledError, ImageWriteError, OutOfMemoryError, RealesrError
 from realesr_cli.image.read import read_image
@@ -215,9 +214,6 @@ def _upscale_all(line: _Pipeline, upscale: Upscale | None) -> None:
 def _upscale(item: _Item, line: _Pipeline, upscale: Upscale) -> None:
     image, item.image = item.image, None
     assert image is not None
-    # Systems that promise more memory than there is kill the process instead of raising.
-    if item.job.output_bytes > memory_available():
-        raise _out_of_memory(item.job)
     item.image = upscale(
         image, item.job.upscale, progress=line.observer, stop_requested=line.stopped
     )

@@ -27,7 +27,7 @@ from realesr_cli import atomic
         (["a.png", "-s", "-2"], "above 0"),
         (["a.png", "-s", "nan"], "above 0"),
         (["a.png", "-s", "x"], "expected float"),
-        (["a.png", "-s", "2", "--width", "9"], "only one of"),
+        (["a.png", "-s", "2", "--width", "9"], "max_side"),
         (["a.png", "--fit", "9"], "expected WIDTHxHEIGHT"),
         (["a.png", "--fit", "0x9"], "expected WIDTHxHEIGHT"),
         (["a.png", "--tile", "-1"], "at least 0"),

@@ -158,18 +158,6 @@ def test_memory_that_runs_out_everywhere_has_its_own_exit_code(desk: Desk, tmp_p
     assert exit_code([*records, Record(records[0].job, "done")]) == 4
 
 
-def test_a_result_larger_than_memory_is_not_begun(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    jobs = _jobs(tmp_path, "a")
-    monkeypatch.setattr(run, "memory_available", lambda: jobs[0].output_bytes - 1)
-    (record,) = run_jobs(jobs, desk.upscale)
-    assert (record.status, record.exit_code) == ("failed", 4)
-    assert desk.upscaled == []
-    monkeypatch.setattr(run, "memory_available", lambda: jobs[0].output_bytes)
-    assert run_jobs(jobs, desk.upscale)[0].status == "done"
-
-
 def test_an_error_nobody_foresaw_keeps_its_traceback(desk: Desk, tmp_path: Path):
     desk.faults = {"upscale a": TypeError("bug")}
     first, second = run_jobs(_jobs(tmp_path, "ab"), desk.upscale)

@@ -108,7 +108,7 @@ def test_card_beside_the_export() -> None:
     (file,) = card["resources"]
     assert (file["type"], file["size"]) == ("onnx", Path("mine.onnx").stat().st_size)
     assert "says nothing of license, description, date" in result.stderr
-    with pytest.raises(ConfigError, match=r"mine\.json is there already"):
+    with pytest.raises(ConfigError, match=r"mine\.json already exists"):
         export("mine.pth", "--to", "safetensors", "--card")
     assert not Path("mine.safetensors").exists()
 
@@ -118,7 +118,7 @@ def test_card_beside_the_export() -> None:
     [
         (["--to", "onnx", "-o", "m.pth"], "--to onnx writes .onnx files"),
         (["--to", "pth", "-o", "m"], "--to pth writes .pth files"),
-        (["--to", "pth"], "mine.pth is there already"),
+        (["--to", "pth"], "mine.pth"),
         (["--to", "pth", "--overwrite"], "mine.pth is an input"),
         (["--to", "pth", "-o", "my-x4v3.pth"], "there already: --overwrite replaces it"),
         (["--to", "onnx", "-o", "mine.pth/m.onnx"], "cannot write into mine.pth"),
