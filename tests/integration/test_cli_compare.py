@@ -194,7 +194,7 @@ def test_what_is_there_is_not_replaced_unasked(call: Call, tmp_path: Path) -> No
     (tmp_path / "r.html").write_text("mine")
     done = call("photo.png", "-m", "net.pth", "-o", "r.html")
     assert done.code == 2
-    assert "r.html is there already: --overwrite replaces it" in done.err
+    assert "r.html already exists" in done.err
     assert (tmp_path / "r.html").read_text() == "mine"
     assert call("photo.png", "-m", "net.pth", "-o", "r.html", "--overwrite").code == 0
     assert (tmp_path / "r.html").stat().st_size > 10_000
@@ -215,7 +215,7 @@ def test_interrupted(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     real = comparing.Upscaler.__call__
 
     def stopping(self: Upscaler, *args: Any, **given: Any) -> Any:
-        if "cancel" in given:
+        if "stop_requested" in given:
             os.kill(os.getpid(), signal.SIGINT)
         return real(self, *args, **given)
 
