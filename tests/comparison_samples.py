@@ -1,4 +1,4 @@
-"""Comparisons made up for tests: images whose pixels tell where they are from."""
+"""Comparisons for tests, of images whose pixels encode where they are from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCALE = 4
 
 
 def gradient(height: int, width: int, blue: int) -> NDArray[np.uint8]:
-    """Red tells the column and green the row, each of up to 256; blue tells the version."""
+    """Encode the column in red and the row in green, each up to 256, and the version in blue."""
     rows, columns = np.indices((height, width), dtype=np.uint8)
     return np.dstack([columns, rows, np.full_like(rows, blue)])
 
@@ -32,7 +32,7 @@ def gradient(height: int, width: int, blue: int) -> NDArray[np.uint8]:
 def photo(
     name: str = "photo.png", height: int = 48, width: int = 64, notes: tuple[str, ...] = ()
 ) -> Photo:
-    """A photo with its input, bicubic and one model, told apart by their blue: 128, 0 and 255."""
+    """Return a photo with its input, bicubic and one model, of blue 128, 0 and 255."""
     small = gradient(height, width, 128)
     large = height * SCALE, width * SCALE
     scores = {"niqe": 5.25}, {"niqe": 4.5}
@@ -44,8 +44,8 @@ def photo(
     return Photo(name, *large, notes, versions)
 
 
-def facts(name: str = "net") -> ModelSummary:
-    """What is told of a model."""
+def summary(name: str = "net") -> ModelSummary:
+    """Return the summary of a model."""
     return ModelSummary(
         name=name,
         network="a network",
@@ -60,12 +60,12 @@ def facts(name: str = "net") -> ModelSummary:
 
 
 def comparison(*photos: Photo) -> Comparison:
-    """A comparison of these photos, or of one."""
-    return Comparison(SCALE, (facts(),), photos or (photo(),))
+    """Return a comparison of these photos, or of one."""
+    return Comparison(SCALE, (summary(),), photos or (photo(),))
 
 
 def save_net(path: Path, scale: int = SCALE, seed: int = 7) -> Path:
-    """Weights of a network that takes next to no time."""
+    """Save the weights of a tiny network."""
     torch.manual_seed(seed)
     net = CompactArchitecture(scale=scale, features=8, convs=1).build()
     save_pth(path, {"params": net.state_dict()})
@@ -73,6 +73,6 @@ def save_net(path: Path, scale: int = SCALE, seed: int = 7) -> Path:
 
 
 def save_photo(path: Path, width: int = 30, height: int = 20, mode: str = "RGB") -> Path:
-    """An image with some structure."""
+    """Save an image with some structure."""
     pillow.radial_gradient("L").resize((width, height)).convert(mode).save(path)
     return path

@@ -8,22 +8,27 @@ from __future__ import annotations
 from realesr_cli.errors import RealesrError
 
 ADVICE: dict[str, str] = {
+    "backend": "`realesr doctor` lists the backends; --backend auto chooses one that works.",
     "choose-format": "Choose a format with --format.",
     "choose-output": "Choose another output with -o.",
+    "corrupt-weights": "Check the file with `realesr models verify`, or download it again.",
     "distinct-outputs": "Give a folder as input, or use {name} or {parent} in a template for -o.",
+    "doctor": "`realesr doctor` says why a device is missing and how to fix it.",
+    "evaluate-crop": "Use --scale or --crop.",
+    "evaluate-lq": "Use --lq FOLDER, or --degrade bicubic to create them from the ground truths.",
+    "evaluate-scale": "Use --scale.",
+    "evaluate-what": "Use --lq or --degrade with models (-m), or name folders of results.",
     "folder-or-template": "Give a folder, or a template such as '{stem}_x{scale}{ext}', with -o.",
+    "names": "If the prefix or suffix is not detected, give --lq-prefix or --lq-suffix.",
+    "out-of-memory": "Close other programs, or choose a smaller model with --model.",
+    "overwrite": "Use --overwrite to replace it.",
     "overwrite-or-rename": "Replace it with --overwrite, or write elsewhere with -o.",
     "pipe-to-stdin": "Pipe its contents to standard input and give - as the input.",
-    "search-subfolders": "Search subfolders too with --recursive.",
-    "names": "If the prefix or suffix is not detected, give --lq-prefix or --lq-suffix.",
-    "train-names": "If the prefix or suffix is not detected, set data.lq_prefix or data.lq_suffix, "
-    "for example --set data.lq_suffix=x4.",
-    "backend": "`realesr doctor` lists the backends; --backend auto chooses one that works.",
-    "corrupt-weights": "Check the file with `realesr models verify`, or download it again.",
-    "doctor": "`realesr doctor` says why a device is missing and how to fix it.",
-    "out-of-memory": "Close other programs, or choose a smaller model with --model.",
     "precision": "Use --precision auto.",
     "result-too-large": "Request a smaller size with --scale, --max-side or --fit.",
+    "search-subfolders": "Search subfolders too with --recursive.",
+    "train-names": "If the prefix or suffix is not detected, set data.lq_prefix or data.lq_suffix, "
+    "for example --set data.lq_suffix=x4.",
 }
 """Sentence by key. Every key that the library uses is here, and every key here is used."""
 

@@ -1,4 +1,4 @@
-"""`realesr compare`: photos by several models, on a page or a sheet to be looked at."""
+"""`realesr compare`: show photos by several models side by side, on a page or a sheet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from realesr_cli.cli.options import (
 from realesr_cli.cli.terminal import ProgressBar, interruptible, say_error
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import CancelledError, ConfigError, ImageError
-from realesr_cli.evaluate.compare_settings import (
+from realesr_cli.evaluate.settings import (
     CompareSettings,
     CropRegion,
     PageSettings,
@@ -35,26 +35,26 @@ if TYPE_CHECKING:
     from realesr_cli.evaluate.evaluated_models import EvaluatedModel
     from realesr_cli.evaluate.side_by_side import CompareCallbacks
 
-_STOPPING = "stopping when the tile in work is done; nothing will be written"
+_STOPPING = "stopping after the current tile; nothing will be written"
 _PAGE_ENDINGS = (".html", ".htm")
 
 
 @dataclass(frozen=True)
 class TargetSettings:
-    """What is written."""
+    """Which files are written."""
 
-    output: Path | None = option(None, help="Page to write: one HTML file that holds everything.")
+    output: Path | None = option(None, help="HTML page to write, self-contained.")
     sheet: Path | None = option(
-        None, help="Image to write: parts of the photos at full size, with labels."
+        None, help="Image to write: crops of the photos at full size, with labels."
     )
-    overwrite: bool = option(False, help="Replace files that are there already.")
+    overwrite: bool = option(False, help="Replace existing files.")
 
     def __post_init__(self) -> None:
         check(self)
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files that will be written."""
+        """Return the files that are written."""
         return tuple(path for path in (self.output, self.sheet) if path is not None)
 
 
@@ -73,14 +73,14 @@ class CompareRequest:
 
 
 class CropType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """`X,Y,WIDTH,HEIGHT`."""
+    """A crop on the command line, X,Y,WIDTH,HEIGHT."""
 
     name = "X,Y,W,H"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> CropRegion:
-        """Text to a crop; a usage error says what was expected."""
+        """Convert text; a usage error says what was expected."""
         try:
             return value if isinstance(value, CropRegion) else CropRegion.parse(str(value))
         except ConfigError as error:
@@ -98,17 +98,17 @@ class CropType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The original that a photo was reduced from; one for each photo, in the same order.",
+    help="Original that a photo was downscaled from; one for each photo, in the same order.",
 )
 @settings_options(PageSettings)
 @click.option(
     "--crop",
-    "chosen",
+    "regions",
     multiple=True,
     type=CropType(),
-    help="Part that the sheet shows, in pixels of the photo; may be repeated.",
+    help="Crop that the sheet shows, in pixels of the photo; may be repeated.",
 )
-@settings_options(SheetSettings, skip={"chosen"})
+@settings_options(SheetSettings, skip={"regions"})
 @settings_options(CompareSettings, skip={"offline"})
 @settings_options(EngineSettings, short={"tile": ("-t",)})
 @settings_options(TargetSettings, only={"overwrite"})
@@ -121,24 +121,24 @@ def compare_command(
     photos: tuple[Path, ...],
     models: tuple[str, ...],
     originals: tuple[Path, ...],
-    chosen: tuple[CropRegion, ...],
+    regions: tuple[CropRegion, ...],
     offline: bool | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Show PHOTOS by several models side by side.
+    """Show PHOTOS upscaled by several models side by side.
 
-    The page has a slider between two versions, a view of both beside each other, zoom, the scores
-    and the settings; it needs no network and can be sent to others. The input and MATLAB's
-    bicubic are always in it. All models must have the same scale.
+    The HTML page has a slider between two versions, a side-by-side view, zoom, scores and settings;
+    it is one file that needs no network. The input and MATLAB's bicubic are always included. All
+    models must have the same scale.
 
     \b
     realesr compare photo.jpg -m x4plus -m general -o report.html
     realesr compare small.png --gt original.png -m x4plus -m runs/mine -o report.html
     realesr compare a.jpg b.jpg -m x4plus -m bsrgan --sheet sheet.png
-    realesr compare photo.jpg -m x4plus --sheet eyes.png --crop 120,80,64,48
+    realesr compare photo.jpg -m x4plus --sheet sheet.png --crop 120,80,64,48
     """
-    sheet = replace(settings_from(ctx, SheetSettings), chosen=chosen)
+    sheet = replace(settings_from(ctx, SheetSettings), regions=regions)
     compare = replace(settings_from(ctx, CompareSettings), offline=offline)
     request = CompareRequest(
         photos=photos,
@@ -151,30 +151,29 @@ def compare_command(
         engine=settings_from(ctx, EngineSettings),
     )
     if not photos:
-        raise click.UsageError("no photo given", ctx)
+        raise click.UsageError("expected at least one photo", ctx)
     _check(request)
     return _compare(request, as_json=as_json, quiet=quiet)
 
 
 def _check(request: CompareRequest) -> None:
-    """Refuse before any work what would be in vain."""
+    """Raise ConfigError, before any work, for what cannot be written."""
     from realesr_cli.batch.output_paths import known_format
     from realesr_cli.image.formats import WRITABLE
 
     target = request.target
     if not target.paths:
         raise ConfigError(
-            "nothing to write: name a page with -o report.html, or an image with --sheet"
+            "no output: name a page with -o report.html, or an image with --sheet sheet.png"
         )
     if target.output is not None and target.output.suffix.lower() not in _PAGE_ENDINGS:
         raise ConfigError(
-            f"-o {target.output}: the page is HTML, so its name ends in .html; --sheet writes a "
-            "image"
+            f"-o {target.output}: the page is HTML, so expected a name that ends in .html; --sheet "
+            "writes an image"
         )
     if target.sheet is not None and known_format(target.sheet) is None:
         raise ConfigError(
-            f"--sheet {target.sheet}: {target.sheet.suffix or 'no extension'!r} is no format that "
-            f"can be written; use one of {', '.join(WRITABLE)}"
+            f"--sheet {target.sheet}: expected one of the extensions {', '.join(WRITABLE)}"
         )
     inputs = (*request.photos, *request.originals)
     check_targets(target.paths, overwrite=target.overwrite, inputs=inputs)
@@ -182,14 +181,14 @@ def _check(request: CompareRequest) -> None:
 
 
 def _check_crops(request: CompareRequest) -> None:
-    """Raise ConfigError for a crop outside a photo."""
-    for photo, size in _sizes(request) if request.sheet.chosen else ():
-        for crop in request.sheet.chosen:
+    """Raise ConfigError for a crop that is outside a photo."""
+    for photo, size in _sizes(request) if request.sheet.regions else ():
+        for crop in request.sheet.regions:
             crop.require_inside(str(photo), size)
 
 
 def _sizes(request: CompareRequest) -> Iterator[tuple[Path, tuple[int, int]]]:
-    """Photos and their (height, width); one that cannot be read is told of later."""
+    """Yield photos and their (height, width); those that cannot be read are reported later."""
     from realesr_cli.image.probe import probe
 
     for photo in request.photos:
@@ -204,21 +203,21 @@ def _compare(request: CompareRequest, *, as_json: bool, quiet: bool) -> int:
     from realesr_cli.evaluate.side_by_side import CompareCallbacks, compare
 
     models = _open(request, quiet=quiet)
-    _warn_of_size(request, models)
+    _warn_about_size(request, models)
     notice = "" if quiet else _STOPPING
     with ProgressBar(unit="tile", enabled=not quiet) as bar, interruptible(notice) as interrupt:
-        hooks = CompareCallbacks(bar.relabel, bar, interrupt.stop_requested)
+        callbacks = CompareCallbacks(bar.relabel, bar, interrupt.stop_requested)
         try:
             comparison = compare(
                 request.photos,
                 models,
                 originals=request.originals,
                 settings=request.compare,
-                hooks=hooks,
+                callbacks=callbacks,
             )
         except CancelledError:
             return interrupt.exit_code
-        written = _write(comparison, request, hooks)
+        written = _write(comparison, request, callbacks)
     if as_json:
         click.echo(json.dumps(_plain(comparison, written), ensure_ascii=False, indent=2))
     elif not quiet:
@@ -234,36 +233,36 @@ def _open(request: CompareRequest, *, quiet: bool) -> Sequence[EvaluatedModel]:
     from realesr_cli.evaluate.evaluated_models import common_scale, open_models
     from realesr_cli.evaluate.side_by_side import photo_names
 
-    photo_names(request.photos, request.originals)  # refused before anything is fetched
+    photo_names(request.photos, request.originals)  # Fails before anything is downloaded.
     with ProgressBar("models", bytes=True, enabled=not quiet) as progress:
         opened = open_models(
-            request.models, request.engine, offline=request.compare.offline, report=progress
+            request.models, request.engine, offline=request.compare.offline, progress=progress
         )
     common_scale(opened, None)
     return opened
 
 
-def _warn_of_size(request: CompareRequest, models: Sequence[EvaluatedModel]) -> None:
-    """Warn of a page too large before hours of work go into it."""
-    from realesr_cli.evaluate.page import warn_of_size
+def _warn_about_size(request: CompareRequest, models: Sequence[EvaluatedModel]) -> None:
+    """Warn about a large page before hours of work go into it."""
+    from realesr_cli.evaluate.page import warn_about_size
 
     if request.target.output is not None:
         pixels = sum(height * width for _, (height, width) in _sizes(request))
         versions = 1 + len(models) + bool(request.originals)
-        warn_of_size(pixels * models[0].upscaler.scale ** 2 * versions, request.page)
+        warn_about_size(pixels * models[0].upscaler.scale ** 2 * versions, request.page)
 
 
 def _write(
-    comparison: Comparison, request: CompareRequest, hooks: CompareCallbacks
+    comparison: Comparison, request: CompareRequest, callbacks: CompareCallbacks
 ) -> Sequence[tuple[Path, int]]:
-    """Write what was asked for; the files and their bytes."""
+    """Write the files; return them with their sizes in bytes."""
     from realesr_cli.evaluate.page import write_page
     from realesr_cli.evaluate.sheet import write_sheet
 
     target = request.target
     for path in target.paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        hooks.step(f"writing {path}")
+        callbacks.step(f"writing {path}")
         if path == target.output:
             write_page(comparison, path, request.page)
         else:
@@ -278,7 +277,7 @@ def _contents(comparison: Comparison) -> str:
 
 
 def _plain(comparison: Comparison, written: Sequence[tuple[Path, int]]) -> dict[str, Any]:
-    """What `--json` prints: what was written, scores and times."""
+    """Return what `--json` prints: the files, scores and times."""
     photos = [
         {
             "name": photo.name,

@@ -1,4 +1,4 @@
-"""`realesr evaluate`: models judged by numbers on a folder of images."""
+"""`realesr evaluate`: compute scores for models or folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from realesr_cli.cli.terminal import ProgressBar, say_error
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import ConfigError
 from realesr_cli.evaluate.settings import ImageSetSettings, ScoreSettings
-from realesr_cli.settings import check, option
+from realesr_cli.settings import check, option, with_values
 
 if TYPE_CHECKING:
     from realesr_cli.evaluate.evaluated_models import EvaluatedModel
@@ -31,14 +31,14 @@ _STDOUT = "-"
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """How the numbers are told."""
+    """What is printed and written."""
 
-    per_image: bool = option(False, help="Every image's scores too, not the means alone.")
+    per_image: bool = option(False, help="Print the scores of every image too.")
     json: str | None = option(None, help="Write everything as JSON to this file; - for stdout.")
     csv: str | None = option(None, help="Write the scores as CSV to this file; - for stdout.")
     precision: str = option(
         "fp32",
-        help="Number format inside the networks; fp32 gives the same scores on every machine.",
+        help="Precision of the networks; fp32 gives the same scores on every machine.",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
 
@@ -52,13 +52,12 @@ class ReportSettings:
 class EvaluateRequest:
     """A call of the command."""
 
-    which: ImageSetSettings
-    judge: ScoreSettings
+    image_set: ImageSetSettings
+    scores: ScoreSettings
     engine: EngineSettings
-    tell: ReportSettings
+    report: ReportSettings
     models: tuple[str, ...]
     outputs: dict[str, Path]
-    offline: bool | None
     quiet: bool
 
 
@@ -69,10 +68,10 @@ class EvaluateRequest:
     "--outputs",
     multiple=True,
     metavar="NAME=FOLDER",
-    help="Finished images to judge as a row NAME of the table; may be repeated.",
+    help="Finished images to score as a row NAME of the table; may be repeated.",
 )
 @settings_options(ImageSetSettings)
-@settings_options(ScoreSettings)
+@settings_options(ScoreSettings, skip={"offline"})
 @settings_options(ReportSettings)
 @settings_options(EngineSettings, skip={"precision"}, short={"tile": ("-t",)})
 @offline_option
@@ -86,12 +85,13 @@ def evaluate_command(
     offline: bool | None,
     quiet: bool,
 ) -> int:
-    """Judge models by numbers.
+    """Compute PSNR, SSIM, NIQE and perceptual distances for models or folders.
 
-    Every image of --gt is compared with what each model makes of its small version, which is
-    given (--lq) or made (--degrade). Plain bicubic is always the first row. FOLDERS hold finished
-    images, which are judged beside the models; without --gt there are only scores that need no
-    ground truth. Files belong together by name, apart from a constant beginning or end.
+    Each model upscales the low-quality images, which are given (--lq) or created from the ground
+    truths (--degrade), and the results are compared with the ground truths (--gt). Bicubic is
+    always the first row. FOLDERS contain finished images, scored beside the models; without --gt,
+    only scores that need no ground truth are computed. Images are matched by file name, which may
+    differ by a constant prefix or suffix.
 
     \b
     realesr evaluate --gt Set5/ --degrade bicubic -m x4plus -m esrgan --channel y8
@@ -99,35 +99,34 @@ def evaluate_command(
     realesr evaluate --gt Set14/HR --lq Set14/LR -m x4plus --outputs other=results/ --csv set14.csv
     realesr evaluate results/
     """
+    report = settings_from(ctx, ReportSettings)
+    engine = settings_from(ctx, EngineSettings)
     request = EvaluateRequest(
-        which=settings_from(ctx, ImageSetSettings),
-        judge=settings_from(ctx, ScoreSettings),
-        engine=settings_from(ctx, EngineSettings),
-        tell=settings_from(ctx, ReportSettings),
+        image_set=settings_from(ctx, ImageSetSettings),
+        scores=replace(settings_from(ctx, ScoreSettings), offline=offline),
+        engine=with_values(engine, {"precision": report.precision}),
+        report=report,
         models=models,
         outputs=_outputs(folders, outputs),
-        offline=offline,
         quiet=quiet,
     )
-    precision = {"precision": request.tell.precision}
-    request = replace(request, engine=replace(request.engine, **precision))  # type: ignore[arg-type]
     return _evaluate(request)
 
 
 def _outputs(folders: Sequence[Path], named: Sequence[str]) -> dict[str, Path]:
-    """Folders of finished images by the name of their row."""
+    """Return the folders of finished images by the name of their row."""
     found: dict[str, Path] = {}
     given = [(path.resolve().name or str(path), path) for path in folders]
     for text in named:
         name, equals, folder = text.partition("=")
         if not (equals and name and folder):
-            raise ConfigError(f"--outputs {text!r}: expected NAME=FOLDER, as in other=results/")
+            raise ConfigError(f"--outputs {text!r}: expected NAME=FOLDER, e.g. other=results/")
         given.append((name, Path(folder)))
     short = [name for name, _ in given]
     for name, path in given:
         label = name if short.count(name) == 1 else str(path)
         if label in found:
-            raise ConfigError(f"{label} is given twice: each row needs a name of its own")
+            raise ConfigError(f"two rows would be named {label}: omit one, or rename it")
         found[label] = path
     return found
 
@@ -135,26 +134,24 @@ def _outputs(folders: Sequence[Path], named: Sequence[str]) -> dict[str, Path]:
 def _evaluate(request: EvaluateRequest) -> int:
     from realesr_cli.evaluate.evaluation import evaluate
 
-    shown = not request.quiet
-    _check_targets(request.tell)
+    _check_targets(request.report)
     models = _open(request)
-    with ProgressBar("evaluating", unit="image", enabled=shown) as progress:
+    with ProgressBar("evaluating", unit="image", enabled=not request.quiet) as progress:
         evaluation = evaluate(
-            request.which,
+            request.image_set,
             models,
             outputs=request.outputs,
-            settings=request.judge,
+            settings=request.scores,
             engine=request.engine,
-            offline=request.offline,
-            report=progress,
+            progress=progress,
         )
-    _tell(evaluation, request.tell)
+    _report(evaluation, request.report)
     for failure in evaluation.failures:
         named = failure.name in failure.error
         say_error(failure.error if named else f"{failure.name}: {failure.error}")
     if evaluation.failures and not request.quiet:
         count = len(evaluation.failures)
-        click.echo(f"{count} left out, {len(evaluation.images)} judged", err=True)
+        click.echo(f"{count} images excluded, {len(evaluation.images)} evaluated", err=True)
     return 1 if evaluation.failures else 0
 
 
@@ -165,38 +162,32 @@ def _open(request: EvaluateRequest) -> tuple[EvaluatedModel, ...]:
         return open_models(
             request.models,
             request.engine,
-            scale=request.which.scale,
-            offline=request.offline,
-            report=progress,
+            scale=request.image_set.scale,
+            offline=request.scores.offline,
+            progress=progress,
         )
 
 
-def _tell(evaluation: Evaluation, tell: ReportSettings) -> None:
-    """The table first, so that it is seen even where a file cannot be written."""
+def _report(evaluation: Evaluation, settings: ReportSettings) -> None:
+    """Print the table first, so that it is seen even if a file cannot be written."""
+    from realesr_cli.atomic import atomic_write_bytes
     from realesr_cli.evaluate import table
 
-    made = ((tell.json, table.to_json), (tell.csv, table.to_csv))
-    if _STDOUT not in (tell.json, tell.csv):
-        click.echo(table.text(evaluation, per_image=tell.per_image))
-    for target, render in made:
+    if _STDOUT not in (settings.json, settings.csv):
+        click.echo(table.to_text(evaluation, per_image=settings.per_image))
+    for target, render in ((settings.json, table.to_json), (settings.csv, table.to_csv)):
         if target == _STDOUT:
             click.echo(render(evaluation), nl=False)
         elif target is not None:
-            _write(Path(target), render(evaluation))
+            atomic_write_bytes(Path(target), render(evaluation).encode("utf-8", "replace"))
 
 
-def _check_targets(tell: ReportSettings) -> None:
-    """ConfigError for a file that could not be written, before the work is done."""
-    for target in (tell.json, tell.csv):
+def _check_targets(settings: ReportSettings) -> None:
+    """Raise ConfigError for a file that cannot be written, before the work is done."""
+    for target in (settings.json, settings.csv):
         if target in (None, _STDOUT):
             continue
         path = Path(str(target))
         if path.is_dir() or not path.absolute().parent.is_dir():
-            what = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
-            raise ConfigError(f"{path} {what}: name a file to write to")
-
-
-def _write(path: Path, text: str) -> None:
-    from realesr_cli.atomic import atomic_write_bytes
-
-    atomic_write_bytes(path, text.encode())
+            what = "is a folder" if path.is_dir() else "is in a folder that does not exist"
+            raise ConfigError(f"{path} {what}: expected a file to write to")

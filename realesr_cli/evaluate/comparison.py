@@ -1,4 +1,4 @@
-"""What a comparison holds: photos in all their versions, the models, and what was measured."""
+"""The record of a comparison: photos in all their versions, the models and the scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Kind = Literal["input", "bicubic", "model", "original"]
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file whose weights a model has: its name without the folder, and its share in a mixture."""
+    """A weight file of a model: its name without the folder, and its share in a mixture."""
 
     name: str
     sha256: str
@@ -30,7 +30,7 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What images were made with; `tile` 0 is the whole image, `overlap` in input pixels."""
+    """A model and its settings; `tile` 0 is the whole image, `overlap` is in input pixels."""
 
     name: str
     network: str
@@ -45,10 +45,10 @@ class ModelSummary:
 
 @dataclass(frozen=True, eq=False)
 class PhotoVersion:
-    """One form of a photo.
+    """One version of a photo.
 
-    `image` has 8 bits; the input's has its own size, all others have `scale` times that.
-    `seconds` is what a model took; `scores` go by the keys of `scores.METRICS`.
+    `image` has 8 bits; the input has its own size, all others have `scale` times that. `seconds`
+    is the time of a model; the keys of `scores` are those of `scores.METRICS`.
     """
 
     name: str
@@ -60,7 +60,7 @@ class PhotoVersion:
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """All versions of one photo; `height` and `width` are those of the enlarged ones."""
+    """All versions of one photo; `height` and `width` are those of the upscaled ones."""
 
     name: str
     height: int
@@ -81,28 +81,28 @@ class Comparison:
 
 
 def printable(name: str) -> str:
-    """A file name as text that any page or font takes: what cannot be shown becomes U+FFFD."""
+    """Return a file name with what cannot be displayed replaced by U+FFFD."""
     decoded = os.fsencode(name).decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in decoded)
 
 
 def pixels_of(image: Image) -> Array:
-    """(height, width) of a gray image, else (height, width, channels), alpha last."""
+    """Return (height, width) of a gray image, else (height, width, channels), alpha last."""
     return np.ascontiguousarray(np.asarray(image))
 
 
 def score_text(key: str, value: float) -> str:
-    """A score in the digits of its metric; equal images have an infinite PSNR."""
+    """Format a score with its metric's digits; equal images have an infinite PSNR."""
     return "∞" if math.isinf(value) else f"{value:.{METRICS[key].digits}f}"
 
 
 def full_score(key: str, value: float) -> str:
-    """A score with its name and unit: `PSNR (Y) 28.420 dB`."""
+    """Format a score with its name and unit: `PSNR (Y) 28.420 dB`."""
     metric = METRICS[key]
     return f"{metric.title} {score_text(key, value)} {metric.unit}".rstrip()
 
 
 def best_of(key: str, versions: Sequence[PhotoVersion]) -> tuple[PhotoVersion, ...]:
-    """The versions with the best score, several where they show the same digits."""
+    """Return the versions with the best score: several if they are shown with equal digits."""
     best = METRICS[key].best([version.scores.get(key) for version in versions])
     return tuple(version for version, first in zip(versions, best, strict=True) if first)

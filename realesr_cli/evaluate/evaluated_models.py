@@ -1,8 +1,8 @@
-"""The networks of a table, opened once, each under a name of its own and all of one scale."""
+"""The models of a table or a comparison: opened once, with unique names and one scale."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,24 +10,22 @@ from typing import Any
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import ConfigError
+from realesr_cli.progress import Progress, no_progress
 from realesr_cli.weights.load import open_model
 from realesr_cli.weights.provenance import WeightsSource
-
-Report = Callable[[int, int], None]
-"""report(done, total)"""
 
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A network in the table, and what it is called there."""
+    """A network and its name in the table."""
 
     name: str
     upscaler: Upscaler
     sources: tuple[WeightsSource, ...] = ()
-    """The files its weights are from; none for a network that was given as such."""
+    """The files of its weights; none for a network that was passed as an `Upscaler`."""
 
-    def facts(self) -> dict[str, Any]:
-        """What it is and what it runs on, as plain data."""
+    def describe(self) -> dict[str, Any]:
+        """Return what it is and what it runs on, as plain data."""
         policy = self.upscaler.policy
         return {
             "network": self.upscaler.architecture.describe(),
@@ -45,13 +43,12 @@ def open_models(
     *,
     scale: int | None = None,
     offline: bool | None = None,
-    report: Report | None = None,
+    progress: Progress = no_progress,
 ) -> tuple[EvaluatedModel, ...]:
-    """Networks ready for the table, each under a name of its own.
+    """Open models, each with a name of its own.
 
-    `scale` decides what `auto` is; `report` gets the bytes of downloads.
-
-    Raises what `open_model` and `Upscaler` raise, and ConfigError for a model given twice.
+    `scale` determines what `auto` is; `progress` counts downloaded bytes. Raises what `open_model`
+    and `Upscaler` raise, and ConfigError for a model given twice.
     """
     found: list[EvaluatedModel] = []
     names: list[tuple[str, str]] = []
@@ -63,7 +60,7 @@ def open_models(
             names.append((model.architecture.kind, f"{model.architecture.kind} {len(found) + 1}"))
             found.append(EvaluatedModel("", model))
         else:
-            opened = open_model(model, scale=scale, offline=offline, report=report)
+            opened = open_model(model, scale=scale, offline=offline, report=progress)
             names.append((opened.name, str(model)))
             found.append(EvaluatedModel("", Upscaler(opened.net, engine), opened.sources))
     short = [name for name, _ in names]
@@ -73,23 +70,21 @@ def open_models(
 
 
 def check_unique_names(names: Sequence[str]) -> None:
-    """ConfigError where two rows of a table would have the same name."""
+    """Raise ConfigError if two rows of a table would have the same name."""
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(
-            f"two rows would be called {twice}: leave one out, or give it another name"
-        )
+        raise ConfigError(f"two rows would be named {twice}: omit one, or give it another name")
 
 
-def common_scale(models: Sequence[EvaluatedModel], wanted: int | None) -> int | None:
-    """The scale of all models; ConfigError names those that differ, among them or from `wanted`."""
+def common_scale(models: Sequence[EvaluatedModel], expected: int | None) -> int | None:
+    """Return the scale of all models; ConfigError if they differ from each other or `expected`."""
     scales = {model.upscaler.scale for model in models}
-    told = ", ".join(f"{model.name} x{model.upscaler.scale}" for model in models)
+    listed = ", ".join(f"{model.name} x{model.upscaler.scale}" for model in models)
     if len(scales) > 1:
         raise ConfigError(
-            f"models of different scale cannot be compared: {told}. Take those of one scale at a "
-            "time"
+            f"models of different scales cannot be compared: {listed}; compare those of one scale "
+            "at a time"
         )
-    if wanted is not None and scales - {wanted}:
-        raise ConfigError(f"--scale {wanted}, but the models are: {told}")
-    return scales.pop() if scales else wanted
+    if expected is not None and scales - {expected}:
+        raise ConfigError(f"scale = {expected}, but the models are: {listed}")
+    return scales.pop() if scales else expected

@@ -1,9 +1,9 @@
-"""`evaluate`: images enlarged by several models and by bicubic, and the scores of each."""
+"""`evaluate`: score models, bicubic and finished results on one set of images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +11,31 @@ from realesr_cli._version import __version__
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import ConfigError, RealesrError
-from realesr_cli.evaluate import sets
 from realesr_cli.evaluate.evaluated_models import (
     EvaluatedModel,
-    Report,
     check_unique_names,
     common_scale,
     open_models,
 )
 from realesr_cli.evaluate.images import (
     BICUBIC,
+    Degrade,
+    OutputWriter,
     Pixels,
-    Shrink,
-    bicubic,
-    shrinker,
-    to_tensor,
+    make_degrade,
+    resize_bicubic,
 )
-from realesr_cli.evaluate.output_writer import OutputWriter
-from realesr_cli.evaluate.scores import Metric, Scorer, select_metrics
-from realesr_cli.evaluate.sets import Failure, ImageSet, Measured
+from realesr_cli.evaluate.scores import Metric, Scorer, load_scorer, select_metrics
+from realesr_cli.evaluate.sets import Failure, ImageSet, MeasuredItem, find_items, measure_items
 from realesr_cli.evaluate.settings import ImageSetSettings, ScoreSettings
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.image.types import Image
-from realesr_cli.metrics.lpips import Lpips
-from realesr_cli.metrics.perceptual_index import assigned, read_ma_scores
+from realesr_cli.ops.quantize import from_8bit_levels
+from realesr_cli.progress import Progress, no_progress
 from realesr_cli.text import format_names
-from realesr_cli.weights.fetch import is_offline
+from realesr_cli.weights.cache import sha256_of
 
-_USUAL = ScoreSettings()
+_DEFAULTS = ScoreSettings()
 
 
 @dataclass(frozen=True)
@@ -54,223 +51,201 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of methods on the same images; what failed is in no row of any method."""
+    """Scores of methods on the same images; an image that failed has no row of any method."""
 
     metrics: tuple[Metric, ...]
     methods: tuple[str, ...]
     rows: tuple[Row, ...]
     failures: tuple[Failure, ...]
     settings: Mapping[str, Any]
-    """How the numbers were made, as plain data."""
+    """How the scores were computed, as plain data."""
     notes: tuple[str, ...] = ()
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Names of the images that were judged."""
+        """Names of the images that have scores."""
         return tuple(dict.fromkeys(row.image for row in self.rows))
 
     def mean(self, method: str, metric: str) -> float | None:
-        """Of one column over all images that have that score; None where none has."""
+        """Return the mean of a column over all images that have that score; None if none has."""
         at = [m.key for m in self.metrics].index(metric)
         return self.metrics[at].mean([r.values[at] for r in self.rows if r.method == method])
 
 
 def evaluate(
-    which: ImageSetSettings,
+    image_set: ImageSetSettings,
     models: Sequence[str | Path | Upscaler | EvaluatedModel] = (),
     *,
     outputs: Mapping[str, Path] | None = None,
-    settings: ScoreSettings = _USUAL,
+    settings: ScoreSettings = _DEFAULTS,
     engine: EngineSettings = EngineSettings(precision="fp32"),
-    offline: bool | None = None,
-    report: Report | None = None,
+    progress: Progress = no_progress,
 ) -> Evaluation:
-    """Judge models, and images made by other tools, on a set of images.
+    """Score models, and results of other tools, on a set of images.
 
-    `which` names ground truths and small images, or either; `models` are names, files, runs or
-    networks in use; `outputs` are folders of finished images by the name of their row. Plain
-    bicubic is the first row wherever there are small images. Without ground truths only the
-    scores that need none are given.
+    `models` are names, files, run folders or open networks; `outputs` are folders of finished
+    images by the name of their row. Bicubic is the first row if there are low-quality images.
+    Without ground truths only the scores that need none are computed. All scores are those of 8-bit
+    images.
 
-    Numbers are those of 8-bit images. An image that cannot be read or made is left out for all
-    methods and stands in `failures`. Raises ConfigError for models of different scale and for
-    settings that contradict each other, DatasetError for images that do not match, and what
-    opening a model raises. `report` counts rows of the table, every image's apart.
+    An image that cannot be read or upscaled is excluded for all methods and listed in `failures`.
+    `progress` counts the rows of every image. Raises ConfigError for models of different scales and
+    contradicting settings, DatasetError for images that do not match, and what opening a model or
+    loading a metric raises.
     """
-    folders = {} if outputs is None else dict(outputs)
-    ready = open_models(models, engine, scale=which.scale, offline=offline)
-    scale = common_scale(ready, which.scale)
-    columns = select_metrics(settings.columns, settings.channel, with_gt=which.gt is not None)
-    _check_inputs(which, ready, folders)
-    items, notes = sets.find(which, folders)
-    image_set = sets.measure(items, scale)
-    small = which.lq is not None or which.degrade is not None
-    methods = (*((BICUBIC,) if small else ()), *(c.name for c in ready), *folders)
-    check_unique_names(methods)
-    crop = _crop(settings, image_set, which)
-    keeper = None
-    if settings.save is not None:
-        names = [img.item.name for img in image_set.images]
-        keeper = OutputWriter(settings.save, methods[: len(methods) - len(folders)])
-        keeper.prepare(names, _inputs(which, folders), overwrite=settings.overwrite)
-    judge = _judge_of(settings, columns, crop, offline)
-    work = _Work(
-        methods=methods,
-        models=ready,
-        judge=_with_ma(judge, settings, methods, image_set),
-        shrink=_shrink(which, image_set),
-        scale=image_set.scale,
-        keeper=keeper,
+    folders = dict(outputs or {})
+    _check_inputs(image_set, models, folders)
+    opened = open_models(models, engine, scale=image_set.scale, offline=settings.offline)
+    columns = select_metrics(settings.metrics, settings.channel, with_gt=image_set.gt is not None)
+    items, notes = find_items(image_set, folders)
+    found = measure_items(items, common_scale(opened, image_set.scale))
+    baseline = (BICUBIC,) if image_set.upscales else ()
+    made = (*baseline, *(model.name for model in opened))
+    check_unique_names((*made, *folders))
+    run = _Run(
+        methods=(*made, *folders),
+        models=opened,
+        scorer=load_scorer(columns, _crop(settings, found, image_set), settings),
+        degrade=_degrade(image_set, found),
+        scale=found.scale,
+        writer=_writer(image_set, settings, made, folders, found),
     )
-    rows, failures = _judge_all(work, image_set, report)
+    rows, failures = run.score_all(found.images, progress)
     return Evaluation(
         metrics=columns,
-        methods=methods,
+        methods=run.methods,
         rows=tuple(rows),
-        failures=(*image_set.failures, *failures),
-        settings=_facts(which, settings, image_set.scale, judge.crop, ready, folders),
-        notes=(*notes, *_gaps(columns, rows)),
+        failures=(*found.failures, *failures),
+        settings=_describe(image_set, settings, run, folders),
+        notes=(*notes, *_missing_scores(columns, rows)),
     )
-
-
-def _inputs(which: ImageSetSettings, outputs: Mapping[str, Path]) -> list[Path]:
-    return [path for path in (which.gt, which.lq, *outputs.values()) if path is not None]
-
-
-def _judge_of(
-    settings: ScoreSettings, columns: tuple[Metric, ...], crop: int, offline: bool | None
-) -> Scorer:
-    """The columns ready to compute; raises what `Lpips` raises where that is one of them."""
-    if "lpips" not in {metric.key for metric in columns}:
-        return Scorer(columns, crop)
-    return Scorer(columns, crop, Lpips(settings.lpips_net, offline=is_offline(offline)))
-
-
-def _with_ma(
-    judge: Scorer, settings: ScoreSettings, methods: Sequence[str], image_set: ImageSet
-) -> Scorer:
-    """With the scores of Ma et al., if there is a file of them, which must name every image."""
-    if settings.ma is None:
-        return judge
-    names = [img.item.name for img in image_set.images]
-    rows = [m for m in methods if m != BICUBIC] or list(methods)
-    scores = read_ma_scores(settings.ma)
-    if BICUBIC in scores.scores:
-        rows = list(methods)
-    return replace(judge, ma=assigned(scores, rows, names))
-
-
-def _check_inputs(
-    which: ImageSetSettings, models: Sequence[EvaluatedModel], outputs: Mapping[str, Path]
-) -> None:
-    if models and which.lq is None and which.degrade is None:
-        raise ConfigError(
-            "the models have nothing to enlarge: give small images with --lq, or --degrade "
-            "bicubic to make them from the ground truths"
-        )
-    if not outputs and which.lq is None and which.degrade is None:
-        raise ConfigError(
-            "nothing to judge: give --lq or --degrade with models (-m), or finished images "
-            "(a folder, or --outputs NAME=FOLDER)"
-        )
-
-
-def _crop(settings: ScoreSettings, image_set: ImageSet, which: ImageSetSettings) -> int:
-    """The border that is left out. ConfigError where the scale is needed and nothing tells it."""
-    if image_set.scale is None and (which.lq is not None or which.degrade is not None):
-        raise ConfigError("nothing tells by how much the images are enlarged: give --scale")
-    if settings.crop is not None:
-        return settings.crop
-    if image_set.scale is not None:
-        return image_set.scale
-    if which.gt is None:
-        return 0
-    raise ConfigError(
-        "nothing tells the scale, and with it the border that is left out: give --scale or --crop"
-    )
-
-
-def _shrink(which: ImageSetSettings, image_set: ImageSet) -> Shrink | None:
-    if which.degrade is None:
-        return None
-    assert image_set.scale is not None
-    return shrinker(which.degrade, image_set.scale, which.seed)
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Run:
     """What is done with each image."""
 
     methods: tuple[str, ...]
     models: tuple[EvaluatedModel, ...]
-    judge: Scorer
-    shrink: Shrink | None
+    scorer: Scorer
+    degrade: Degrade | None
     scale: int | None
-    keeper: OutputWriter | None
+    writer: OutputWriter | None
+
+    def score_all(
+        self, images: Sequence[MeasuredItem], progress: Progress
+    ) -> tuple[list[Row], list[Failure]]:
+        """Return the rows of all images, and the images that failed."""
+        rows: list[Row] = []
+        failures: list[Failure] = []
+        each, total = len(self.methods), len(self.methods) * len(images)
+        for number, image in enumerate(images):
+
+            def step(done: int, start: int = number * each) -> None:
+                progress(start + done, total)
+
+            step(0)
+            try:
+                rows += self._score(image, step)
+            except RealesrError as error:
+                failures.append(Failure(image.item.name, str(error)))
+            step(each)
+        return rows, failures
+
+    def _score(self, image: MeasuredItem, step: Callable[[int], None]) -> list[Row]:
+        """Return all rows of one image; raises the RealesrError that makes it impossible."""
+        name = image.item.name
+        gt = None if image.item.gt is None else read_rgb8(image.item.gt)
+        if gt is not None and image.gt_size is not None:
+            gt = gt[: image.gt_size[0], : image.gt_size[1]]
+        target = None if gt is None else from_8bit_levels(gt)
+        rows = []
+        results = zip(self.methods, self._results(image, gt), strict=True)
+        for done, (method, pixels) in enumerate(results, 1):
+            if gt is not None:
+                pixels = pixels[: gt.shape[0], : gt.shape[1]]
+            if self.writer is not None:
+                self.writer.write(method, name, pixels)
+            values, reasons = self.scorer(from_8bit_levels(pixels), target)
+            rows.append(Row(name, method, values, reasons))
+            step(done)
+        return rows
+
+    def _results(self, image: MeasuredItem, gt: Pixels | None) -> Iterator[Pixels]:
+        """Yield the image by each method in order, each computed when it is asked for."""
+        lq = None
+        if image.item.lq is not None:
+            lq = read_rgb8(image.item.lq)
+        elif self.degrade is not None:
+            assert gt is not None
+            lq = self.degrade(gt, image.item.name)
+        if lq is not None:
+            assert self.scale is not None
+            yield resize_bicubic(lq, self.scale)
+            for model in self.models:
+                yield model.upscaler(Image(lq)).pixels
+        for path in image.item.outputs:
+            yield read_rgb8(path)
 
 
-def _judge_all(
-    work: _Work, image_set: ImageSet, report: Report | None
-) -> tuple[list[Row], list[Failure]]:
-    rows: list[Row] = []
-    failures: list[Failure] = []
-    each = len(work.methods)
-    total = each * len(image_set.images)
-    for number, img in enumerate(image_set.images):
-
-        def step(done: int, before: int = number * each) -> None:
-            if report is not None:
-                report(before + done, total)
-
-        step(0)
-        try:
-            rows += _judge(work, img, step)
-        except RealesrError as error:
-            failures.append(Failure(img.item.name, str(error)))
-        step(each)
-    return rows, failures
+def _check_inputs(
+    image_set: ImageSetSettings, models: Sequence[Any], outputs: Mapping[str, Path]
+) -> None:
+    if models and not image_set.upscales:
+        raise ConfigError(
+            "the models have nothing to upscale: neither lq nor degrade is set",
+            advice="evaluate-lq",
+        )
+    if not outputs and not image_set.upscales:
+        raise ConfigError(
+            "nothing to evaluate: expected low-quality images for models to upscale, or folders of "
+            "finished images",
+            advice="evaluate-what",
+        )
 
 
-def _judge(work: _Work, img: Measured, step: Callable[[int], None]) -> list[Row]:
-    """All rows of one image. Raises the RealesrError that makes it impossible."""
-    name = img.item.name
-    gt = None if img.item.gt is None else read_rgb8(img.item.gt)
-    if gt is not None and img.gt is not None:
-        gt = gt[: img.gt[0], : img.gt[1]]
-    target = None if gt is None else to_tensor(gt)
-    rows = []
-    for done, (method, pixels) in enumerate(
-        zip(work.methods, _made(work, img, gt), strict=True), 1
-    ):
-        if gt is not None:
-            pixels = pixels[: gt.shape[0], : gt.shape[1]]
-        if work.keeper is not None:
-            work.keeper.keep(method, name, pixels)
-        values, reasons = work.judge.scores(to_tensor(pixels), target, name, method)
-        rows.append(Row(name, method, values, reasons))
-        step(done)
-    return rows
+def _crop(settings: ScoreSettings, found: ImageSet, image_set: ImageSetSettings) -> int:
+    """Return the border to exclude; ConfigError if it or the scale cannot be determined."""
+    if found.scale is None and image_set.upscales:
+        raise ConfigError("the upscaling factor is unknown: set scale", advice="evaluate-scale")
+    if settings.crop is not None:
+        return settings.crop
+    if found.scale is not None:
+        return found.scale
+    if image_set.gt is None:
+        return 0
+    raise ConfigError(
+        "the border to exclude is unknown, since the scale is: set scale or crop",
+        advice="evaluate-crop",
+    )
 
 
-def _made(work: _Work, img: Measured, gt: Pixels | None) -> Any:
-    """The image by each method, in their order, each made when it is asked for."""
-    small = None
-    if img.item.lq is not None:
-        small = read_rgb8(img.item.lq)
-    elif work.shrink is not None:
-        assert gt is not None
-        small = work.shrink(gt, img.item.name)
-    if small is not None:
-        assert work.scale is not None
-        yield bicubic(small, work.scale)
-        for model in work.models:
-            yield model.upscaler(Image(small)).pixels
-    for path in img.item.outputs:
-        yield read_rgb8(path)
+def _degrade(image_set: ImageSetSettings, found: ImageSet) -> Degrade | None:
+    if image_set.degrade is None:
+        return None
+    assert found.scale is not None
+    return make_degrade(image_set.degrade, found.scale, image_set.seed)
 
 
-def _gaps(columns: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
-    """Which scores some images do not have, and why."""
+def _writer(
+    image_set: ImageSetSettings,
+    settings: ScoreSettings,
+    rows: tuple[str, ...],
+    outputs: Mapping[str, Path],
+    found: ImageSet,
+) -> OutputWriter | None:
+    """Create the folders for the images to save, if any."""
+    if settings.save is None:
+        return None
+    writer = OutputWriter(settings.save, rows)
+    inputs = [path for path in (image_set.gt, image_set.lq, *outputs.values()) if path is not None]
+    names = [image.item.name for image in found.images]
+    writer.prepare(names, inputs, overwrite=settings.overwrite)
+    return writer
+
+
+def _missing_scores(columns: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
+    """Return notes on which scores some images lack, and why."""
     notes = []
     for metric in columns:
         without = [row for row in rows if metric.key in row.reasons]
@@ -280,28 +255,27 @@ def _gaps(columns: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _facts(
-    which: ImageSetSettings,
+def _describe(
+    image_set: ImageSetSettings,
     settings: ScoreSettings,
-    scale: int | None,
-    crop: int,
-    models: Sequence[EvaluatedModel],
+    run: _Run,
     outputs: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """How the numbers were made, as plain data."""
+    """Return how the scores were computed, as plain data."""
+    keys = {metric.key for metric in run.scorer.metrics}
     return {
-        "gt": None if which.gt is None else str(which.gt),
-        "lq": None if which.lq is None else str(which.lq),
-        "degrade": which.degrade,
-        "seed": which.seed if which.degrade not in (None, BICUBIC) else None,
-        "scale": scale,
-        "crop": crop,
+        "gt": None if image_set.gt is None else str(image_set.gt),
+        "lq": None if image_set.lq is None else str(image_set.lq),
+        "degrade": image_set.degrade,
+        "seed": image_set.seed if image_set.degrade not in (None, BICUBIC) else None,
+        "scale": run.scale,
+        "crop": run.scorer.crop,
         "channel": settings.channel,
-        "lpips_net": settings.lpips_net if "lpips" in settings.metrics else None,
-        "ma": None if settings.ma is None else str(settings.ma),
+        "lpips_net": settings.lpips_net if "lpips" in keys else None,
+        "feat_weights": sha256_of(settings.feat_weights) if settings.feat_weights else None,
         "bits": 8,
         "baseline": "MATLAB bicubic (a = -0.5), computed in double precision",
-        "models": {model.name: model.facts() for model in models},
+        "models": {model.name: model.describe() for model in run.models},
         "outputs": {name: str(folder) for name, folder in outputs.items()},
         "version": __version__,
     }

@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that holds everything it shows and asks no network for anything."""
+"""Write a comparison as one self-contained HTML page, which never uses the network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from PIL import Image as pillow
 
 from realesr_cli.atomic import atomic_write, write_errors
 from realesr_cli.errors import RealesrWarning
-from realesr_cli.evaluate.compare_settings import PageSettings
 from realesr_cli.evaluate.comparison import (
     Comparison,
     ModelSummary,
@@ -31,27 +30,28 @@ from realesr_cli.evaluate.comparison import (
     score_text,
 )
 from realesr_cli.evaluate.scores import METRICS
+from realesr_cli.evaluate.settings import PageSettings
 from realesr_cli.image.color import is_srgb
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image
 
-_USUAL = PageSettings()
+_DEFAULTS = PageSettings()
 
 LARGE_PAGE = 60_000_000
-"""Bytes of a page above which a browser gets slow, which is told."""
+"""Size of a page in bytes above which browsers get slow."""
 
 _PIXEL_BYTES, _LOSSY_PIXEL_BYTES = 2.0, 0.4
-"""About what a pixel takes in a page, measured on photographs: without loss, and at quality 90."""
+"""Bytes per pixel of a page, measured on photographs: lossless, and at quality 90."""
 
 _WEBP_SIDE = 16_383
 """Longest side in pixels of a WebP image."""
 
 
-def write_page(comparison: Comparison, path: Path, settings: PageSettings = _USUAL) -> int:
-    """Write the page, whole or not at all, replacing a file of that name; returns its bytes.
+def write_page(comparison: Comparison, path: Path, settings: PageSettings = _DEFAULTS) -> int:
+    """Write the page atomically, replacing an existing file; return its size in bytes.
 
-    Images are in it as WebP, without loss unless the settings give a quality (as PNG where they
-    are too long for WebP). Raises WriteError, with the reason, where it cannot be written.
+    Images are embedded as WebP, lossless unless the settings give a quality, or as PNG if they are
+    too long for WebP. Raises WriteError if it cannot be written.
     """
     size = 0
     with write_errors(path), atomic_write(path) as file:
@@ -60,22 +60,22 @@ def write_page(comparison: Comparison, path: Path, settings: PageSettings = _USU
     return size
 
 
-def warn_of_size(pixels: int, settings: PageSettings = _USUAL) -> None:
-    """Warn, before it is made, of a page with so many pixels that browsers get slow."""
+def warn_about_size(pixels: int, settings: PageSettings = _DEFAULTS) -> None:
+    """Warn about a page with so many pixels that browsers get slow."""
     lossless = settings.quality is None
     expected = pixels * (_PIXEL_BYTES if lossless else _LOSSY_PIXEL_BYTES)
     if expected > LARGE_PAGE:
-        hint = ", or --quality 90" if lossless else ""
+        hint = ", or set quality to 90" if lossless else ""
         warnings.warn(
-            f"the page will have about {expected / 1e6:.0f} MB and be slow to open: take fewer or "
+            f"the page will have about {expected / 1e6:.0f} MB and open slowly: use fewer or "
             f"smaller photos{hint}",
             RealesrWarning,
             stacklevel=2,
         )
 
 
-def page_parts(comparison: Comparison, settings: PageSettings = _USUAL) -> Iterator[str]:
-    """The page as pieces of text, one photo at a time."""
+def page_parts(comparison: Comparison, settings: PageSettings = _DEFAULTS) -> Iterator[str]:
+    """Yield the page as pieces of text, one photo at a time."""
     template = _template()
     values = {
         "policy": _policy(template),
@@ -90,14 +90,14 @@ def page_parts(comparison: Comparison, settings: PageSettings = _USUAL) -> Itera
     for photo in comparison.photos:
         yield from _photo(photo, comparison.scale, settings)
     for failure in comparison.failures:
-        yield f'<p class="failed">Left out: {escape(failure.error)}</p>\n'
+        yield f'<p class="failed">Excluded: {escape(failure.error)}</p>\n'
     yield _filled(after, values)
 
 
 def data_uri(image: Image, quality: int | None = None) -> str:
-    """An image of 8 bits as `data:image/...;base64,...`: WebP, or PNG where WebP is too small.
+    """Encode an 8-bit image as `data:image/...;base64,...`: WebP, or PNG above WebP's limit.
 
-    The color profile goes with it unless it is sRGB's.
+    The color profile is embedded unless it is sRGB.
     """
     icc = None if image.icc is None or is_srgb(image.icc) else image.icc
     if max(image.height, image.width) > _WEBP_SIDE:
@@ -111,7 +111,7 @@ def _webp(image: Image, icc: bytes | None, quality: int | None) -> bytes:
     img = pillow.fromarray(np.asarray(pixels_of(image)))
     buffer = BytesIO()
     if quality is None:
-        # Here `quality` and `method` are efforts: the highest save 2 % and take thrice the time.
+        # For lossless images these are efforts: the highest save 2 % and take three times as long.
         img.save(buffer, "WEBP", lossless=True, exact=True, quality=20, method=1, icc_profile=icc)
     else:
         img.save(buffer, "WEBP", quality=quality, icc_profile=icc)
@@ -124,12 +124,12 @@ def _template() -> str:
 
 
 def _filled(template: str, values: dict[str, str]) -> str:
-    """The marks `{{name}}` replaced, in one pass, so that no value is taken for a mark."""
+    """Replace the marks `{{name}}`, in one pass so that no value is taken for a mark."""
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: values[mark[1]], template)
 
 
 def _policy(template: str) -> str:
-    """Nothing but this page's own script and style, and images that are in it."""
+    """Return a Content-Security-Policy of this page's script, style and embedded images alone."""
     rules = ["default-src 'none'", "img-src data:", "base-uri 'none'", "form-action 'none'"]
     for kind in ("script", "style"):
         (text,) = re.findall(rf"<{kind}>(.*?)</{kind}>", template, re.DOTALL)
@@ -145,23 +145,20 @@ def _title(comparison: Comparison) -> str:
 
 def _summary(comparison: Comparison) -> str:
     made = [v.name for v in comparison.photos[0].versions if v.kind in ("bicubic", "model")]
-    return f"enlarged x{comparison.scale} by {_listed(made)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}"
+    listed = made[0] if len(made) == 1 else ", ".join(made[:-1]) + f" and {made[-1]}"
+    return f"upscaled x{comparison.scale} by {listed}"
 
 
 def _footer(comparison: Comparison, settings: PageSettings) -> str:
     kept = (
-        "Images are embedded without loss"
+        "Images are embedded losslessly"
         if settings.quality is None
         else f"Images are embedded as WebP of quality {settings.quality}"
     )
     scored = any(version.scores for photo in comparison.photos for version in photo.versions)
-    border = f"Scores leave out {comparison.scale} pixels on each side. " if scored else ""
+    border = f"Scores exclude {comparison.scale} border pixels. " if scored else ""
     return (
-        f"{kept}, at 8 bits a channel. Bicubic is MATLAB's. {border}"
+        f"{kept}, with 8 bits per channel. Bicubic is MATLAB's. {border}"
         f"Made by realesr-cli {comparison.version}."
     )
 
@@ -182,7 +179,7 @@ def _photo(photo: Photo, scale: int, settings: PageSettings) -> Iterator[str]:
 
 def _figure(photo: Photo, version: PhotoVersion, scale: int, settings: PageSettings) -> str:
     factor = scale if version.kind == "input" else 1
-    # The input is small, and a pixel of it is what is looked for.
+    # The input stays lossless: it is small, and its single pixels are looked at.
     quality = None if version.kind == "input" else settings.quality
     scores = ", ".join(full_score(key, value) for key, value in version.scores.items())
     name = escape(version.name)
@@ -240,13 +237,13 @@ def _settings(comparison: Comparison) -> str:
 
 
 def _properties(models: Sequence[ModelSummary]) -> Iterator[tuple[str, list[str]]]:
-    """The rows of the table of models; the texts are HTML."""
+    """Yield the rows of the table of models; the texts are HTML."""
     yield "Network", [escape(m.network) for m in models]
     yield "Scale", [f"x{m.scale}" for m in models]
     yield "File", ["<br>".join(_file(f) for f in m.files) for m in models]
     yield "SHA-256", ["<br>".join(f"<code>{f.sha256}</code>" for f in m.files) for m in models]
     yield "License", [escape(m.license) for m in models]
-    yield "Computed on", [escape(f"{m.device}, {m.precision}") for m in models]
+    yield "Device", [escape(f"{m.device}, {m.precision}") for m in models]
     yield "Tile", [_tile(m) for m in models]
 
 

@@ -1,27 +1,39 @@
-"""The scores a table can have: what they are called, what they compare, which way is better."""
+"""The scores of a table: their names, how each is computed, and which direction is better."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.evaluate.settings import Channel
+from realesr_cli.evaluate.settings import Channel, ScoreSettings
+from realesr_cli.metrics.learned import Dists, Lpips
 from realesr_cli.metrics.niqe import niqe
-from realesr_cli.metrics.perceptual_index import MaScores, perceptual_index, rmse
+from realesr_cli.metrics.perceptual import PerceptualDistance
 from realesr_cli.metrics.reference import psnr, ssim, whole_luma
+from realesr_cli.progress import Progress, no_progress
 from realesr_cli.text import did_you_mean
+from realesr_cli.weights.fetch import ensure, is_offline
+from realesr_cli.weights.model_files import read_state
+from realesr_cli.weights.registry import resolve
 
-_MEANINGS: dict[str, tuple[str, str]] = {
+_CHANNELS: dict[str, tuple[str, str]] = {
     "mixed": ("psnr-rgb", "ssim-y"),
     "y": ("psnr-y", "ssim-y"),
     "y8": ("psnr-y8", "ssim-y8"),
     "rgb": ("psnr-rgb", "ssim-rgb"),
 }
-"""What plain `psnr` and `ssim` stand for under each choice of channel."""
+"""What plain `psnr` and `ssim` mean for each channel setting."""
+
+FEATURES = "feat-squeeze"
+"""Name of the perceptual distance, and of its weights in the registry."""
+
+Distance = Callable[[Tensor, Tensor, int], float]
+"""(image, ground truth, crop) to a score of (1, 3, H, W) in [0, 1]; ValueError if too small."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +44,21 @@ class Metric:
     title: str
     unit: str
     higher: bool
-    """Whether more is better."""
+    """Whether higher is better."""
     reference: bool
     """Whether it compares with a ground truth."""
     digits: int
-    quadratic: bool = False
-    """Whether the mean over images is that of squares, as for root mean squares."""
 
     def mean(self, values: Sequence[float | None]) -> float | None:
-        """Over the images that have this score; None where none has."""
-        there = [value for value in values if value is not None]
-        if not there:
-            return None
-        if self.quadratic:
-            return math.sqrt(math.fsum(value**2 for value in there) / len(there))
-        return math.fsum(there) / len(there)
+        """Return the mean over the images that have this score; None if none has."""
+        present = [value for value in values if value is not None]
+        return math.fsum(present) / len(present) if present else None
 
     def best(self, values: Sequence[float | None]) -> tuple[bool, ...]:
-        """Which of these are the best, several where they show the same digits."""
+        """Return which of these are the best: several if they are printed with equal digits."""
         shown = [None if value is None else round(value, self.digits) for value in values]
-        there = [value for value in shown if value is not None]
-        best = (max if self.higher else min)(there, default=None)
+        present = [value for value in shown if value is not None]
+        best = (max if self.higher else min)(present, default=None)
         return tuple(value is not None and value == best for value in shown)
 
 
@@ -65,27 +71,38 @@ METRICS: dict[str, Metric] = {
         Metric("ssim-rgb", "SSIM (RGB)", "", True, True, 4),
         Metric("ssim-y", "SSIM (Y)", "", True, True, 4),
         Metric("ssim-y8", "SSIM (Y8)", "", True, True, 4),
-        Metric("rmse", "RMSE (Y8)", "of 255", False, True, 3, quadratic=True),
+        Metric(FEATURES, "Perceptual", "", False, True, 3),
         Metric("lpips", "LPIPS", "", False, True, 4),
+        Metric("dists", "DISTS", "", False, True, 4),
         Metric("niqe", "NIQE", "", False, False, 3),
-        Metric("pi", "PI", "", False, False, 3),
     )
 }
 
+
+_PLAIN: Mapping[str, Distance] = {
+    "psnr-rgb": lambda a, b, crop: psnr(a, b, crop=crop),
+    "psnr-y": lambda a, b, crop: psnr(a, b, crop=crop, luma=True),
+    "psnr-y8": lambda a, b, crop: psnr(whole_luma(a), whole_luma(b), crop=crop),
+    "ssim-rgb": lambda a, b, crop: ssim(a, b, crop=crop),
+    "ssim-y": lambda a, b, crop: ssim(a, b, crop=crop, luma=True),
+    "ssim-y8": lambda a, b, crop: ssim(whole_luma(a), whole_luma(b), crop=crop),
+}
+"""Metrics with a reference that need no weights."""
+
 Values = tuple[float | None, ...]
-"""Scores in the order of the columns; None where an image has none."""
+"""Scores in the order of the columns; None if an image has none."""
 
 
 def select_metrics(names: Sequence[str], channel: Channel, *, with_gt: bool) -> tuple[Metric, ...]:
-    """The columns of these names, each once; without ground truths only those that need none.
+    """Return the columns of these names, each once; without ground truths only those without.
 
-    Raises ConfigError for an unknown name, and where nothing is left.
+    Raises ConfigError for an unknown name, and if no column is left.
     """
     if not names:
-        raise ConfigError("metrics: name at least one")
+        raise ConfigError("metrics is empty: expected at least one name")
     found: dict[str, Metric] = {}
     for name in names:
-        key = dict(zip(("psnr", "ssim"), _MEANINGS[channel], strict=True)).get(name, name)
+        key = dict(zip(("psnr", "ssim"), _CHANNELS[channel], strict=True)).get(name, name)
         if key not in METRICS:
             known = ("psnr", "ssim", *METRICS)
             near = did_you_mean(name, known)
@@ -94,61 +111,72 @@ def select_metrics(names: Sequence[str], channel: Channel, *, with_gt: bool) -> 
     kept = tuple(m for m in found.values() if with_gt or not m.reference)
     if not kept:
         raise ConfigError(
-            f"{', '.join(names)}: all of them compare with ground truths, which --gt gives; "
-            "without it there is niqe"
+            f"{', '.join(names)}: all of these metrics compare with ground truths, but gt is not "
+            "set; without ground truths there is niqe"
         )
     return kept
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Computes the columns of a table for one image; `crop` border pixels are left out."""
+    """Computes the columns of a table for one image; `crop` border pixels are excluded."""
 
     metrics: tuple[Metric, ...]
     crop: int
-    lpips: Callable[..., float] | None = None
-    ma: MaScores | None = None
+    distances: Mapping[str, Distance] = field(default_factory=lambda: _PLAIN)
+    """How to compute the metrics with a reference, by key; see `load_scorer`."""
 
-    def scores(
-        self, image: Tensor, gt: Tensor | None, name: str, method: str
-    ) -> tuple[Values, dict[str, str]]:
-        """The scores of an image, and why it has none in some column, by key of the column.
+    def __call__(self, image: Tensor, gt: Tensor | None) -> tuple[Values, dict[str, str]]:
+        """Return the scores of an image, and by key why it lacks some (it is too small).
 
-        image, gt: (3, H, W) in [0, 1]; `name` and `method` find the score of Ma et al.
+        image, gt: (1, 3, H, W) in [0, 1]; `gt` is None only if no column needs it.
         """
-        found: dict[str, float] = {}
+        found: list[float | None] = []
         reasons: dict[str, str] = {}
-        # NIQE first, since PI is made of it.
-        keys = [metric.key for metric in self.metrics]
-        for key in sorted(keys, key=lambda k: k == "pi"):
+        for metric in self.metrics:
             try:
-                if key == "pi":
-                    found[key] = self._index(image, found.get("niqe"), name, method)
-                elif key == "niqe":
-                    found[key] = niqe(image, crop=self.crop)
-                else:
+                if metric.reference:
                     assert gt is not None
-                    found[key] = self._distance(key, image, gt)
+                    found.append(self.distances[metric.key](image, gt, self.crop))
+                else:
+                    found.append(niqe(image, crop=self.crop))
             except ValueError as error:
-                reasons[key] = str(error)
-        return tuple(found.get(key) for key in keys), reasons
+                found.append(None)
+                reasons[metric.key] = str(error)
+        return tuple(found), reasons
 
-    def _index(self, image: Tensor, natural: float | None, name: str, method: str) -> float:
-        own = None if self.ma is None else self.ma.of(method)
-        if own is None:
-            raise ValueError(f"no scores of Ma et al. for {method}")
-        return perceptual_index(
-            own[name], niqe(image, crop=self.crop) if natural is None else natural
-        )
 
-    def _distance(self, key: str, image: Tensor, gt: Tensor) -> float:
-        if key == "lpips":
-            assert self.lpips is not None
-            return self.lpips(image, gt, crop=self.crop)
-        if key == "rmse":
-            return rmse(image, gt, crop=self.crop)
-        what, _, channel = key.partition("-")
-        compare = psnr if what == "psnr" else ssim
-        if channel == "y8":
-            return compare(whole_luma(image), whole_luma(gt), crop=self.crop)
-        return compare(image, gt, crop=self.crop, luma=channel == "y")
+def load_scorer(
+    metrics: tuple[Metric, ...],
+    crop: int,
+    settings: ScoreSettings,
+    progress: Progress = no_progress,
+) -> Scorer:
+    """Return the scorer of these columns, with the weights that they need.
+
+    `progress` counts downloaded bytes. Raises MissingDependencyError, ModelUnavailableError,
+    ChecksumMismatchError and CheckpointFormatError if a metric cannot be loaded.
+    """
+    keys = {metric.key for metric in metrics}
+    offline = is_offline(settings.offline)
+    loaded: dict[str, Distance] = {}
+    if FEATURES in keys:
+        loaded[FEATURES] = _load_features(settings, progress)
+    if "lpips" in keys:
+        loaded["lpips"] = Lpips(settings.lpips_net, offline=offline)
+    if "dists" in keys:
+        loaded["dists"] = Dists(offline=offline)
+    return Scorer(metrics, crop, {**_PLAIN, **loaded})
+
+
+def _load_features(settings: ScoreSettings, progress: Progress) -> Distance:
+    path = settings.feat_weights
+    if path is None:
+        path = ensure(resolve(FEATURES), offline=settings.offline, report=progress)
+    distance = PerceptualDistance(read_state(path)[0])
+
+    @torch.inference_mode()
+    def compute(image: Tensor, gt: Tensor, crop: int) -> float:
+        return float(distance(image.float(), gt.float(), crop=crop))
+
+    return compute

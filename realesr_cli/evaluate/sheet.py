@@ -1,4 +1,4 @@
-"""A comparison as one plain image: crops at full size in columns, with labels."""
+"""Draw a comparison as one image: crops at full size in columns, with labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from PIL import Image as pillow
 from PIL import ImageDraw, ImageFont
 
 from realesr_cli.errors import MissingDependencyError
-from realesr_cli.evaluate.compare_settings import CropRegion, SheetSettings
 from realesr_cli.evaluate.comparison import (
     Comparison,
     Photo,
@@ -21,11 +20,12 @@ from realesr_cli.evaluate.comparison import (
     full_score,
     pixels_of,
 )
+from realesr_cli.evaluate.settings import CropRegion, SheetSettings
 from realesr_cli.image.color import converted, is_srgb
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import write_image
 
-_USUAL = SheetSettings()
+_DEFAULTS = SheetSettings()
 
 MARGIN, GAP, PADDING = 24, 8, 6
 """Pixels around the sheet, between its cells, and above and below text."""
@@ -45,20 +45,20 @@ class _Fonts:
     small: ImageFont.FreeTypeFont
 
 
-def write_sheet(comparison: Comparison, path: Path, settings: SheetSettings = _USUAL) -> None:
-    """Write the sheet as the image format that the file's name states; see `draw_sheet`.
+def write_sheet(comparison: Comparison, path: Path, settings: SheetSettings = _DEFAULTS) -> None:
+    """Write the sheet in the image format of the file's extension.
 
-    Raises what `write_image` does too.
+    Raises what `draw_sheet` and `write_image` raise.
     """
     write_image(Image(draw_sheet(comparison, settings)), path)
 
 
-def draw_sheet(comparison: Comparison, settings: SheetSettings = _USUAL) -> NDArray[np.uint8]:
-    """(height, width, 3): for each photo its name, the versions with their scores, and the crops.
+def draw_sheet(comparison: Comparison, settings: SheetSettings = _DEFAULTS) -> NDArray[np.uint8]:
+    """Return (H, W, 3): for each photo its name, the versions with their scores, and the crops.
 
-    One pixel of the sheet is one of the enlarged images; pixels of the input are squares.
-    Colors are sRGB, and transparent pixels show a checkerboard. Raises ConfigError for a crop
-    that lies outside a photo.
+    A pixel of the sheet is a pixel of the upscaled images; pixels of the input are squares. Colors
+    are sRGB, and a checkerboard is under transparent pixels. Raises ConfigError for a crop outside
+    a photo, MissingDependencyError if Pillow cannot draw text.
     """
     fonts = _fonts()
     blocks = [
@@ -75,12 +75,12 @@ def draw_sheet(comparison: Comparison, settings: SheetSettings = _USUAL) -> NDAr
     return np.asarray(sheet).copy()
 
 
-def detailed(image: Image, size: tuple[int, int], count: int) -> list[CropRegion]:
-    """The parts of an image with the most detail, at most `count`.
+def find_detail(image: Image, size: tuple[int, int], count: int) -> list[CropRegion]:
+    """Return at most `count` parts of an image, those with the most detail first.
 
-    `size` is their (height, width), cut down to the image's. Detail is the sum of the square
-    roots of the luma's gradients, so that texture counts for more than one sharp edge; what is
-    transparent has none. Two parts share a quarter of their height or width at most.
+    `size` is their (height, width), at most the image's. Detail is the sum of the square roots of
+    the luma's gradients, so that texture counts more than one sharp edge; transparent pixels have
+    none. Two parts share at most a quarter of their height or width.
     """
     height, width = min(size[0], image.height), min(size[1], image.width)
     sums = _window_sums(_detail(image), height, width)
@@ -104,26 +104,26 @@ def _detail(image: Image) -> NDArray[np.float64]:
 
 
 def _window_sums(values: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Sums over all windows of that size, by their upper left corner."""
+    """Return the sums over all windows of that size, by their upper left corner."""
     table = np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     below, above = table[height:], table[:-height]
     sums: NDArray[np.float64] = below[:, width:] - below[:, :-width]
     sums -= above[:, width:] - above[:, :-width]
-    return sums.clip(0)  # Rounding must not make an even image look used up.
+    return sums.clip(0)  # Below 0 is for what is taken; rounding must not get there.
 
 
 def _crops(photo: Photo, scale: int, settings: SheetSettings) -> list[CropRegion]:
     source = photo.versions[0].image
-    if settings.chosen:
-        for crop in settings.chosen:
+    if settings.regions:
+        for crop in settings.regions:
             crop.require_inside(photo.name, (source.height, source.width))
-        return list(settings.chosen)
+        return list(settings.regions)
     side = max(1, round(settings.crop_size / scale))
-    return detailed(source, (side, side), settings.crops)
+    return find_detail(source, (side, side), settings.crops)
 
 
 def _block(photo: Photo, crops: Sequence[CropRegion], scale: int, fonts: _Fonts) -> pillow.Image:
-    """One photo: its name, the heads of the columns, and a row for each crop."""
+    """Draw one photo: its name, the heads of the columns, and a row for each crop."""
     columns = len(photo.versions)
     column = max(NARROWEST, max(crop.width for crop in crops) * scale)
     lines = max(len(version.scores) for version in photo.versions)
@@ -133,12 +133,12 @@ def _block(photo: Photo, crops: Sequence[CropRegion], scale: int, fonts: _Fonts)
     block = pillow.new("RGB", (width, head + sum(heights)), _PAPER)
     draw = ImageDraw.Draw(block)
     size = f"x{scale}, {photo.width} x {photo.height}"
-    draw.text((0, 0), _short(f"{photo.name}   {size}", width, fonts.title), _INK, fonts.title)
+    draw.text((0, 0), _shorten(f"{photo.name}   {size}", width, fonts.title), _INK, fonts.title)
     for number, version in enumerate(photo.versions):
         left, top = number * (column + GAP), TITLE + 2 * PADDING
-        draw.text((left, top), _short(version.name, column, fonts.name), _INK, fonts.name)
+        draw.text((left, top), _shorten(version.name, column, fonts.name), _INK, fonts.name)
         for line, (key, value) in enumerate(version.scores.items()):
-            text = _short(full_score(key, value), column, fonts.small)
+            text = _shorten(full_score(key, value), column, fonts.small)
             below = top + NAME + PADDING + line * (SMALL + PADDING)
             draw.text((left, below), text, _SOFT, fonts.small)
         below = head
@@ -173,27 +173,27 @@ def _cell(version: PhotoVersion, crop: CropRegion, scale: int) -> pillow.Image:
 
 
 def _checks(size: tuple[int, int]) -> pillow.Image:
-    """A checkerboard of that (width, height)."""
+    """Draw a checkerboard of that (width, height)."""
     rows, columns = np.indices((size[1], size[0])) // _CHECK
     pattern = np.where((rows + columns) % 2, _DARK, _LIGHT).astype(np.uint8)
     return pillow.fromarray(pattern).convert("RGB")
 
 
 def _fonts() -> _Fonts:
-    """The font that Pillow brings along; MissingDependency where it cannot draw it."""
+    """Load Pillow's own font; MissingDependencyError if this Pillow cannot draw it."""
     try:
         fonts = [ImageFont.load_default(size) for size in (TITLE, NAME, SMALL)]
     except ImportError:
         fonts = []
     if not fonts or not all(isinstance(font, ImageFont.FreeTypeFont) for font in fonts):
         raise MissingDependencyError(
-            "this build of Pillow cannot write text (it lacks FreeType): install Pillow as a wheel"
+            "this build of Pillow cannot draw text (no FreeType): install Pillow as a wheel"
         )
     return _Fonts(*fonts)  # type: ignore[arg-type]
 
 
-def _short(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """The text, its middle left out where it is wider than `width` pixels."""
+def _shorten(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """Return the text, its middle replaced by dots if it is wider than `width` pixels."""
     if font.getlength(text) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):

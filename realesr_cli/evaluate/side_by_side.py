@@ -1,4 +1,4 @@
-"""Photos enlarged by several models and by bicubic, to be looked at side by side."""
+"""`compare`: upscale photos with several models and bicubic, to look at them side by side."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import ConfigError, DatasetError, ImageError
-from realesr_cli.evaluate.compare_settings import CompareSettings
 from realesr_cli.evaluate.comparison import (
     Comparison,
     ModelSummary,
@@ -23,33 +20,37 @@ from realesr_cli.evaluate.comparison import (
     WeightsFile,
     printable,
 )
-from realesr_cli.evaluate.evaluated_models import EvaluatedModel, Report, common_scale, open_models
-from realesr_cli.evaluate.images import Pixels, to_tensor
+from realesr_cli.evaluate.evaluated_models import EvaluatedModel, common_scale, open_models
+from realesr_cli.evaluate.images import resize_bicubic
 from realesr_cli.evaluate.scores import Scorer, select_metrics
 from realesr_cli.evaluate.sets import Failure
-from realesr_cli.evaluate.settings import Channel
+from realesr_cli.evaluate.settings import Channel, CompareSettings
 from realesr_cli.image.alpha import bleed
-from realesr_cli.image.depth import Array, over_white, to_uint8
+from realesr_cli.image.depth import over_white, to_uint8
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
-from realesr_cli.ops.quantize import to_8bit_levels
-from realesr_cli.ops.resize import imresize
+from realesr_cli.ops.quantize import from_8bit_levels
+from realesr_cli.progress import Progress, StopRequested, never, no_progress
 from realesr_cli.weights.provenance import merged_license
 
 _WARM_UP = 64
-"""Side in pixels of what a model computes before its time is taken."""
+"""Side in pixels of the image that a model upscales before it is timed."""
+
+
+def _no_step(text: str) -> None:
+    """Ignore the name of a step."""
 
 
 @dataclass(frozen=True)
 class CompareCallbacks:
-    """What is told of the work, its next step and tiles; and `cancel`, asked between tiles."""
+    """What `compare` calls while it works: at each step, for each tile, and to ask for a stop."""
 
-    step: Callable[[str], None] = lambda text: None
-    tiles: Report = lambda done, total: None
-    cancel: Callable[[], bool] = lambda: False
+    step: Callable[[str], None] = _no_step
+    progress: Progress = no_progress
+    stop_requested: StopRequested = never
 
 
-_USUAL, _SILENT = CompareSettings(), CompareCallbacks()
+_DEFAULTS, _SILENT = CompareSettings(), CompareCallbacks()
 
 
 def compare(
@@ -57,69 +58,63 @@ def compare(
     models: Sequence[str | Path | Upscaler | EvaluatedModel],
     *,
     originals: Sequence[str | Path] = (),
-    settings: CompareSettings = _USUAL,
+    settings: CompareSettings = _DEFAULTS,
     engine: EngineSettings = EngineSettings(),
-    hooks: CompareCallbacks = _SILENT,
+    callbacks: CompareCallbacks = _SILENT,
 ) -> Comparison:
-    """Enlarge photos with every model and with bicubic, and score the results.
+    """Upscale photos with every model and with bicubic, and score the results.
 
-    `models` are names, files, runs or networks in use. `originals` holds, in the order of the
-    photos, images that the photos are reduced from: PSNR and SSIM are taken against them, NIQE
-    where there are none, `scale` pixels left out on each side. A photo or original that cannot be
-    used becomes a `Failure`, and the others go on.
+    `models` are names, files, run folders or open networks. `originals` are, in the order of the
+    photos, the images that the photos were downscaled from: PSNR and SSIM compare with them, and
+    without them NIQE is computed, with a border of `scale` pixels excluded. A photo or original
+    that cannot be used becomes a `Failure`, and the others go on.
 
-    Raises ConfigError for no or doubled models or photos, another number of originals than of
-    photos, and models of different scales; what `open_model` raises; Cancelled; and, where no
-    photo at all could be used, the reason.
+    Raises ConfigError for missing or repeated models or photos, another number of originals than of
+    photos, and models of different scales; what `open_model` raises; CancelledError; and, if no
+    photo can be used, the reason.
     """
     names = photo_names(photos, originals)
-    ready = open_models(models, engine, offline=settings.offline)
-    scale = common_scale(ready, None)
+    opened = open_models(models, engine, offline=settings.offline)
+    scale = common_scale(opened, None)
     if scale is None:
-        raise ConfigError("nothing to compare: name a model")
+        raise ConfigError("nothing to compare: expected at least one model")
     done, failures = [], []
-    first: ImageError | DatasetError | None = None
+    errors: list[ImageError | DatasetError] = []
     for index, path in enumerate(photos):
         original = Path(originals[index]) if originals else None
         try:
-            done.append(_photo((path, names[index]), original, ready, settings, hooks))
+            done.append(_compare_photo((path, names[index]), original, opened, settings, callbacks))
         except (ImageError, DatasetError) as error:
-            first = first or error
+            errors.append(error)
             failures.append(Failure(names[index], str(error)))
-    if first is not None and not done:
-        if len(failures) == 1:
-            raise first
-        listed = "".join(f"\n  {failure.error}" for failure in failures)
-        raise DatasetError(f"none of the {len(failures)} photos can be compared:{listed}")
-    return Comparison(scale, tuple(map(_facts, ready)), tuple(done), tuple(failures))
+    if errors and not done:
+        if len(errors) == 1:
+            raise errors[0]
+        listed = "".join(f"\n  {error}" for error in errors)
+        raise DatasetError(f"none of the {len(errors)} photos can be compared:{listed}")
+    return Comparison(scale, tuple(map(_summarize, opened)), tuple(done), tuple(failures))
 
 
-def bicubic(image: Image, scale: int) -> Image:
-    """MATLAB's bicubic enlargement, in 8 bits; color is spread under transparent pixels first."""
-    pixels = image.pixels
+def upscale_bicubic(image: Image, scale: int) -> Image:
+    """Upscale with MATLAB's bicubic to 8 bits; color is spread under transparent pixels first."""
+    pixels, alpha = image.pixels, None
     if image.alpha is not None:
         pixels = bleed(pixels, image.alpha)
-    alpha = None if image.alpha is None else _enlarged(image.alpha[..., None], scale)[..., 0]
-    return Image(_enlarged(pixels, scale), alpha, icc=image.icc)
-
-
-def _enlarged(pixels: Array, scale: int) -> Pixels:
-    top = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(pixels.dtype, 1)
-    unit = torch.from_numpy(pixels.astype(np.float64) / top).permute(2, 0, 1)
-    return to_8bit_levels(imresize(unit[None], scale)[0])
+        alpha = resize_bicubic(image.alpha[..., None], scale)[..., 0]
+    return Image(resize_bicubic(pixels, scale), alpha, icc=image.icc)
 
 
 def photo_names(photos: Sequence[str | Path], originals: Sequence[str | Path]) -> list[str]:
-    """What the photos are called: their file names, with the folder where those are equal.
+    """Return the photos' names: the file name, or the path where two file names are equal.
 
     Raises ConfigError for no photo, one given twice, and another number of originals.
     """
     if not photos:
-        raise ConfigError("nothing to compare: name a photo")
+        raise ConfigError("nothing to compare: expected at least one photo")
     if originals and len(originals) != len(photos):
         raise ConfigError(
-            f"number of photos: {len(photos)}, of originals: {len(originals)}; give one original "
-            "for each photo, in the same order"
+            f"expected one original for each photo, in the same order, got {len(originals)} "
+            f"originals for {len(photos)} photos"
         )
     short = [Path(photo).name for photo in photos]
     shown = [
@@ -128,11 +123,11 @@ def photo_names(photos: Sequence[str | Path], originals: Sequence[str | Path]) -
     ]
     for name in shown:
         if shown.count(name) > 1:
-            raise ConfigError(f"photo {name} is given twice: leave one out")
+            raise ConfigError(f"photo {name} is given twice: omit one")
     return shown
 
 
-def _facts(model: EvaluatedModel) -> ModelSummary:
+def _summarize(model: EvaluatedModel) -> ModelSummary:
     upscaler = model.upscaler
     policy = upscaler.policy
     described = [source.describe() for source in model.sources]
@@ -152,92 +147,92 @@ def _facts(model: EvaluatedModel) -> ModelSummary:
     )
 
 
-def _photo(
+def _compare_photo(
     named: tuple[str | Path, str],
     original: Path | None,
-    ready: Sequence[EvaluatedModel],
+    models: Sequence[EvaluatedModel],
     settings: CompareSettings,
-    hooks: CompareCallbacks,
+    callbacks: CompareCallbacks,
 ) -> Photo:
+    """Return all versions of one photo, given by path and name."""
     path, name = named
-    scale = ready[0].upscaler.scale
+    scale = models[0].upscaler.scale
     image = read_image(path, max_pixels=settings.max_pixels)
     truth = None
     if original is not None:
-        most = settings.max_pixels * scale**2
-        truth = _original(read_image(original, max_pixels=most), original, (name, image), scale)
-    made = [
-        PhotoVersion("input", "input", _shown(image)),
-        PhotoVersion("bicubic", "bicubic", bicubic(image, scale)),
-        *(_by_model(one, image, name, hooks) for one in ready),
+        truth = read_image(original, max_pixels=settings.max_pixels * scale**2)
+        _check_original(truth, original, (name, image), scale)
+        truth = _to_8bit(truth)
+    versions = [
+        PhotoVersion("input", "input", _to_8bit(image)),
+        PhotoVersion("bicubic", "bicubic", upscale_bicubic(image, scale)),
+        *(_upscale(model, image, name, callbacks) for model in models),
     ]
     if truth is not None:
-        made.append(PhotoVersion("original", "original", truth))
-    notes = _notes(image)
+        versions.append(PhotoVersion("original", "original", truth))
+    notes = list(image.notes)
+    if image.bits > 8:
+        notes.append(f"{image.bits} bits per channel, upscaled as such and shown with 8")
     if settings.scores:
-        hooks.step(f"{name}, scores")
-        made, gaps = _scored(made, truth, settings.channel, scale)
-        notes += gaps
-        if any(version.image.has_alpha for version in made):
-            notes = (*notes, "transparent pixels are scored over white")
-    return Photo(name, image.height * scale, image.width * scale, notes, tuple(made))
+        callbacks.step(f"{name}, scores")
+        versions, missing = _score(versions, truth, settings.channel, scale)
+        notes += missing
+        if any(version.image.has_alpha for version in versions):
+            notes.append("transparent pixels are scored over white")
+    return Photo(name, image.height * scale, image.width * scale, tuple(notes), tuple(versions))
 
 
-def _by_model(
-    one: EvaluatedModel, image: Image, name: str, hooks: CompareCallbacks
-) -> PhotoVersion:
-    hooks.step(f"{name}, {printable(one.name)}")
-    # The first call of a network prepares things that are not the image's cost.
-    one.upscaler(image.with_pixels(image.pixels[:_WARM_UP, :_WARM_UP], None))
-    began = time.perf_counter()
-    result = one.upscaler(image, progress=hooks.tiles, stop_requested=hooks.cancel)
-    return PhotoVersion(printable(one.name), "model", _shown(result), time.perf_counter() - began)
-
-
-def _original(truth: Image, path: Path, photo: tuple[str, Image], scale: int) -> Image:
-    """The original in 8 bits; DatasetError where its size is not that of the results."""
+def _check_original(truth: Image, path: Path, photo: tuple[str, Image], scale: int) -> None:
+    """Raise DatasetError if the original does not have the size of the results."""
     name, image = photo
-    wanted = image.height * scale, image.width * scale
-    if (truth.height, truth.width) != wanted:
+    expected = image.height * scale, image.width * scale
+    if (truth.height, truth.width) != expected:
         raise DatasetError(
-            f"{path}: {truth.width}x{truth.height} pixels, but {name} enlarged x{scale} has "
-            f"{wanted[1]}x{wanted[0]}: give the original that the photo was reduced from"
+            f"{path} has {truth.width}x{truth.height} pixels, but {name} upscaled x{scale} has "
+            f"{expected[1]}x{expected[0]}: expected the original that the photo was downscaled from"
         )
-    return _shown(truth)
 
 
-def _shown(image: Image) -> Image:
-    """The image in 8 bits with its color profile, and nothing else that its file says."""
+def _upscale(
+    model: EvaluatedModel, image: Image, name: str, callbacks: CompareCallbacks
+) -> PhotoVersion:
+    """Upscale with one model and time it."""
+    callbacks.step(f"{name}, {printable(model.name)}")
+    # A network's first call does one-time work that is not the image's cost.
+    model.upscaler(image.with_pixels(image.pixels[:_WARM_UP, :_WARM_UP], None))
+    start = time.perf_counter()
+    result = model.upscaler(
+        image, progress=callbacks.progress, stop_requested=callbacks.stop_requested
+    )
+    seconds = time.perf_counter() - start
+    return PhotoVersion(printable(model.name), "model", _to_8bit(result), seconds)
+
+
+def _to_8bit(image: Image) -> Image:
+    """Return the image in 8 bits with its color profile and no other metadata."""
     alpha = None if image.alpha is None else to_uint8(image.alpha)
     return Image(to_uint8(image.pixels), alpha, icc=image.icc)
 
 
-def _notes(image: Image) -> tuple[str, ...]:
-    notes = list(image.notes)
-    if image.bits > 8:
-        notes.append(f"{image.bits} bits a channel, computed as such and shown with 8")
-    return tuple(notes)
-
-
-def _scored(
+def _score(
     versions: Sequence[PhotoVersion], truth: Image | None, channel: Channel, scale: int
-) -> tuple[list[PhotoVersion], tuple[str, ...]]:
-    """The versions with their scores, and why some have none (the image is too small)."""
-    wanted = ("niqe",) if truth is None else ("psnr", "ssim")
-    judge = Scorer(select_metrics(wanted, channel, with_gt=truth is not None), crop=scale)
-    target = None if truth is None else _opaque(truth)
-    scored, gaps = [], []
+) -> tuple[list[PhotoVersion], list[str]]:
+    """Return the versions with their scores, and notes on scores that are missing."""
+    names = ("niqe",) if truth is None else ("psnr", "ssim")
+    scorer = Scorer(select_metrics(names, channel, with_gt=truth is not None), crop=scale)
+    target = None if truth is None else _to_rgb_tensor(truth)
+    scored, missing = [], []
     for version in versions:
         if version.kind in ("bicubic", "model"):
-            values, reasons = judge.scores(_opaque(version.image), target, "", version.name)
-            keys = [metric.key for metric in judge.metrics]
+            values, reasons = scorer(_to_rgb_tensor(version.image), target)
+            keys = [metric.key for metric in scorer.metrics]
             pairs = zip(keys, values, strict=True)
             version = replace(version, scores={k: v for k, v in pairs if v is not None})
-            gaps += [f"not scored: {reason}" for reason in reasons.values()]
+            missing += [f"not scored: {reason}" for reason in reasons.values()]
         scored.append(version)
-    return scored, tuple(dict.fromkeys(gaps))
+    return scored, list(dict.fromkeys(missing))
 
 
-def _opaque(image: Image) -> Tensor:
+def _to_rgb_tensor(image: Image) -> Tensor:
     pixels = image.pixels if image.alpha is None else over_white(image.pixels, image.alpha)
-    return to_tensor(pixels).expand(3, -1, -1)
+    return from_8bit_levels(pixels).expand(-1, 3, -1, -1)

@@ -1,4 +1,4 @@
-"""An evaluation as text of at most 100 columns, as JSON and as CSV."""
+"""Format an evaluation as text of at most 100 columns, as JSON or as CSV."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _FEWEST_NAME = 14
 Values = Sequence[float | None]
 
 Group = tuple[str, Sequence[Values]]
-"""An image's name (or `mean`) and the scores of each method."""
+"""An image's name (or `mean of N`) and the scores of each method."""
 
 
-def text(evaluation: Evaluation, *, per_image: bool = False) -> str:
-    """The table for people: means, and with `per_image` every image's scores before them.
+def to_text(evaluation: Evaluation, *, per_image: bool = False) -> str:
+    """Format the table for people: the means, after every image's scores if `per_image`.
 
-    The best of each column is marked with a star, among the methods of one image or of the mean.
+    A star marks the best of each column among the methods of one image, and of the mean.
     """
     groups: list[Group] = []
     if per_image:
@@ -36,10 +36,10 @@ def text(evaluation: Evaluation, *, per_image: bool = False) -> str:
             found = {row.method: row.values for row in evaluation.rows if row.image == image}
             groups.append((image, [found[method] for method in evaluation.methods]))
     if len(evaluation.images) == 1 and not per_image:
-        groups.append((evaluation.images[0], means(evaluation)))
+        groups.append((evaluation.images[0], _means(evaluation)))
     elif len(evaluation.images) > 1:
-        groups.append((f"mean of {len(evaluation.images)}", means(evaluation)))
-    parts = [heading(evaluation)]
+        groups.append((f"mean of {len(evaluation.images)}", _means(evaluation)))
+    parts = [_heading(evaluation)]
     if groups:
         parts.append(_table(evaluation, groups))
     if evaluation.notes:
@@ -47,32 +47,32 @@ def text(evaluation: Evaluation, *, per_image: bool = False) -> str:
     return "\n\n".join(parts)
 
 
-def heading(evaluation: Evaluation) -> str:
-    """Which images, made how, and by which conventions they are scored."""
-    facts = evaluation.settings
+def _heading(evaluation: Evaluation) -> str:
+    """Describe the images and how their scores were computed."""
+    info = evaluation.settings
     count = len(evaluation.images)
     what = f"{count} image{'' if count == 1 else 's'}"
-    where = facts["gt"] or facts["lq"]
+    where = info["gt"] or info["lq"]
     lines = [f"{what} of {where}" if where else what]
-    if facts["scale"] is not None:
-        lines[0] += f", x{facts['scale']}"
-    if facts["lq"] is not None and facts["gt"] is not None:
-        lines.append(f"small images: {facts['lq']}")
-    elif facts["degrade"] == BICUBIC:
-        lines.append("small images: MATLAB bicubic of the ground truths")
-    elif facts["degrade"] is not None:
-        lines.append(f"small images: degradation {facts['degrade']}, seed {facts['seed']}")
-    crop = facts["crop"]
-    border = f"{crop} pixels of border left out" if crop else "no border left out"
-    lines.append(f"scored at 8 bits, {border}; * is the best, higher or lower as the column says")
-    used = {(m["device"], m["precision"]) for m in facts["models"].values()}
+    if info["scale"] is not None:
+        lines[0] += f", x{info['scale']}"
+    if info["lq"] is not None and info["gt"] is not None:
+        lines.append(f"low-quality images: {info['lq']}")
+    elif info["degrade"] == BICUBIC:
+        lines.append("low-quality images: MATLAB bicubic of the ground truths")
+    elif info["degrade"] is not None:
+        lines.append(f"low-quality images: degradation {info['degrade']}, seed {info['seed']}")
+    crop = info["crop"]
+    border = f"{crop} border pixels excluded" if crop else "no border excluded"
+    lines.append(f"8-bit images, {border}; * marks the best of a column")
+    used = {(m["device"], m["precision"]) for m in info["models"].values()}
     if used:
-        lines.append("computed on " + ", ".join(f"{d} in {p}" for d, p in sorted(used)))
+        lines.append("models run on " + ", ".join(f"{d} in {p}" for d, p in sorted(used)))
     return "\n".join(lines)
 
 
-def means(evaluation: Evaluation) -> list[list[float | None]]:
-    """The mean scores of each method, in the order of methods and columns."""
+def _means(evaluation: Evaluation) -> list[list[float | None]]:
+    """Return the mean scores of each method, in the order of methods and columns."""
     return [
         [evaluation.mean(method, metric.key) for metric in evaluation.metrics]
         for method in evaluation.methods
@@ -80,20 +80,20 @@ def means(evaluation: Evaluation) -> list[list[float | None]]:
 
 
 def _table(evaluation: Evaluation, groups: Sequence[Group]) -> str:
-    """Columns with two lines of heading; each group is a line with its name, then the methods."""
+    """Format the groups under two lines of heading: a line with its name, then its methods."""
     columns = [_column(metric, at, groups) for at, metric in enumerate(evaluation.metrics)]
     room = max(WIDTH - sum(len(_GAP) + len(column[0]) for column in columns), _FEWEST_NAME)
     names = ["", ""]
     for title, _ in groups:
-        names.append(_shortened(title, room))
-        names += [_INDENT + _shortened(m, room - len(_INDENT)) for m in evaluation.methods]
+        names.append(_shorten(title, room))
+        names += [_INDENT + _shorten(m, room - len(_INDENT)) for m in evaluation.methods]
     wide = max(map(len, names))
     rows = zip([name.ljust(wide) for name in names], *columns, strict=True)
     return "\n".join(_GAP.join(row).rstrip() for row in rows)
 
 
 def _column(metric: Metric, at: int, groups: Sequence[Group]) -> list[str]:
-    """All cells of one column, equally wide, a place for the mark behind each."""
+    """Return the cells of one column, equally wide, with room for the star after each."""
     unit = ", ".join(filter(None, (metric.unit, _way(metric))))
     cells = [metric.title + " ", unit + " "]
     for _, lines in groups:
@@ -114,8 +114,8 @@ def _number(metric: Metric, value: float | None) -> str:
     return "-" if value is None else f"{value:.{metric.digits}f}"
 
 
-def _shortened(name: str, room: int) -> str:
-    """The name, its middle left out where it is too long."""
+def _shorten(name: str, room: int) -> str:
+    """Return the name, its middle replaced by dots if it is too long."""
     if len(name) <= room:
         return name
     half = (room - 3) // 2
@@ -123,9 +123,9 @@ def _shortened(name: str, room: int) -> str:
 
 
 def to_json(evaluation: Evaluation) -> str:
-    """Everything as JSON; a score that is infinite is "inf", one that there is not is null."""
+    """Return everything as JSON; an infinite score is "inf", a missing one is null."""
     methods = {}
-    for method, line in zip(evaluation.methods, means(evaluation), strict=True):
+    for method, line in zip(evaluation.methods, _means(evaluation), strict=True):
         rows = [row for row in evaluation.rows if row.method == method]
         methods[method] = {
             "mean": _named(evaluation.metrics, line),
@@ -150,13 +150,13 @@ def _named(metrics: Sequence[Metric], values: Values) -> dict[str, Any]:
 
 
 def to_csv(evaluation: Evaluation) -> str:
-    """One line for each image and method, then the means under the image `mean`."""
+    """Return a line for each image and method, then the means as the image `mean`."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "method", *(m.key for m in evaluation.metrics)])
     for row in evaluation.rows:
         writer.writerow([row.image, row.method, *_cells(row.values)])
-    for method, line in zip(evaluation.methods, means(evaluation), strict=True):
+    for method, line in zip(evaluation.methods, _means(evaluation), strict=True):
         writer.writerow(["mean", method, *_cells(line)])
     return file.getvalue()
 

@@ -33,3 +33,9 @@ def quantize(image: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
 def to_8bit_levels(image: Tensor) -> NDArray[np.uint8]:
     """Quantize (C, H, W) in [0, 1] to (H, W, C) uint8."""
     return quantize(image, np.dtype(np.uint8))
+
+
+def from_8bit_levels(pixels: NDArray[np.uint8]) -> Tensor:
+    """Convert (H, W, C) to (1, C, H, W) float32 in [0, 1], which `to_8bit_levels` inverts."""
+    levels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return levels.unsqueeze(0).float() / 255

@@ -31,7 +31,7 @@ class Outcome:
     err: str
 
     @property
-    def told(self) -> dict[str, Any]:
+    def json(self) -> dict[str, Any]:
         """The JSON on stdout."""
         found: dict[str, Any] = json.loads(self.out)
         return found
@@ -80,14 +80,14 @@ def test_json(call: Call) -> None:
         image.resize((120, 80)).save("gt.png")
     done = call("photo.png", "-m", "net.pth", "-o", "r.html", "--gt", "gt.png", "--json")
     assert done.code == 0
-    told = done.told
-    assert told["scale"] == 4
-    assert told["models"][0]["files"][0]["name"] == "net.pth"
-    versions = {v["name"]: v for v in told["photos"][0]["versions"]}
+    found = done.json
+    assert found["scale"] == 4
+    assert found["models"][0]["files"][0]["name"] == "net.pth"
+    versions = {v["name"]: v for v in found["photos"][0]["versions"]}
     assert list(versions) == ["input", "bicubic", "net", "original"]
     assert set(versions["net"]["scores"]) == {"psnr-rgb", "ssim-y"}
     assert versions["net"]["seconds"] > 0
-    assert told["written"] == [{"path": "r.html", "bytes": Path("r.html").stat().st_size}]
+    assert found["written"] == [{"path": "r.html", "bytes": Path("r.html").stat().st_size}]
 
 
 def test_quiet_and_settings_of_the_page(call: Call, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_unreadable_photo_is_named_and_the_rest_done(call: Call, tmp_path: Path)
     assert "error: bad.png: " in done.err
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert page.count("<article") == 1
-    assert "Left out: bad.png" in page
+    assert "Excluded: bad.png" in page
 
 
 def test_nothing_is_written_where_nothing_can_be_shown(call: Call, tmp_path: Path) -> None:
@@ -139,12 +139,12 @@ def test_nothing_is_written_where_nothing_can_be_shown(call: Call, tmp_path: Pat
     assert not (tmp_path / "r.html").exists()
 
 
-def test_a_large_page_is_told_before_it_is_made(
+def test_a_large_page_is_warned_about_before_it_is_made(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[int] = []
-    monkeypatch.setattr("realesr_cli.evaluate.page.warn_of_size", lambda n, s: told.append(n))
-    monkeypatch.setattr(comparing, "compare", lambda *a, **k: pytest.fail(f"told of {told}"))
+    pixels: list[int] = []
+    monkeypatch.setattr("realesr_cli.evaluate.page.warn_about_size", lambda n, s: pixels.append(n))
+    monkeypatch.setattr(comparing, "compare", lambda *a, **k: pytest.fail(f"warned about {pixels}"))
     with pytest.raises(pytest.fail.Exception, match=r"\[19200\]"):
         call("photo.png", "-m", "net.pth", "-o", "r.html")
     with pytest.raises(pytest.fail.Exception, match=r"\[19200\]"):
@@ -155,7 +155,7 @@ def test_original_of_another_size(call: Call, tmp_path: Path) -> None:
     save_photo(tmp_path / "gt.png", 100, 80)
     done = call("photo.png", "-m", "net.pth", "-o", "r.html", "--gt", "gt.png")
     assert done.code == 1
-    assert "gt.png: 100x80 pixels, but photo.png enlarged x4 has 120x80" in done.err
+    assert "gt.png has 100x80 pixels, but photo.png upscaled x4 has 120x80" in done.err
 
 
 def test_models_of_different_scale(call: Call, tmp_path: Path) -> None:
@@ -167,13 +167,13 @@ def test_models_of_different_scale(call: Call, tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "no photo given": ("-o", "r.html"),
-    "nothing to write": ("photo.png",),
+    "at least one photo": ("-o", "r.html"),
+    "no output": ("photo.png",),
     "ends in .html": ("photo.png", "-o", "r.png"),
-    "s.xyz: '.xyz' is no format that can be written": ("photo.png", "--sheet", "s.xyz"),
-    "photos: 1, of originals: 2": ("photo.png", "--gt", "photo.png", "--gt", "p", "-o", "r.html"),
+    "s.xyz: expected one of": ("photo.png", "--sheet", "s.xyz"),
+    "2 originals for 1 photos": ("photo.png", "--gt", "photo.png", "--gt", "p", "-o", "r.html"),
     "expected X,Y,WIDTH,HEIGHT": ("photo.png", "--sheet", "s.png", "--crop", "1,2,3"),
-    "reaches beyond photo.png of 30x20": ("photo.png", "--sheet", "s.png", "--crop", "20,0,20,9"),
+    "is outside photo.png (30x20)": ("photo.png", "--sheet", "s.png", "--crop", "20,0,20,9"),
     "photo.png is an input": ("photo.png", "--sheet", "photo.png", "--overwrite"),
 }
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from comparison_samples import SCALE, comparison, facts, photo
+from comparison_samples import SCALE, comparison, photo, summary
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
@@ -459,7 +459,7 @@ def test_markup_in_names_does_nothing(context: BrowserContext, tmp_path: Path) -
     one = photo(name, notes=(name,))
     named = dataclasses.replace(one.versions[2], name=name)
     what = Comparison(
-        SCALE, (facts(name),), (dataclasses.replace(one, versions=(*one.versions[:2], named)),)
+        SCALE, (summary(name),), (dataclasses.replace(one, versions=(*one.versions[:2], named)),)
     )
     tab = opened(context, tmp_path / "report.html", what)
     assert tab.page.evaluate("window.harm") is None

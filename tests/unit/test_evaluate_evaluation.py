@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
 from pathlib import Path
 
@@ -18,16 +18,22 @@ from realesr_cli.errors import ConfigError, DatasetError, ImageWriteError, Unsup
 from realesr_cli.evaluate import scores
 from realesr_cli.evaluate.evaluated_models import EvaluatedModel, open_models
 from realesr_cli.evaluate.evaluation import Evaluation, evaluate
-from realesr_cli.evaluate.images import bicubic, degradation, shrinker, to_tensor
-from realesr_cli.evaluate.output_writer import OutputWriter
-from realesr_cli.evaluate.scores import METRICS, Scorer, select_metrics
+from realesr_cli.evaluate.images import (
+    OutputWriter,
+    load_degradation,
+    make_degrade,
+    resize_bicubic,
+)
+from realesr_cli.evaluate.scores import METRICS, Scorer, load_scorer, select_metrics
 from realesr_cli.evaluate.settings import ImageSetSettings, ScoreSettings
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.image.types import Image
-from realesr_cli.metrics.perceptual_index import MaScores
+from realesr_cli.metrics.perceptual import LAYERS, PerceptualDistance
 from realesr_cli.metrics.reference import psnr, ssim
 from realesr_cli.nets.compact import CompactArchitecture
+from realesr_cli.nets.features import SqueezeNetFeatures
+from realesr_cli.ops.quantize import from_8bit_levels
 from realesr_cli.weights.load import OpenedModel, open_model
 
 ENGINE = EngineSettings(device="cpu", precision="fp32", threads=1)
@@ -56,7 +62,7 @@ def lq(gt: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "lq"
     folder.mkdir()
     for path in gt.iterdir():
-        pillow.fromarray(bicubic(read_rgb8(path), 0.25)).save(folder / f"{path.stem}x4.png")
+        pillow.fromarray(resize_bicubic(read_rgb8(path), 0.25)).save(folder / f"{path.stem}x4.png")
     return folder
 
 
@@ -85,8 +91,8 @@ def test_bicubic_is_the_first_row_and_scored_as_by_hand(gt: Path, lq: Path, tiny
     assert found.methods == ("bicubic", "tiny")
     assert found.images == ("a", "b")
     assert found.failures == ()
-    truth = to_tensor(read_rgb8(gt / "a.png"))
-    plain = to_tensor(bicubic(read_rgb8(lq / "ax4.png"), 4))
+    truth = from_8bit_levels(read_rgb8(gt / "a.png"))
+    plain = from_8bit_levels(resize_bicubic(read_rgb8(lq / "ax4.png"), 4))
     expected = psnr(plain, truth, crop=4), ssim(plain, truth, crop=4, luma=True)
     assert values(found, "bicubic", "a") == expected
     mean = (expected[0] + values(found, "bicubic", "b")[0]) / 2
@@ -101,8 +107,8 @@ def test_a_models_image_is_what_the_upscaler_makes(gt: Path, lq: Path) -> None:
         settings=PLAIN,
         engine=ENGINE,
     )
-    made = to_tensor(upscaler(Image(read_rgb8(lq / "ax4.png"))).pixels)
-    truth = to_tensor(read_rgb8(gt / "a.png"))
+    made = from_8bit_levels(upscaler(Image(read_rgb8(lq / "ax4.png"))).pixels)
+    truth = from_8bit_levels(read_rgb8(gt / "a.png"))
     assert values(found, "mine", "a")[0] == psnr(made, truth, crop=4)
 
 
@@ -112,30 +118,30 @@ def test_images_made_small_here_score_as_those_given(gt: Path, lq: Path) -> None
     assert [row.values for row in given.rows] == [row.values for row in made.rows]
 
 
-def test_the_degradation_of_a_image_depends_on_its_name_and_the_seed(gt: Path) -> None:
+def test_the_degradation_of_an_image_depends_on_its_name_and_the_seed(gt: Path) -> None:
     pixels = read_rgb8(gt / "a.png")
-    shrink = shrinker("realesrgan", 4, 1)
-    assert shrink(pixels, "a").shape == (12, 16, 3)
-    assert (shrink(pixels, "a") == shrinker("realesrgan", 4, 1)(pixels, "a")).all()
-    assert (shrink(pixels, "a") != shrink(pixels, "b")).any()
-    assert (shrink(pixels, "a") != shrinker("realesrgan", 4, 2)(pixels, "a")).any()
-    with pytest.raises(UnsupportedImageError, match="tiny: too small"):
-        shrink(pixels[:2], "tiny")
+    degrade = make_degrade("realesrgan", 4, 1)
+    assert degrade(pixels, "a").shape == (12, 16, 3)
+    assert (degrade(pixels, "a") == make_degrade("realesrgan", 4, 1)(pixels, "a")).all()
+    assert (degrade(pixels, "a") != degrade(pixels, "b")).any()
+    assert (degrade(pixels, "a") != make_degrade("realesrgan", 4, 2)(pixels, "a")).any()
+    with pytest.raises(UnsupportedImageError, match="tiny: 64x2"):
+        degrade(pixels[:2], "tiny")
 
 
 def test_a_degradation_is_a_preset_or_a_file(tmp_path: Path) -> None:
     own, run = tmp_path / "own.toml", tmp_path / "run.toml"
     own.write_text('preset = "light"\n')
     run.write_text('iters = 5\n[degradation]\npreset = "light"\n')
-    assert degradation(str(own)) == degradation(str(run)) == degradation("light")
+    assert load_degradation(str(own)) == load_degradation(str(run)) == load_degradation("light")
     with pytest.raises(ConfigError, match="did you mean 'realesrgan'"):
-        degradation("realersgan")
+        load_degradation("realersgan")
     own.write_text('extends = "other.toml"\n')
-    with pytest.raises(ConfigError, match="extends another file"):
-        degradation(str(own))
+    with pytest.raises(ConfigError, match="extends"):
+        load_degradation(str(own))
     own.write_text("degradation = 3\n")
     with pytest.raises(ConfigError, match="expected a table"):
-        degradation(str(own))
+        load_degradation(str(own))
 
 
 def test_gray_and_deep_images_are_scored_as_8_bit_rgb(tmp_path: Path) -> None:
@@ -155,7 +161,7 @@ def test_models_of_different_scale_are_refused_by_name(gt: Path) -> None:
     which = ImageSetSettings(gt=gt, degrade="bicubic")
     with pytest.raises(ConfigError, match="two x2, four x4"):
         evaluate(which, pair)
-    with pytest.raises(ConfigError, match="--scale 4, but the models are: two x2"):
+    with pytest.raises(ConfigError, match="scale = 4, but the models are: two x2"):
         evaluate(ImageSetSettings(gt=gt, degrade="bicubic", scale=4), pair[:1])
 
 
@@ -166,9 +172,9 @@ def test_each_row_has_a_name_of_its_own(tiny: Path, tmp_path: Path, gt: Path) ->
     names = [c.name for c in open_models([tiny, other], ENGINE)]
     assert names == [str(tiny), str(other)]
     assert [c.name for c in open_models([network(4), network(4)])] == ["compact 1", "compact 2"]
-    with pytest.raises(ConfigError, match="two rows would be called"):
+    with pytest.raises(ConfigError, match="two rows would be named"):
         open_models([tiny, tiny], ENGINE)
-    with pytest.raises(ConfigError, match="two rows would be called bicubic"):
+    with pytest.raises(ConfigError, match="two rows would be named bicubic"):
         evaluate(ImageSetSettings(gt=gt, degrade="bicubic", scale=4), outputs={"bicubic": gt})
 
 
@@ -201,8 +207,9 @@ def test_finished_images_are_a_row(gt: Path, tmp_path: Path) -> None:
     found = evaluate(ImageSetSettings(gt=gt, scale=4), outputs={"same": gt}, settings=PLAIN)
     assert found.methods == ("same",)
     assert values(found, "same", "a") == (math.inf, 1.0)
-    with pytest.raises(ConfigError, match="--scale or --crop"):
+    with pytest.raises(ConfigError) as caught:
         evaluate(ImageSetSettings(gt=gt), outputs={"same": gt}, settings=PLAIN)
+    assert caught.value.advice == "evaluate-crop"
     crop = ScoreSettings(metrics=("psnr",), crop=0)
     assert (
         evaluate(ImageSetSettings(gt=gt), outputs={"same": gt}, settings=crop).settings["crop"] == 0
@@ -216,13 +223,13 @@ def test_a_ground_truth_is_cut_and_so_are_results_as_large_as_it(tmp_path: Path)
     assert values(found, "same", "a")[0] == math.inf
     lq = tmp_path / "lq" / "a.png"
     lq.parent.mkdir()
-    pillow.fromarray(bicubic(read_rgb8(tmp_path / "gt" / "a.png")[:48, :64], 0.25)).save(lq)
+    pillow.fromarray(resize_bicubic(read_rgb8(tmp_path / "gt" / "a.png")[:48, :64], 0.25)).save(lq)
     given = evaluate(ImageSetSettings(gt=tmp_path / "gt", lq=lq.parent), settings=PLAIN)
     assert values(given, "bicubic", "a") == values(found, "bicubic", "a")
     assert values(given, "bicubic", "a")[0] > 10
 
 
-def test_without_ground_truth_only_naturalness_is_scored(tmp_path: Path, lq: Path) -> None:
+def test_without_ground_truth_only_niqe_is_scored(tmp_path: Path, lq: Path) -> None:
     textured(tmp_path / "made" / "a.png", 192, 200)
     textured(tmp_path / "made" / "b.png", 40, 40)
     found = evaluate(ImageSetSettings(), outputs={"made": tmp_path / "made"})
@@ -236,27 +243,28 @@ def test_without_ground_truth_only_naturalness_is_scored(tmp_path: Path, lq: Pat
 
 
 def test_requests_that_cannot_be_answered_are_refused(gt: Path, lq: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing to enlarge"):
+    with pytest.raises(ConfigError, match="nothing to upscale"):
         evaluate(ImageSetSettings(gt=gt), [network(4)])
-    with pytest.raises(ConfigError, match="nothing to judge"):
+    with pytest.raises(ConfigError, match="nothing to evaluate"):
         evaluate(ImageSetSettings(gt=gt))
     for which in (ImageSetSettings(lq=lq), ImageSetSettings(gt=gt, degrade="bicubic")):
-        with pytest.raises(ConfigError, match="give --scale"):
+        with pytest.raises(ConfigError) as caught:
             evaluate(which)
+        assert caught.value.advice == "evaluate-scale"
     with pytest.raises(DatasetError, match="do not match"):
         evaluate(ImageSetSettings(gt=gt, lq=lq, scale=2), settings=PLAIN)
 
 
 def test_progress_ends_complete(gt: Path) -> None:
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     which = ImageSetSettings(gt=gt, degrade="bicubic")
-    evaluate(which, [network(4)], settings=PLAIN, report=lambda *step: told.append(step))
-    assert told[0] == (0, 4)
-    assert told[-1] == (4, 4)
-    assert told == sorted(told)
+    evaluate(which, [network(4)], settings=PLAIN, progress=lambda *step: calls.append(step))
+    assert calls[0] == (0, 4)
+    assert calls[-1] == (4, 4)
+    assert calls == sorted(calls)
 
 
-def test_what_is_made_can_be_kept(gt: Path, tmp_path: Path) -> None:
+def test_results_can_be_saved(gt: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     which = ImageSetSettings(gt=gt, degrade="bicubic")
     settings = ScoreSettings(metrics=("psnr",), save=kept)
@@ -266,15 +274,15 @@ def test_what_is_made_can_be_kept(gt: Path, tmp_path: Path) -> None:
         ImageSetSettings(gt=gt, scale=4), outputs={"kept": kept / "my_net"}, settings=PLAIN
     )
     assert values(again, "kept", "b")[0] == values(made, "my/net", "b")[0]
-    with pytest.raises(ConfigError, match=r"a\.png is there already"):
+    with pytest.raises(ConfigError, match=r"a\.png exists"):
         evaluate(which, [network(4)], settings=settings)
     over = ScoreSettings(metrics=("psnr",), save=kept, overwrite=True)
     assert evaluate(which, [network(4)], settings=over).failures == ()
 
 
-def test_keeping_never_replaces_what_is_judged(tmp_path: Path) -> None:
+def test_saving_never_replaces_evaluated_images(tmp_path: Path) -> None:
     inputs = tmp_path / "bicubic"
-    with pytest.raises(ConfigError, match="save elsewhere"):
+    with pytest.raises(ConfigError, match="bicubic"):
         OutputWriter(tmp_path, ("bicubic",)).prepare(["a"], [inputs], overwrite=True)
     with pytest.raises(ConfigError, match="share a folder"):
         OutputWriter(tmp_path, ("a/b", "a_b")).prepare(["a"], [])
@@ -301,60 +309,65 @@ def test_plain_names_mean_what_the_channel_says(channel: scores.Channel, keys: l
 def test_columns_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'niqe'"):
         select_metrics(("nique",), "mixed", with_gt=True)
-    with pytest.raises(ConfigError, match="name at least one"):
+    with pytest.raises(ConfigError, match="metrics"):
         select_metrics((), "mixed", with_gt=True)
-    with pytest.raises(ConfigError, match="compare with ground truths"):
+    with pytest.raises(ConfigError, match="psnr, lpips"):
         select_metrics(("psnr", "lpips"), "mixed", with_gt=False)
-    with pytest.raises(ConfigError, match="--ma"):
-        ScoreSettings(metrics=("pi",))
 
 
 def test_every_column_computes_what_it_is_called() -> None:
-    a = torch.rand(3, 40, 40, dtype=torch.float64)
+    a = torch.rand(1, 3, 40, 40, dtype=torch.float64)
     b = (a + 0.05).clamp(0, 1)
-    keys = ("psnr-rgb", "psnr-y", "psnr-y8", "ssim-rgb", "ssim-y", "ssim-y8", "rmse", "lpips")
-    judge = Scorer(tuple(METRICS[k] for k in keys), 2, lambda x, y, *, crop: 0.25 * crop)
-    found, reasons = judge.scores(a, b, "a", "m")
+    keys = ("psnr-rgb", "psnr-y", "psnr-y8", "ssim-rgb", "ssim-y", "ssim-y8")
+    found, reasons = Scorer(tuple(METRICS[k] for k in keys), 2)(a, b)
     got = dict(zip(keys, found, strict=True))
     assert reasons == {}
     assert got["psnr-rgb"] == psnr(a, b, crop=2)
     assert got["psnr-y"] == psnr(a, b, crop=2, luma=True)
     assert got["psnr-y8"] == pytest.approx(got["psnr-y"], abs=0.2)
     assert got["psnr-y8"] != got["psnr-y"]
-    assert got["rmse"] == pytest.approx(255 / 10 ** (got["psnr-y8"] / 20))
     assert got["ssim-rgb"] == ssim(a, b, crop=2)
     assert got["ssim-y"] == ssim(a, b, crop=2, luma=True)
     assert got["ssim-y8"] == pytest.approx(got["ssim-y"], abs=0.01)
-    assert got["lpips"] == 0.5
 
 
-def test_the_perceptual_index_takes_the_scores_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "niqe", lambda img, crop: 3.0 + crop)
-    ma = MaScores(Path("ma.csv"), {"m": {"a": 8.0}})
-    for keys in (("pi",), ("niqe", "pi"), ("pi", "niqe")):
-        judge = Scorer(tuple(METRICS[k] for k in keys), 4, ma=ma)
-        found, _ = judge.scores(torch.zeros(3, 8, 8), None, "a", "m")
-        assert dict(zip(keys, found, strict=True))["pi"] == pytest.approx(4.5)
-    found, reasons = judge.scores(torch.zeros(3, 8, 8), None, "a", "other")
-    assert found == (None, 7.0)
-    assert "no scores of Ma et al. for other" in reasons["pi"]
+def test_every_metric_is_computed_by_a_loaded_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Constant:
+        def __init__(self, *args: object, offline: bool) -> None:
+            assert offline
+
+        def __call__(self, a: torch.Tensor, b: torch.Tensor, crop: int) -> float:
+            return 0.25 * crop
+
+    monkeypatch.setattr(scores, "Lpips", Constant)
+    monkeypatch.setattr(scores, "Dists", Constant)
+    monkeypatch.setattr(scores, "ensure", lambda entry, **options: Path("squeezenet.pth"))
+    monkeypatch.setattr(scores, "resolve", lambda name: name)
+    state = SqueezeNetFeatures(LAYERS).state_dict()
+    monkeypatch.setattr(scores, "read_state", lambda path: (state, {}))
+    scorer = load_scorer(tuple(METRICS.values()), 2, ScoreSettings(offline=True))
+    a = torch.rand(1, 3, 200, 200, generator=torch.Generator().manual_seed(0))
+    values, reasons = scorer(a, 1 - a)
+    found = dict(zip(METRICS, values, strict=True))
+    assert reasons == {}
+    assert (found["lpips"], found["dists"]) == (0.5, 0.5)
+    expected = PerceptualDistance(state)(a, 1 - a, crop=2)
+    assert found["feat-squeeze"] == pytest.approx(float(expected))
+    assert None not in values
 
 
-def test_scores_of_ma_make_a_column(tmp_path: Path) -> None:
-    textured(tmp_path / "made" / "a.png", 192, 200)
-    file = tmp_path / "ma.json"
-    file.write_text(json.dumps({"a.png": 8}))
+def test_the_perceptual_distance_takes_a_named_file(gt: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(SqueezeNetFeatures(LAYERS).state_dict(), file)
+    settings = ScoreSettings(metrics=("feat-squeeze",), feat_weights=file, offline=True)
     found = evaluate(
-        ImageSetSettings(), outputs={"made": tmp_path / "made"}, settings=ScoreSettings(ma=file)
+        ImageSetSettings(gt=gt, degrade="bicubic", scale=4), outputs={"same": gt}, settings=settings
     )
-    natural, index = values(found, "made", "a")
-    assert index == pytest.approx((2 + natural) / 2)
-    facts = found.settings
-    assert (facts["ma"], facts["outputs"]) == (str(file), {"made": str(tmp_path / "made")})
-    assert facts["lpips_net"] is None
+    assert found.mean("same", "feat-squeeze") == 0
+    assert found.mean("bicubic", "feat-squeeze") > 0
+    assert found.settings["feat_weights"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_the_mean_of_rmse_is_that_of_squares() -> None:
-    assert METRICS["rmse"].mean([3.0, 4.0, None]) == pytest.approx(math.sqrt(12.5))
+def test_the_mean_is_over_images_that_have_the_score() -> None:
     assert METRICS["niqe"].mean([3.0, 4.0, None]) == 3.5
     assert METRICS["niqe"].mean([None]) is None

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comparison_samples import SCALE, comparison, facts, photo
+from comparison_samples import SCALE, comparison, photo, summary
 from PIL import Image as pillow
 from PIL import ImageCms
 
 from realesr_cli.errors import ConfigError, RealesrWarning, WriteError
 from realesr_cli.evaluate import page
-from realesr_cli.evaluate.compare_settings import PageSettings
 from realesr_cli.evaluate.comparison import Comparison, PhotoVersion, WeightsFile
 from realesr_cli.evaluate.page import data_uri, page_parts, write_page
 from realesr_cli.evaluate.sets import Failure
+from realesr_cli.evaluate.settings import PageSettings
 from realesr_cli.image.types import Image
 
 HOSTILE = '"><script>alert("x")<img src=x onerror=alert(1)>&amp;{{title}}\'.png'
@@ -127,7 +127,7 @@ def test_lossy_images_are_smaller_but_not_the_input() -> None:
     assert np.array_equal(images(lossy)[0], before.versions[0].image.pixels)
     assert not np.array_equal(images(lossy)[1], noise.pixels)
     assert "WebP of quality 80" in Outline(lossy).text
-    assert "without loss" in Outline(exact).text
+    assert "losslessly" in Outline(exact).text
 
 
 def test_longer_than_webp_goes_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,11 +147,11 @@ def test_a_profile_goes_along_unless_it_is_srgb() -> None:
             assert ("icc_profile" in image.info) is kept
 
 
-def test_scores_times_and_settings_are_told() -> None:
+def test_scores_times_and_settings_are_shown() -> None:
     text = Outline(rendered(comparison(photo(notes=("shown with 8",))))).text
     for words in ("NIQE ↓", "5.250", "4.500", "1.25 s", "256 x 192", "Shown with 8.", "a network",
                   "net.pth", "0123456789abcdef" * 4, "MIT", "cpu, fp32", "160 pixels, overlap 10",
-                  "enlarged x4 by bicubic and net", "leave out 4 pixels",
+                  "upscaled x4 by bicubic and net", "exclude 4 border pixels",
                   "realesr-cli"):  # fmt: skip
         assert words in text, words
 
@@ -162,24 +162,24 @@ def test_the_best_score_is_marked() -> None:
     assert '<td class="best">5.250</td>' not in text
 
 
-def test_whole_images_and_mixtures_are_told() -> None:
+def test_whole_images_and_mixtures_are_shown() -> None:
     files = (WeightsFile("a.pth", "a" * 64, 0.2), WeightsFile("b.pth", "b" * 64, 0.8))
-    model = dataclasses.replace(facts(), tile=0, files=files)
+    model = dataclasses.replace(summary(), tile=0, files=files)
     text = Outline(rendered(dataclasses.replace(comparison(), models=(model,)))).text
     for words in ("whole image", "a.pth (20%)", "b.pth (80%)", "a" * 64, "b" * 64):
         assert words in text, words
 
 
-def test_what_failed_is_told() -> None:
+def test_what_failed_is_shown() -> None:
     what = dataclasses.replace(comparison(), failures=(Failure("<b>", "<b>: is no image"),))
-    assert "Left out: <b>: is no image" in Outline(rendered(what)).text
+    assert "Excluded: <b>: is no image" in Outline(rendered(what)).text
 
 
 def test_markup_in_names_stays_text() -> None:
     one = photo(HOSTILE, notes=(HOSTILE,))
     named = dataclasses.replace(one.versions[2], name=HOSTILE)
     model = dataclasses.replace(
-        facts(HOSTILE), network=HOSTILE, license=HOSTILE, device=HOSTILE, precision=HOSTILE
+        summary(HOSTILE), network=HOSTILE, license=HOSTILE, device=HOSTILE, precision=HOSTILE
     )
     what = Comparison(
         SCALE,
@@ -264,12 +264,12 @@ def test_text_that_is_no_unicode_does_not_stop_it(tmp_path: Path) -> None:
 
 
 def test_large_pages_are_warned_of() -> None:
-    page.warn_of_size(30_000_000)
-    with pytest.warns(RealesrWarning, match="about 62 MB .* --quality 90"):
-        page.warn_of_size(31_000_000)
-    page.warn_of_size(150_000_000, PageSettings(quality=90))
+    page.warn_about_size(30_000_000)
+    with pytest.warns(RealesrWarning, match="about 62 MB .* quality to 90"):
+        page.warn_about_size(31_000_000)
+    page.warn_about_size(150_000_000, PageSettings(quality=90))
     with pytest.warns(RealesrWarning, match="smaller photos$"):
-        page.warn_of_size(151_000_000, PageSettings(quality=90))
+        page.warn_about_size(151_000_000, PageSettings(quality=90))
 
 
 def test_unwritable(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from PIL import Image as pillow
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import CancelledError, ConfigError, DatasetError, UnreadableImageError
-from realesr_cli.evaluate.compare_settings import CompareSettings
 from realesr_cli.evaluate.comparison import Comparison, PhotoVersion, best_of, printable, score_text
-from realesr_cli.evaluate.side_by_side import CompareCallbacks, bicubic, compare
+from realesr_cli.evaluate.settings import CompareSettings
+from realesr_cli.evaluate.side_by_side import CompareCallbacks, compare, upscale_bicubic
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
 from realesr_cli.metrics.niqe import niqe
@@ -166,7 +166,7 @@ def test_orientation_is_applied(net: Path, tmp_path: Path) -> None:
 
 def test_bicubic_keeps_the_profile() -> None:
     image = Image(np.zeros((4, 4, 3), np.uint8), icc=b"profile")
-    assert bicubic(image, 2).icc == b"profile"
+    assert upscale_bicubic(image, 2).icc == b"profile"
 
 
 def test_models_of_different_scale_are_refused(net: Path, small: Path, tmp_path: Path) -> None:
@@ -176,20 +176,20 @@ def test_models_of_different_scale_are_refused(net: Path, small: Path, tmp_path:
 
 
 def test_nothing_to_compare(net: Path, small: Path) -> None:
-    with pytest.raises(ConfigError, match="name a photo"):
+    with pytest.raises(ConfigError, match="photo"):
         made(models=[net])
-    with pytest.raises(ConfigError, match="name a model"):
+    with pytest.raises(ConfigError, match="model"):
         made(small, models=[])
 
 
 def test_the_same_twice_is_refused(net: Path, small: Path) -> None:
-    with pytest.raises(ConfigError, match=r"two rows would be called .*net\.pth"):
+    with pytest.raises(ConfigError, match=r"two rows would be named .*net\.pth"):
         made(small, models=[net, net])
     with pytest.raises(ConfigError, match=r"photo .*photo\.png is given twice"):
         made(small, small, models=[net])
 
 
-def test_equal_names_are_told_apart(net: Path, small: Path, tmp_path: Path) -> None:
+def test_equal_names_are_shown_with_their_folders(net: Path, small: Path, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     other = save_net(tmp_path / "b" / "net.pth", seed=8)
     again = save_photo(tmp_path / "b" / "photo.png")
@@ -205,13 +205,13 @@ def test_a_mixture_names_both_files(net: Path, small: Path, tmp_path: Path) -> N
 
 
 def test_number_of_originals(net: Path, small: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="photos: 1, of originals: 2"):
+    with pytest.raises(ConfigError, match="2 originals for 1 photos"):
         made(small, models=[net], originals=[small, small])
 
 
 def test_original_of_another_size(net: Path, small: Path, tmp_path: Path) -> None:
     truth = save_photo(tmp_path / "gt.png", 119, 80)
-    with pytest.raises(DatasetError, match=r"gt.png: 119x80 .*photo.png enlarged x4 has 120x80"):
+    with pytest.raises(DatasetError, match=r"gt.png has 119x80 .*photo.png upscaled x4 has 120x80"):
         made(small, models=[net], originals=[truth])
 
 
@@ -236,12 +236,12 @@ def test_only_unreadable_photos(net: Path, tmp_path: Path) -> None:
 
 def test_cancelled(net: Path, small: Path) -> None:
     with pytest.raises(CancelledError):
-        made(small, models=[net], hooks=CompareCallbacks(cancel=lambda: True))
+        made(small, models=[net], callbacks=CompareCallbacks(stop_requested=lambda: True))
 
 
-def test_steps_are_told(net: Path, small: Path) -> None:
+def test_steps_are_reported(net: Path, small: Path) -> None:
     steps: list[str] = []
-    made(small, models=[net], hooks=CompareCallbacks(step=steps.append))
+    made(small, models=[net], callbacks=CompareCallbacks(step=steps.append))
     assert steps == ["photo.png, net", "photo.png, scores"]
 
 

@@ -13,7 +13,7 @@ import pytest
 from realesr_cli.evaluate.evaluation import Evaluation, Row
 from realesr_cli.evaluate.scores import METRICS
 from realesr_cli.evaluate.sets import Failure
-from realesr_cli.evaluate.table import WIDTH, text, to_csv, to_json
+from realesr_cli.evaluate.table import WIDTH, to_csv, to_json, to_text
 
 FACTS = {
     "gt": "Set5", "lq": None, "degrade": "bicubic", "seed": None, "scale": 4, "crop": 4,
@@ -39,7 +39,7 @@ def lines(shown: str) -> list[list[str]]:
 
 
 def test_means_are_shown_with_the_best_marked(evaluation: Evaluation) -> None:
-    shown = lines(text(evaluation))
+    shown = lines(to_text(evaluation))
     assert ["PSNR", "(Y)", "NIQE"] in shown
     assert ["dB,", "higher", "lower"] in shown
     assert ["mean", "of", "2"] in shown
@@ -50,27 +50,27 @@ def test_means_are_shown_with_the_best_marked(evaluation: Evaluation) -> None:
 
 def test_what_shows_the_same_digits_is_equally_good(evaluation: Evaluation) -> None:
     rows = (Row("a", "bicubic", (30.0001, 7.0), {}), Row("a", "net", (30.0002, 6.0), {}))
-    shown = lines(text(dataclasses.replace(evaluation, rows=rows)))
+    shown = lines(to_text(dataclasses.replace(evaluation, rows=rows)))
     assert ["bicubic", "30.000*", "7.000"] in shown
     assert ["net", "30.000*", "6.000*"] in shown
 
 
 def test_the_heading_says_how_the_numbers_were_made(evaluation: Evaluation) -> None:
-    shown = text(evaluation)
+    shown = to_text(evaluation)
     assert "2 images of Set5, x4\n" in shown
-    assert "small images: MATLAB bicubic of the ground truths\n" in shown
-    assert "scored at 8 bits, 4 pixels of border left out" in shown
-    assert "computed on cpu in fp32" in shown
+    assert "low-quality images: MATLAB bicubic of the ground truths\n" in shown
+    assert "8-bit images, 4 border pixels excluded" in shown
+    assert "cpu in fp32" in shown
     other = {**FACTS, "degrade": "realesrgan", "seed": 7, "crop": 0, "models": {}}
-    shown = text(dataclasses.replace(evaluation, settings=other))
+    shown = to_text(dataclasses.replace(evaluation, settings=other))
     assert "degradation realesrgan, seed 7\n" in shown
-    assert "no border left out" in shown
-    given = text(dataclasses.replace(evaluation, settings={**FACTS, "lq": "small"}))
-    assert "small images: small\n" in given
+    assert "no border excluded" in shown
+    given = to_text(dataclasses.replace(evaluation, settings={**FACTS, "lq": "small"}))
+    assert "low-quality images: small\n" in given
 
 
 def test_every_image_is_shown_when_asked(evaluation: Evaluation) -> None:
-    shown = lines(text(evaluation, per_image=True))
+    shown = lines(to_text(evaluation, per_image=True))
     at = shown.index(["a"])
     assert shown[at + 1 : at + 4] == [
         ["bicubic", "30.000", "7.000*"],
@@ -84,13 +84,13 @@ def test_a_wide_table_keeps_to_its_width(evaluation: Evaluation) -> None:
     name = "a very long name of a network that nobody could ever want to read in full " * 2
     rows = (Row("a" * 90, name, (1.0,) * 6, {}),)
     wide = Evaluation(columns, (name,), rows, (), FACTS)
-    shown = text(wide).split("\n\n")[1]
+    shown = to_text(wide).split("\n\n")[1]
     assert max(map(len, shown.splitlines())) <= WIDTH
     assert "..." in shown
 
 
-def test_nothing_judged_is_no_table(evaluation: Evaluation) -> None:
-    shown = text(dataclasses.replace(evaluation, rows=(), notes=()))
+def test_no_image_gives_no_table(evaluation: Evaluation) -> None:
+    shown = to_text(dataclasses.replace(evaluation, rows=(), notes=()))
     assert shown.startswith("0 images of Set5")
     assert "PSNR" not in shown
 

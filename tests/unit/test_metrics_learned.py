@@ -1,4 +1,4 @@
-"""LPIPS through a stand-in of its package: what it is given, and what is said without it."""
+"""LPIPS and DISTS through stand-ins of their packages: their inputs, and errors without them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from realesr_cli.errors import (
     MissingDependencyError,
     ModelUnavailableError,
 )
-from realesr_cli.metrics import lpips as module
-from realesr_cli.metrics.lpips import Lpips
+from realesr_cli.metrics import learned
+from realesr_cli.metrics.learned import Dists, Lpips
 
 DATA = b"weights"
 PREFIX = hashlib.sha256(DATA).hexdigest()[:8]
@@ -47,7 +47,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package.LPIPS = StandIn  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lpips", package)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setitem(module._FILES, "alex", f"alexnet-{PREFIX}.pth")
+    monkeypatch.setitem(learned._FILES, "alex", f"alexnet-{PREFIX}.pth")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / f"alexnet-{PREFIX}.pth").write_bytes(DATA)
     return tmp_path
@@ -81,7 +81,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
         distance(torch.zeros(3, 64, 64), torch.zeros(3, 64, 65))
     with pytest.raises(ValueError, match="64x64"):
         distance(torch.zeros(3, 64, 64), torch.zeros(3, 64, 64), crop=1)
-    with pytest.raises(ConfigError, match="must be one of alex, vgg, squeeze"):
+    with pytest.raises(ConfigError, match="alex, vgg, squeeze"):
         Lpips("resnet")  # type: ignore[arg-type]
 
 
@@ -91,28 +91,24 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         Lpips()
 
 
-def test_a_package_that_does_not_fit_is_told(
+def test_a_package_that_does_not_fit_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "lpips.py").write_text('raise RuntimeError("operator torchvision::nms")\n')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "lpips", raising=False)
-    with pytest.raises(
-        MissingDependencyError, match="torchvision that belongs to the installed torch"
-    ):
+    with pytest.raises(MissingDependencyError, match="torchvision"):
         Lpips()
 
 
 def test_offline_the_file_and_its_place_are_named(hub: Path) -> None:
     name = f"alexnet-{PREFIX}.pth"
     (hub / "checkpoints" / name).unlink()
-    with pytest.raises(
-        ModelUnavailableError, match=f"put {name} from https://.* into .*checkpoints"
-    ):
+    with pytest.raises(ModelUnavailableError, match=f"put https://.*{name} into .*checkpoints"):
         Lpips(offline=True)
 
 
-def test_a_failed_download_is_told(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_reported(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError("no route")
 
@@ -140,5 +136,38 @@ def test_a_download_is_checked_and_kept(hub: Path, monkeypatch: pytest.MonkeyPat
 
 def test_another_file_of_that_name_is_refused(hub: Path) -> None:
     (hub / "checkpoints" / f"alexnet-{PREFIX}.pth").write_bytes(b"other")
-    with pytest.raises(ChecksumMismatchError, match="is not the file of that name"):
+    with pytest.raises(ChecksumMismatchError, match="SHA-256 mismatch"):
         Lpips()
+
+
+def test_dists_has_its_own_weights_and_images_in_zero_to_one(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Package(nn.Module):
+        def __init__(self, load_weights: bool) -> None:
+            super().__init__()
+            assert not load_weights
+            self.alpha, self.beta = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            assert a.shape == b.shape == (1, 3, 64, 80)
+            assert (float(a.min()), float(b.max())) == (0.0, 1.0)
+            return self.alpha[0] + self.beta[1]
+
+    package = ModuleType("DISTS_pytorch")
+    package.DISTS = Package  # type: ignore[attr-defined]
+    package.__file__ = str(tmp_path / "__init__.py")
+    weights = {"alpha": torch.tensor([0.5, 1.0]), "beta": torch.tensor([2.0, 0.25])}
+    torch.save(weights, tmp_path / "weights.pt")
+    monkeypatch.setitem(sys.modules, "DISTS_pytorch", package)
+    monkeypatch.setitem(learned._FILES, "vgg", f"alexnet-{PREFIX}.pth")
+    distance = Dists(offline=True)
+    assert distance(torch.full((3, 64, 80), 0.4 / 255), torch.ones(3, 64, 80)) == 0.75
+    with pytest.raises(ValueError, match="DISTS needs 64x64"):
+        distance(torch.zeros(3, 63, 64), torch.zeros(3, 63, 64))
+
+
+def test_without_dists_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "DISTS_pytorch", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'realesr-cli\[dists\]'"):
+        Dists()
