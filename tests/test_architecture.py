@@ -114,8 +114,6 @@ REPEATED_MODULE_NAMES = {"interpolate"}
 NAMING_FLAGS = {
     "dataset/check.py",
     "dataset/prepare.py",
-    "diagnostics/environment.py",
-    "diagnostics/gpu.py",
     "export/exporter.py",
     "export/onnx_file.py",
     "export/settings.py",
@@ -138,14 +136,12 @@ NAMING_FLAGS = {
 QUAINT = {
     "atomic.py",
     "cli/dataset.py",
-    "cli/doctor.py",
     "cli/interpolate.py",
     "cli/models.py",
     "cli/train.py",
     "cli/train_console.py",
     "compat.py",
     "dataset/prepare.py",
-    "diagnostics/environment.py",
     "errors.py",
     "export/exporter.py",
     "export/settings.py",

@@ -1,4 +1,4 @@
-"""`realesr doctor`: what is installed, what `auto` will choose and why, and what to mend."""
+"""`realesr doctor`: versions, devices, what `auto` chooses and why, problems and their fixes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING
 import click
 
 from realesr_cli.cli.options import json_option
+from realesr_cli.text import format_bytes
 
 if TYPE_CHECKING:
     from realesr_cli.diagnostics.environment import EnvironmentReport
     from realesr_cli.engine.policy import Policy
 
-_GIB = 2**30
-
 
 @click.command("doctor")
 @json_option
 def doctor_command(as_json: bool) -> int:
-    """Tell what is installed, what will be used and why, and what to mend.
+    """Show versions, devices, auto-selected settings, and how to fix problems.
 
-    Names versions, devices, the cache and the reason why a GPU is not used, each with the one
-    command that helps. Nothing is downloaded. The exit code is 1 where something does not work.
+    Says which GPU and which backend is used, why another is not, and which command changes it.
+    Nothing is downloaded. The exit code is 1 if something does not work.
     """
     from realesr_cli.diagnostics.environment import examine
     from realesr_cli.settings import to_plain
@@ -32,31 +31,31 @@ def doctor_command(as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(to_plain(report), indent=1))
     else:
-        for title, lines in sections(report):
+        for title, lines in format_sections(report):
             click.echo(f"{title}\n" + "".join(f"  {line}\n" for line in lines))
     return int(any(finding.level == "problem" for finding in report.findings))
 
 
-def sections(report: EnvironmentReport) -> Iterator[tuple[str, list[str]]]:
-    """The report as titles and lines for people."""
+def format_sections(report: EnvironmentReport) -> Iterator[tuple[str, list[str]]]:
+    """Yield the report as titles and lines."""
     yield "Versions", [f"{name} {version or '-'}" for name, version in report.versions.items()]
-    flags = ", ".join(report.cpu_flags) or "none that matter"
     yield (
         "Machine",
         [
             report.system,
             f"{report.processor}, {report.cores} usable cores, {report.threads} threads",
-            f"processor features: {flags}; fused convolutions: {'yes' if report.fused else 'no'}",
-            f"{report.memory_available / _GIB:.1f} GiB of memory available",
+            f"instruction sets: {', '.join(report.cpu_flags) or 'no AVX2, AVX-512 or bf16'}",
+            f"{format_bytes(report.memory_available)} of memory available",
         ],
     )
     gpus = [
-        f"{g.device}: {g.name}, {g.free / _GIB:.1f} of {g.total / _GIB:.1f} GiB free"
-        for g in report.devices
+        f"{gpu.device}: {gpu.name}, {format_bytes(gpu.free)} of {format_bytes(gpu.total)} free"
+        for gpu in report.devices
     ]
     yield "GPU", [*gpus, report.gpu.why]
+    yield "Backends", _format_backends(report)
     for chosen in report.auto:
-        yield f"auto with {chosen.model}", _choice(chosen.policy)
+        yield f"auto with {chosen.model}", _format_policy(chosen.policy)
     yield (
         "Libraries",
         [
@@ -65,31 +64,40 @@ def sections(report: EnvironmentReport) -> Iterator[tuple[str, list[str]]]:
             for lib in report.libraries
         ],
     )
-    yield "Models", _cache(report)
-    yield "To mend", _findings(report)
+    yield "Models", _format_cache(report)
+    yield "Problems and suggested fixes", _format_findings(report)
 
 
-def _choice(policy: Policy) -> list[str]:
+def _format_backends(report: EnvironmentReport) -> list[str]:
+    lines = []
+    for backend in report.backends:
+        lines.append(f"{backend.name}: {'' if backend.usable else 'not usable: '}{backend.reason}")
+        if backend.fix is not None:
+            lines.append(f"  {backend.fix}")
+    return lines
+
+
+def _format_policy(policy: Policy) -> list[str]:
     head = f"{policy.device}, {policy.precision}, {policy.threads} threads, batch {policy.batch}"
     return [head, *policy.reasons]
 
 
-def _cache(report: EnvironmentReport) -> list[str]:
+def _format_cache(report: EnvironmentReport) -> list[str]:
     cache = report.cache
     held = ", ".join(cache.models) or "no model yet"
     lines = [
-        f"{cache.folder}" + ("" if cache.writable else " (CANNOT BE WRITTEN TO)"),
-        f"{held} ({cache.bytes / 2**20:.0f} MiB)",
+        f"{cache.folder}" + ("" if cache.writable else " (NOT WRITABLE)"),
+        f"{held} ({format_bytes(cache.bytes)})",
     ]
     if report.offline:
-        lines.append("offline: nothing is fetched")
+        lines.append("offline: nothing is downloaded")
     return lines + [f"{name}={value}" for name, value in report.environment.items()]
 
 
-def _findings(report: EnvironmentReport) -> list[str]:
+def _format_findings(report: EnvironmentReport) -> list[str]:
     lines = []
     for finding in report.findings:
         lines.append(f"{finding.level}: {finding.what}")
         if finding.fix is not None:
             lines.append(f"  {finding.fix}")
-    return lines or ["nothing"]
+    return lines or ["none"]

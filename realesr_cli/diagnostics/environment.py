@@ -1,9 +1,8 @@
-"""The state of an installation: versions, devices, choices, libraries, cache, and what to mend."""
+"""The state of an installation: versions, devices, backends, libraries, cache, and problems."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import tempfile
@@ -11,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from realesr_cli._version import __version__
-from realesr_cli.diagnostics import gpu
-from realesr_cli.engine import policy
-from realesr_cli.engine.policy import Policy
+from realesr_cli.diagnostics.graphics import GpuDiagnosis, diagnose, graphics_info
+from realesr_cli.engine import backends, policy
+from realesr_cli.engine.policy import GpuInfo, MachineInfo, Policy
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import MissingDependencyError
 from realesr_cli.image.opencv import load_opencv
@@ -26,20 +23,26 @@ from realesr_cli.weights import fetch, registry
 PACKAGES = ("torch", "numpy", "pillow", "opencv-python", "safetensors", "click", "requests", "tqdm")
 OPTIONAL = {
     "tensorboard": "curves of a training run",
-    "lpips": "the column lpips of evaluate",
+    "lpips": "the lpips column of evaluate",
     "onnx": "export to ONNX",
     "onnxruntime": "export to ONNX",
 }
-SHOWN_MODELS = ("RealESRGAN_x4plus", "realesr-general-x4v3")
-"""One large and one small network: `auto` may decide differently for them."""
+EXAMPLE_MODELS = ("RealESRGAN_x4plus", "realesr-general-x4v3")
+"""One large and one small network, for which `auto` may decide differently."""
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-_THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_VARIABLES = (
+    "REALESR_HOME",
+    "REALESR_OFFLINE",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
 
 
 @dataclass(frozen=True)
 class LibraryInfo:
-    """A library that something needs; `problem` tells why it cannot be loaded."""
+    """A library and what needs it; `problem` says why it cannot be loaded."""
 
     name: str
     purpose: str
@@ -48,8 +51,18 @@ class LibraryInfo:
 
 
 @dataclass(frozen=True)
-class Cache:
-    """The folder of weights: where, whether it can be written to, and which models are there."""
+class BackendInfo:
+    """A backend, whether it can be used here, why, and the command that changes it."""
+
+    name: str
+    usable: bool
+    reason: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """The folder of weights: whether it can be written to, and which models are in it."""
 
     folder: str
     writable: bool
@@ -59,7 +72,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Choice:
-    """What `auto` does with one model on this machine, and why."""
+    """What `auto` chooses for one model on this machine."""
 
     model: str
     policy: Policy
@@ -67,7 +80,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to mend: `problem` where work fails, `note` where it only goes slower."""
+    """A `problem` where something fails, a `note` where it is only slower; and the fix."""
 
     level: Literal["problem", "note"]
     what: str
@@ -76,7 +89,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class EnvironmentReport:
-    """All that `realesr doctor` found out."""
+    """Everything that `realesr doctor` shows."""
 
     versions: dict[str, str | None]
     system: str
@@ -84,13 +97,13 @@ class EnvironmentReport:
     cores: int
     threads: int
     cpu_flags: tuple[str, ...]
-    fused: bool
     memory_available: int
-    devices: tuple[policy.GpuInfo, ...]
-    gpu: gpu.GpuDiagnosis
+    devices: tuple[GpuInfo, ...]
+    gpu: GpuDiagnosis
+    backends: tuple[BackendInfo, ...]
     auto: tuple[Choice, ...]
     libraries: tuple[LibraryInfo, ...]
-    cache: Cache
+    cache: CacheInfo
     offline: bool
     environment: dict[str, str]
     findings: tuple[Finding, ...] = ()
@@ -98,99 +111,107 @@ class EnvironmentReport:
 
 def examine() -> EnvironmentReport:
     """Look at everything; nothing is downloaded, changed or computed."""
-    found = policy.machine_info()
-    verdict = gpu.diagnose(gpu.gpu_facts())
-    libraries, cache = _libraries(), cache_state()
+    machine = policy.machine_info()
+    gpu = diagnose(graphics_info())
+    libraries, cache = _check_libraries(), check_cache()
     offline = fetch.is_offline()
     return EnvironmentReport(
-        versions=_versions(),
+        versions=_find_versions(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        processor=_processor(),
-        cores=found.cores,
-        threads=torch.get_num_threads(),
-        cpu_flags=tuple(sorted(found.cpu_flags)),
-        fused="onednn" in found.backends,
-        memory_available=found.memory_available,
-        devices=found.gpus,
-        gpu=verdict,
-        auto=tuple(choice(found, name) for name in SHOWN_MODELS),
+        processor=_processor_name(),
+        cores=machine.cores,
+        threads=machine.threads,
+        cpu_flags=tuple(sorted(machine.cpu_flags)),
+        memory_available=machine.memory_available,
+        devices=machine.gpus,
+        gpu=gpu,
+        backends=_check_backends(machine),
+        auto=tuple(choose_for(machine, name) for name in EXAMPLE_MODELS),
         libraries=libraries,
         cache=cache,
         offline=offline,
-        environment=_environment(),
-        findings=findings(verdict, libraries, cache, offline=offline),
+        environment=_read_environment(),
+        findings=find_problems(gpu, libraries, cache, offline=offline),
     )
 
 
-def choice(found: policy.MachineInfo, model: str) -> Choice:
-    """What `auto` chooses for an official model, given facts about a machine."""
+def choose_for(machine: MachineInfo, model: str) -> Choice:
+    """Return what `auto` chooses for an official model on a machine."""
     entry = registry.resolve(model)
     assert entry.architecture is not None
-    chosen = policy.choose(found, EngineSettings(), architecture_from_plain(entry.architecture))
+    chosen = policy.choose(machine, EngineSettings(), architecture_from_plain(entry.architecture))
     return Choice(entry.name, chosen)
 
 
-def findings(
-    verdict: gpu.GpuDiagnosis,
+def find_problems(
+    gpu: GpuDiagnosis,
     libraries: tuple[LibraryInfo, ...],
-    cache: Cache,
+    cache: CacheInfo,
     *,
     offline: bool = False,
 ) -> tuple[Finding, ...]:
-    """What to mend, most important first; a pure function."""
+    """Return the problems, most important first; a pure function."""
     found = []
     for library in libraries:
         if library.problem is not None:
-            found.append(Finding("problem", library.problem, _mend(library)))
+            found.append(Finding("problem", library.problem, _suggest_fix(library)))
     if not cache.writable:
-        what = f"the cache folder {cache.folder} cannot be written to, so no model can be fetched"
-        found.append(Finding("problem", what, "export REALESR_HOME=FOLDER   # one of your own"))
+        what = f"the cache folder {cache.folder} is not writable, so no model can be downloaded"
+        found.append(Finding("problem", what, "export REALESR_HOME=FOLDER   # a writable folder"))
     if offline and not cache.models:
         what = "REALESR_OFFLINE is set and no model is in the cache"
         found.append(Finding("problem", what, "REALESR_OFFLINE=0 realesr models pull x4plus"))
-    if not verdict.usable and verdict.fix is not None:
-        found.append(Finding("note", verdict.why, verdict.fix))
+    if not gpu.usable and gpu.fix is not None:
+        found.append(Finding("note", gpu.why, gpu.fix))
     return tuple(found)
 
 
-def _mend(library: LibraryInfo) -> str:
+def _suggest_fix(library: LibraryInfo) -> str:
     if library.version is None:
         return f"pip install {library.name}"
     if platform.system() == "Linux":
-        return "sudo apt-get install -y libgl1 libglib2.0-0"
+        return "sudo apt-get install libgl1 libglib2.0-0"
     return f"pip install --force-reinstall {library.name}"
 
 
-def _versions() -> dict[str, str | None]:
+def _find_versions() -> dict[str, str | None]:
     own = {"realesr-cli": __version__, "python": platform.python_version()}
-    return own | {name: version_of(name) for name in PACKAGES}
+    return own | {name: find_version(name) for name in PACKAGES}
 
 
-def version_of(package: str) -> str | None:
-    """The installed version of a distribution, None where it is not installed."""
+def find_version(package: str) -> str | None:
+    """Return the installed version of a distribution, None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _libraries() -> tuple[LibraryInfo, ...]:
+def _check_backends(machine: MachineInfo) -> tuple[BackendInfo, ...]:
+    found = []
+    for backend in backends.BACKENDS:
+        answer = backend.availability(machine)
+        found.append(BackendInfo(backend.name, answer.usable, answer.reason, answer.fix))
+    return tuple(found)
+
+
+def _check_libraries() -> tuple[LibraryInfo, ...]:
     problem = None
     try:
         version = str(load_opencv("for 16-bit color").__version__)
     except MissingDependencyError as error:
-        version, problem = version_of("opencv-python") or "", str(error)
+        version, problem = find_version("opencv-python") or "", str(error)
     needed = LibraryInfo("opencv-python", "16-bit color", version or None, problem)
-    optional = (LibraryInfo(name, use, version_of(name)) for name, use in OPTIONAL.items())
+    optional = (LibraryInfo(name, use, find_version(name)) for name, use in OPTIONAL.items())
     return (needed, *optional)
 
 
-def cache_state() -> Cache:
-    """What is in the folder of weights; checksums are left to `realesr models verify`."""
+def check_cache() -> CacheInfo:
+    """Return what is in the folder of weights; `realesr models verify` checks the SHA-256."""
     folder = registry.weights_dir()
     there = {e.name: path for e in registry.entries() if (path := registry.cached(e)) is not None}
     size = sum(path.stat().st_size for path in set(there.values()))
-    return Cache(str(folder), _can_write(folder), tuple(there), size)
+    return CacheInfo(str(folder), _can_write(folder), tuple(there), size)
 
 
 def _can_write(folder: Path) -> bool:
@@ -203,21 +224,20 @@ def _can_write(folder: Path) -> bool:
         return False
 
 
-def _environment() -> dict[str, str]:
-    """Variables that change what we do; of proxies only that they are set, as they hold secrets."""
-    names = ("REALESR_HOME", "REALESR_OFFLINE", "CUDA_VISIBLE_DEVICES", *_THREAD_LIMITS)
-    found = {name: os.environ[name] for name in names if name in os.environ}
-    for name in (*_PROXIES, *(p.upper() for p in _PROXIES)):
+def _read_environment() -> dict[str, str]:
+    """Return the variables that matter; of proxies only that they are set, as they hold secrets."""
+    found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    for name in (*_PROXIES, *(proxy.upper() for proxy in _PROXIES)):
         if os.environ.get(name):
             found[name] = "set"
     return found
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.lower().startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
-        return platform.processor() or platform.machine()
+        pass
     return platform.processor() or platform.machine()

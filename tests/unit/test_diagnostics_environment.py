@@ -1,4 +1,4 @@
-"""What `realesr doctor` finds and tells."""
+"""What `realesr doctor` finds and shows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from realesr_cli.cli.doctor import doctor_command, sections
+from realesr_cli.cli.doctor import doctor_command, format_sections
 from realesr_cli.diagnostics import environment
-from realesr_cli.diagnostics.environment import Cache, LibraryInfo, findings
-from realesr_cli.diagnostics.gpu import GpuDiagnosis
+from realesr_cli.diagnostics.environment import CacheInfo, LibraryInfo, find_problems
+from realesr_cli.diagnostics.graphics import GpuDiagnosis
 from realesr_cli.engine import policy
+from realesr_cli.engine.backends import BACKENDS, onednn
 from realesr_cli.errors import MissingDependencyError
 
-NO_GPU = GpuDiagnosis(False, "no GPU was found in this machine; the CPU is used")
-CACHE = Cache("folder", True, ("x4plus",), 5)
+NO_GPU = GpuDiagnosis(False, "no GPU found; the CPU is used")
+CACHE = CacheInfo("folder", True, ("x4plus",), 5)
 
 
 def _run(*arguments: str) -> tuple[int, str]:
@@ -25,19 +26,21 @@ def _run(*arguments: str) -> tuple[int, str]:
     return result.return_value, result.output  # type: ignore[return-value]
 
 
-def test_a_sound_installation_has_nothing_to_mend():
-    assert findings(NO_GPU, (LibraryInfo("opencv-python", "", "5.0"),), CACHE) == ()
+def test_a_sound_installation_has_no_problems():
+    assert find_problems(NO_GPU, (LibraryInfo("opencv-python", "", "5.0"),), CACHE) == ()
 
 
 @pytest.mark.parametrize(
     ("cache", "offline", "word", "fix"),
     [
-        (Cache("folder", False, (), 0), False, "cannot be written to", "REALESR_HOME"),
-        (Cache("folder", True, (), 0), True, "REALESR_OFFLINE", "models pull"),
+        (CacheInfo("folder", False, (), 0), False, "not writable", "REALESR_HOME"),
+        (CacheInfo("folder", True, (), 0), True, "REALESR_OFFLINE", "models pull"),
     ],
 )
-def test_a_cache_that_is_of_no_use_is_a_problem(cache: Cache, offline: bool, word: str, fix: str):
-    (found,) = findings(NO_GPU, (), cache, offline=offline)
+def test_a_cache_that_is_of_no_use_is_a_problem(
+    cache: CacheInfo, offline: bool, word: str, fix: str
+):
+    (found,) = find_problems(NO_GPU, (), cache, offline=offline)
     assert found.level == "problem"
     assert word in found.what
     assert fix in str(found.fix)
@@ -46,21 +49,21 @@ def test_a_cache_that_is_of_no_use_is_a_problem(cache: Cache, offline: bool, wor
 def test_a_library_that_does_not_load_names_the_system_package(monkeypatch: pytest.MonkeyPatch):
     broken = LibraryInfo("opencv-python", "16-bit", "5.0", "libGL.so.1: cannot open")
     monkeypatch.setattr(environment.platform, "system", lambda: "Linux")
-    assert "libgl1" in str(findings(NO_GPU, (broken,), CACHE)[0].fix)
+    assert "libgl1" in str(find_problems(NO_GPU, (broken,), CACHE)[0].fix)
     monkeypatch.setattr(environment.platform, "system", lambda: "Windows")
-    assert "pip install --force" in str(findings(NO_GPU, (broken,), CACHE)[0].fix)
+    assert "pip install --force" in str(find_problems(NO_GPU, (broken,), CACHE)[0].fix)
     absent = LibraryInfo("opencv-python", "16-bit", None, "No module named cv2")
-    assert findings(NO_GPU, (absent,), CACHE)[0].fix == "pip install opencv-python"
+    assert find_problems(NO_GPU, (absent,), CACHE)[0].fix == "pip install opencv-python"
 
 
 def test_an_unused_gpu_is_a_note_with_its_fix():
-    (found,) = findings(GpuDiagnosis(False, "built without CUDA", "pip install it"), (), CACHE)
+    (found,) = find_problems(GpuDiagnosis(False, "built without CUDA", "pip install it"), (), CACHE)
     assert (found.level, found.what, found.fix) == ("note", "built without CUDA", "pip install it")
 
 
-def test_the_choice_follows_the_facts_given():
+def test_the_choice_follows_the_machine_given():
     card = policy.GpuInfo("cuda:0", "A card", 8 << 30, 10 << 30, (8, 6))
-    chosen = environment.choice(policy.MachineInfo(cores=3, gpus=(card,)), "x4plus").policy
+    chosen = environment.choose_for(policy.MachineInfo(cores=3, gpus=(card,)), "x4plus").policy
     assert (chosen.device, chosen.precision) == ("cuda:0", "fp16")
     assert any("A card" in reason for reason in chosen.reasons)
 
@@ -70,12 +73,13 @@ def test_the_report_as_json_is_complete_and_plain():
     data = json.loads(output)
     assert code == 0
     assert data["versions"]["torch"]
-    assert [c["model"] for c in data["auto"]] == list(environment.SHOWN_MODELS)
+    assert [c["model"] for c in data["auto"]] == list(environment.EXAMPLE_MODELS)
     assert data["gpu"]["why"]
+    assert {"torch", "onednn"} <= {backend["name"] for backend in data["backends"]}
     assert data["cache"]["folder"]
 
 
-def test_a_problem_changes_the_exit_code_and_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_a_problem_changes_the_exit_code_and_is_shown(monkeypatch: pytest.MonkeyPatch):
     def broken(purpose: str) -> None:
         raise MissingDependencyError("libGL.so.1 is missing")
 
@@ -93,19 +97,19 @@ def test_proxies_are_named_without_their_secrets(monkeypatch: pytest.MonkeyPatch
     assert "secret" not in output
 
 
-def test_offline_mode_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_offline_mode_is_shown(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("REALESR_OFFLINE", "1")
-    lines = dict(sections(environment.examine()))["Models"]
+    lines = dict(format_sections(environment.examine()))["Models"]
     assert any("offline" in line for line in lines)
 
 
 def test_models_at_hand_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("REALESR_HOME", str(tmp_path))
-    before = environment.cache_state()
+    before = environment.check_cache()
     weights = tmp_path / "weights"
     weights.mkdir()
     (weights / "RealESRGAN_x2plus.pth").write_bytes(b"12345")
-    after = environment.cache_state()
+    after = environment.check_cache()
     assert set(after.models) - set(before.models) == {"RealESRGAN_x2plus"}
     assert after.bytes - before.bytes == 5
     assert after.writable
@@ -116,8 +120,17 @@ def test_a_cache_folder_below_a_file_cannot_be_written_to(
 ):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("REALESR_HOME", str(tmp_path / "file" / "home"))
-    assert not environment.cache_state().writable
+    assert not environment.check_cache().writable
 
 
 def test_a_package_that_is_not_installed_has_no_version():
-    assert environment.version_of("no-such-distribution-anywhere") is None
+    assert environment.find_version("no-such-distribution-anywhere") is None
+
+
+def test_every_backend_is_listed_with_its_reason_and_fix(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(onednn, "can_fuse", lambda: False)
+    lines = dict(format_sections(environment.examine()))["Backends"]
+    assert len(lines) >= len(BACKENDS) + 1
+    place = next(i for i, line in enumerate(lines) if line.startswith("onednn: not usable"))
+    assert lines[place + 1].strip().startswith("pip install")
+    assert any(line.startswith("torch: torch") for line in lines)
