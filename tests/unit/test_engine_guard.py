@@ -153,6 +153,29 @@ def test_numbers_that_are_none_even_in_fp32_are_an_error():
         Guard(Forwards(broken, exact=broken, scale=2), context=3)(x)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_absurd_values_are_redone_in_fp32_and_else_an_error(share):
+    def absurd(x):
+        y = blurred(x).clone()
+        y[..., : int(y.shape[3] * share)] += 1e20
+        return y
+
+    x = torch.rand(1, 3, 20, 20)
+    with pytest.warns(RealesrWarning, match="overflowed"):
+        y = Guard(Forwards(absurd, exact=blurred, scale=2), context=3)(x)
+    torch.testing.assert_close(y, blurred(x))
+    with pytest.raises(CheckpointFormatError, match="1e\\+20"):
+        Guard(Forwards(absurd, scale=2), context=3)(x)
+
+
+@pytest.mark.parametrize("scale", [-100.0, 3.0, 1000.0])
+def test_networks_that_overshoot_raise_no_alarm(scale):
+    """Values a hundred times white are bad training, but not corrupt weights."""
+    x = torch.rand(1, 3, 20, 20)
+    found = Guard(Forwards(lambda x: blurred(x) * scale, scale=2), context=3)(x)
+    torch.testing.assert_close(found, blurred(x) * scale)
+
+
 def test_threads_share_what_was_learned():
     forward, _ = limited(3000, MemoryError())
     guard = Guard(Forwards(forward, scale=2), context=3)

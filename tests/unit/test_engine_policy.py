@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from realesr_cli.engine.backends import find_backend
+from realesr_cli.engine.backends import BACKENDS, find_backend, onednn
 from realesr_cli.engine.policy import (
     GIB,
     GpuInfo,
@@ -16,7 +16,8 @@ from realesr_cli.engine.policy import (
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings, output_size
 from realesr_cli.errors import ConfigError, DeviceError
 from realesr_cli.nets.compact import CompactArchitecture
-from realesr_cli.nets.rrdbnet import standard_architecture
+from realesr_cli.nets.rrdbnet import RRDBArchitecture, standard_architecture
+from realesr_cli.settings import walk
 
 RRDB = standard_architecture(4)
 COMPACT = CompactArchitecture(4, 32)
@@ -109,6 +110,59 @@ def test_overlap_is_exact_for_small_networks_and_measured_for_large():
 def test_what_cannot_be_had_is_an_error(engine, words):
     with pytest.raises(DeviceError, match=words):
         choose(LAPTOP, engine, RRDB)
+
+
+def test_more_threads_than_any_machine_needs_are_refused():
+    for cores, threads in ((2, 100000), (2, 17), (8, 33)):
+        with pytest.raises(ConfigError, match=f"threads = {threads}"):
+            choose(MachineInfo(cores), EngineSettings(threads=threads), COMPACT)
+    assert choose(MachineInfo(8), EngineSettings(threads=32), COMPACT).threads == 32
+
+
+def test_a_backend_is_chosen_by_name():
+    for name in ("torch", "onednn"):
+        assert choose(ZEN, EngineSettings(backend=name), COMPACT).backend == name
+    # A backend that only knows the CPU decides the device too.
+    policy = choose(BIG_GPU, EngineSettings(backend="onednn"), COMPACT)
+    assert (policy.device, policy.precision) == ("cpu", "bf16")
+
+
+@pytest.mark.parametrize(
+    ("machine", "engine", "error", "words"),
+    [
+        (ZEN, EngineSettings(backend="onedn"), ConfigError, "did you mean 'onednn'"),
+        (ARM, EngineSettings(backend="onednn"), DeviceError, "onednn"),
+        (ZEN, EngineSettings(backend="onednn", precision="fp16"), DeviceError, "fp16"),
+        (BIG_GPU, EngineSettings("cuda", backend="onednn"), DeviceError, "cuda:0"),
+    ],
+)
+def test_a_backend_that_cannot_be_used_is_an_error(machine, engine, error, words):
+    with pytest.raises(error, match=words) as caught:
+        choose(machine, engine, COMPACT)
+    assert caught.value.exit_code == 2
+
+
+def test_networks_that_one_backend_lacks_go_to_the_next():
+    plus = RRDBArchitecture(4, 2, plus=True)
+    policy = choose(ZEN, EngineSettings(), plus)
+    assert (policy.backend, policy.precision, policy.tile) == ("torch", "fp32", 160)
+    with pytest.raises(DeviceError, match="onednn cannot run RRDBNet"):
+        choose(ZEN, EngineSettings(backend="onednn"), plus)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "free", "tile"),
+    [((768, 512, 64), 16, 768), ((768, 512, 64), 0.5, 64), ((448,), 16, 448)],
+)
+def test_tile_sizes_are_those_of_the_list(monkeypatch, sizes, free, tile):
+    monkeypatch.setattr(onednn, "CPU_TILES", sizes)
+    machine = MachineInfo(memory_available=int(free * GIB), backends=BOTH)
+    assert choose(machine, EngineSettings(), COMPACT).tile == tile
+
+
+def test_the_help_names_every_backend():
+    (setting,) = (s for s in walk(EngineSettings) if s.key == "backend")
+    assert all(backend.name in setting.limits.help for backend in BACKENDS)
 
 
 def test_this_machine_has_facts():

@@ -18,7 +18,14 @@ from realesr_cli.engine import upscaler as module
 from realesr_cli.engine.estimate import ImageShape
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.engine.upscaler import Upscaler
-from realesr_cli.errors import CancelledError, ConfigError, RealesrWarning, UnsupportedImageError
+from realesr_cli.errors import (
+    CancelledError,
+    CheckpointFormatError,
+    ConfigError,
+    OutOfMemoryError,
+    RealesrWarning,
+    UnsupportedImageError,
+)
 from realesr_cli.image.read import from_array, from_pil, read_image
 from realesr_cli.image.types import Image
 from realesr_cli.nets.compact import CompactArchitecture
@@ -103,6 +110,21 @@ def test_alpha_is_enlarged_and_color_bled_beneath(upscaler, way):
     assert plan.tiles == done[-1][1]
 
 
+def test_kept_alpha_is_independent_of_color(upscaler):
+    """Game textures use alpha as data: what lies under it is an image as any other."""
+    pixels, alpha = make_image(), make_image(channels=1, seed=3)[..., 0]
+    alpha[5:30, 8:40] = 0
+    settings = UpscaleSettings(alpha="keep")
+    done = []
+    result = upscaler(Image(pixels, alpha), settings, progress=lambda *s: done.append(s))
+    assert np.array_equal(result.pixels, upscaler(Image(pixels)).pixels)
+    assert np.array_equal(result.alpha, upscaler(Image(alpha[..., None])).pixels[..., 0])
+    plan = upscaler.estimate(ImageShape(40, 52, alpha=True), settings)
+    assert (plan.passes, plan.tiles) == (2, done[-1][1])
+    spread = upscaler(Image(pixels, alpha))
+    assert (spread.pixels != result.pixels).any()
+
+
 def test_any_factor_and_size(upscaler):
     image = Image(make_image())
     for settings, size in [
@@ -133,6 +155,53 @@ def test_strength_zero_is_plain_resampling(upscaler):
         plane = Pillow.fromarray(np.ascontiguousarray(pixels[..., c]))
         expected = np.asarray(plane.resize((104, 80), Pillow.Resampling.BICUBIC))
         np.testing.assert_allclose(result[..., c], expected.clip(0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("tile", [0, 16])
+@pytest.mark.parametrize(
+    ("settings", "ratio"),
+    [
+        ({}, 2), ({"scale": 2.5}, 2.5), ({"scale": 0.5}, 0.5), ({"strength": 0.4}, 2),
+        ({"color_fix": True}, 2), ({"tta": True}, 2),
+    ],
+)  # fmt: skip
+def test_wrapped_edges_fit_each_other(tile, settings, ratio):
+    """A rolled texture gives the rolled result, as if it had no edges at all."""
+    made = Upscaler(network(), EngineSettings("cpu", "fp32", tile))
+    pixels = make_image(40, 52, dtype=np.float32)
+    wrapped = UpscaleSettings(pad="wrap", **settings)
+    result = made(Image(pixels), wrapped).pixels
+    shift = (4, 22)
+    rolled = made(Image(np.roll(pixels, shift, (0, 1))), wrapped).pixels
+    expected = np.roll(result, [round(s * ratio) for s in shift], (0, 1))
+    np.testing.assert_allclose(rolled, expected, atol=2e-6)
+    # The inner part is what it is without wrapping; the edges are not.
+    plain = made(Image(pixels), UpscaleSettings(**settings)).pixels
+    assert np.abs(plain - result).max() > 1e-3
+
+
+def test_wrapping_keeps_the_phase_of_pixel_unshuffle():
+    made = Upscaler(network(RRDBArchitecture(2, 1, 8, 4, 2)), EngineSettings("cpu", "fp32", 16, 40))
+    pixels = make_image(24, 32, dtype=np.float32)
+    wrapped = UpscaleSettings(pad="wrap")
+    rolled = made(Image(np.roll(pixels, (6, 10), (0, 1))), wrapped).pixels
+    expected = np.roll(made(Image(pixels), wrapped).pixels, (12, 20), (0, 1))
+    np.testing.assert_allclose(rolled, expected, atol=2e-6)
+
+
+def test_an_image_smaller_than_the_overlap_wraps_more_than_once(upscaler):
+    single = upscaler(Image(np.full((1, 1, 3), 0.4, np.float32)), UpscaleSettings(pad="wrap"))
+    many = upscaler(Image(np.full((9, 9, 3), 0.4, np.float32)), UpscaleSettings(pad="wrap"))
+    np.testing.assert_allclose(single.pixels, many.pixels[:2, :2], atol=1e-6)
+
+
+def test_wrapping_counts_in_the_estimate(upscaler):
+    plain, wrapped = (
+        upscaler.estimate(ImageShape(10, 10), UpscaleSettings(pad=pad)) for pad in ("none", "wrap")
+    )
+    assert wrapped.peak_bytes > plain.peak_bytes
+    with pytest.raises(ConfigError, match="back_project"):
+        UpscaleSettings(pad="wrap", back_project=5)
 
 
 def test_tta_runs_and_differs(upscaler):
@@ -229,6 +298,19 @@ def test_other_errors_of_a_gpu_are_not_hidden(monkeypatch):
         Upscaler(network())
 
 
+@pytest.mark.parametrize("backend", ["torch", "onednn"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("layer", ["body.0.weight", "body.2.weight", "body.6.weight"])
+def test_one_absurd_weight_is_an_error_and_not_a_garbage_image(backend, precision, layer):
+    net = network()
+    net.state_dict()[layer].view(-1)[3] = 1e30
+    made = Upscaler(net, EngineSettings("cpu", precision, backend=backend))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RealesrWarning)
+        with pytest.raises(CheckpointFormatError, match="corrupt"):
+            made(Image(make_image()))
+
+
 def test_deep_networks_measure_their_overlap():
     upscaler = Upscaler(network(RRDBArchitecture(4, 4, 8, 4)), EngineSettings("cpu", "fp32"))
     assert upscaler.architecture.receptive_radius > 48
@@ -308,6 +390,72 @@ def test_bytes_come_in_a_format_that_can_be_written(upscaler, given, comes):
 def test_other_kinds_are_refused(upscaler, x):
     with pytest.raises(UnsupportedImageError, match="cannot upscale"):
         upscale(x, model=upscaler)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: torch.empty(3, 8, 8, device="meta"), "meta"),
+        (lambda: torch.rand(3, 8, 8).to_sparse(), "sparse"),
+        (lambda: torch.rand(3, 8, 8).to(torch.complex64).conj(), "complex64"),
+        (lambda: torch.ones(3, 8, 8, dtype=torch.int64), "int64"),
+        (lambda: torch.ones(3, 8, 8, dtype=torch.bool), "bool"),
+        (lambda: torch.rand(8), "shape"),
+    ],
+)
+def test_tensors_without_pixels_are_refused(upscaler, make, word):
+    with pytest.raises(UnsupportedImageError, match=word):
+        upscale(make(), model=upscaler)
+
+
+def test_quantized_tensors_are_refused(upscaler):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to remove them
+        x = torch.quantize_per_tensor(torch.rand(3, 8, 8), 1 / 255, 0, torch.quint8)
+    with pytest.raises(UnsupportedImageError, match="quint8"):
+        upscale(x, model=upscaler)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_eight_bit_floats_come_back_as_they_are(upscaler, dtype):
+    y = upscale(torch.rand(3, 9, 12).to(dtype), model=upscaler)
+    assert (y.dtype, tuple(y.shape)) == (dtype, (3, 18, 24))
+
+
+def test_negated_views_are_resolved(upscaler):
+    x = torch.view_as_complex(-torch.rand(9, 12, 2)).conj().imag
+    assert x.is_neg()
+    torch.testing.assert_close(upscale(x, model=upscaler), upscale(x.clone(), model=upscaler))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scale": "2"}, {"scale": True}, {"width": "100"}, {"width": 99.5}, {"fit": (1, 2, 3)},
+        {"fit": 5}, {"strength": "all"}, {"blend": "half"}, {"back_project": 2.5},
+    ],
+)  # fmt: skip
+def test_settings_of_other_types_are_refused(values):
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        UpscaleSettings(**values)
+    UpscaleSettings(scale=np.float32(2))
+    UpscaleSettings(width=np.int64(20))
+
+
+@pytest.mark.parametrize("values", [{"tile": 2.5}, {"threads": "2"}, {"batch": 1.5}])
+def test_engine_settings_of_other_types_are_refused(values):
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        EngineSettings(**values)
+
+
+def test_a_result_that_does_not_fit_in_memory_is_an_error_of_ours(upscaler):
+    with pytest.raises(OutOfMemoryError, match="1000000x"):
+        upscale(make_image(), model=upscaler, settings=UpscaleSettings(width=10**6))
+
+
+def test_a_network_without_architecture_is_refused():
+    with pytest.raises(ConfigError, match="Conv2d"):
+        Upscaler(torch.nn.Conv2d(3, 3, 3))
 
 
 def test_wrong_shapes_are_refused(upscaler):
