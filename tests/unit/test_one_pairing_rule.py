@@ -14,7 +14,7 @@ from realesr_cli.dataset.check import Folders, check_dataset
 from realesr_cli.dataset.crops import find_sources
 from realesr_cli.dataset.settings import CheckSettings, PrepareSettings
 from realesr_cli.errors import DatasetError
-from realesr_cli.evaluate.sets import find
+from realesr_cli.evaluate.sets import find_items
 from realesr_cli.evaluate.settings import ImageSetSettings
 from realesr_cli.train.config import DataConfig, ValidationConfig
 from realesr_cli.train.files import gather
@@ -58,7 +58,7 @@ def by_training(gt: Path, lq: Path, naming: dict[str, str]) -> Pairs:
 
 
 def by_evaluation(gt: Path, lq: Path, naming: dict[str, str]) -> Pairs:
-    items, _ = find(ImageSetSettings(gt=gt, lq=lq, recursive=True, **naming), {})
+    items, _ = find_items(ImageSetSettings(gt=gt, lq=lq, recursive=True, **naming), {})
     return {inside(i.gt, gt): inside(i.lq, lq) for i in items if i.gt and i.lq}
 
 
