@@ -1,9 +1,9 @@
-"""Where the time of a training step goes: python benchmarks/bench_train_step.py --batch 1.
+"""Measure the parts of a training step: python benchmarks/bench_train_step.py --batch 1.
 
-Real steps of a recipe's last stage on images written for the purpose: reading and cutting crops,
-degrading them, updating the generator, updating the discriminator. The perceptual network has
-random weights, which cost as much as the real ones. The first steps are not counted; the loss of
-the first and the last counted step are given too. JSON: benchmarks/results.
+Real steps of a recipe's last stage on generated images: cropping, degradation, generator,
+discriminator. The perceptual network has random weights, which cost as much as the real ones. The
+first steps are not counted; the losses of the first and the last counted step are recorded, too.
+JSON: benchmarks/results.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ from machine import processor
 from PIL import Image
 
 from realesr_cli.train.config import TrainConfig
-from realesr_cli.train.cost import random_perceptual
-from realesr_cli.train.data import Crops
-from realesr_cli.train.distributed import ALONE
-from realesr_cli.train.files import gather
+from realesr_cli.train.cropping import Crops
+from realesr_cli.train.data import Batches
+from realesr_cli.train.files import find_training_images
+from realesr_cli.train.losses import active_losses
 from realesr_cli.train.machine import Machine, Stopwatch, choose_machine
-from realesr_cli.train.plan import machine_text
-from realesr_cli.train.prefetch import Prefetcher, step_keys
 from realesr_cli.train.recipes import load_config
-from realesr_cli.train.session import RunContext, Session
-from realesr_cli.train.state import new_generator, new_stage, set_rates
-from realesr_cli.train.step import Setup, update_discriminator, update_generator
+from realesr_cli.train.state import new_generator, new_stage
+from realesr_cli.train.step import make_setup, train_step
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -38,57 +35,44 @@ Rows = list[dict[str, float]]
 
 
 def write_images(folder: Path, count: int, side: int = 1024) -> None:
-    """Large smooth images with grain, as JPEG."""
+    """Write large smooth images with noise, as JPEG."""
     rng = np.random.default_rng(0)
     for number in range(count):
         coarse = rng.integers(0, 256, (side // 32, side // 32, 3), dtype=np.uint8)
         smooth = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
-        grain = rng.normal(0, 4, (side, side, 1))
-        pixels = np.clip(np.asarray(smooth) + grain, 0, 255).astype(np.uint8)
+        noise = rng.normal(0, 4, (side, side, 1))
+        pixels = np.clip(np.asarray(smooth) + noise, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.jpg", quality=95)
 
 
 def measure(config: TrainConfig, machine: Machine, steps: int, warmup: int) -> tuple[Rows, Rows]:
-    """Seconds by part and losses, of each counted step of the last stage."""
+    """Return seconds by part and losses, of each counted step of the last stage."""
     number = len(config.stages) - 1
-    stage = config.stages[number]
-    images = gather(config.data, config.validation, scale=config.scale)
+    images = find_training_images(config.data, config.validation, scale=config.scale)
     crops = Crops(images.train, config.data, scale=config.scale, seed=config.seed)
-    net = new_generator(config)
-    session = Session(
-        config, Path(), machine, RunContext(), images, crops, (), net, {}, resumed=None
-    )
-    state = new_stage(config, machine, stage=number, generator=net)
-    perceptual = random_perceptual(stage.perceptual, machine)
-    setup = Setup(
-        stage, machine, ALONE, state.generator, state.discriminator, perceptual, config.ema.decay
-    )
+    state = new_stage(config, machine, stage=number, generator=new_generator(config))
+    networks = {
+        name: spec.build(loss).to(machine.device)
+        for name, spec, loss in active_losses(config.stages[number])
+        if spec.build is not None
+    }
+    setup = make_setup(config, machine, state, networks=networks)
     times: Rows = []
     losses: Rows = []
-    keys = step_keys(0, warmup + steps, (0,))
-    with Prefetcher(crops.batch, keys, config.data.prefetch) as prefetcher:
-        for step in range(warmup + steps):
-            set_rates(state, stage, step)
+    span = range(warmup + steps)
+    with Batches(crops, config, machine, pool=state.pool, steps=span, streams=(0,)) as batches:
+        for step in span:
             watch = Stopwatch(machine)
-            cut = prefetcher.take(step, 0)
-            watch.mark("data")
-            pair = session.pair(state, cut)
-            watch.mark("degradation")
-            outcome = update_generator(state, setup, [pair])
-            watch.mark("generator")
-            if stage.adversarial:
-                judged = update_discriminator(state, setup, [pair], outcome.fakes)
-                outcome.losses.update(judged.losses)
-                watch.mark("discriminator")
+            result = train_step(state, setup, batches.take(step, watch), watch)
             if step >= warmup:
                 times.append(watch.seconds)
-                losses.append(outcome.losses)
+                losses.append(result.losses)
     crops.close()
     return times, losses
 
 
 def summary(times: Rows, losses: Rows, config: TrainConfig, machine: Machine) -> dict[str, object]:
-    """Medians, shares and memory."""
+    """Return medians, shares and memory."""
     parts = {part: float(np.median([row[part] for row in times])) for part in times[0]}
     step = sum(parts.values())
     fed = parts["data"] + parts["degradation"]
@@ -97,7 +81,7 @@ def summary(times: Rows, losses: Rows, config: TrainConfig, machine: Machine) ->
         "network": config.architecture.describe(),
         "batch": config.data.batch,
         "patch": config.data.patch,
-        "machine": machine_text(machine),
+        "machine": machine.describe(),
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "steps": len(times),

@@ -27,6 +27,19 @@ ADVICE: dict[str, str] = {
     "precision": "Use --precision auto.",
     "result-too-large": "Request a smaller size with --scale, --max-side or --fit.",
     "search-subfolders": "Search subfolders too with --recursive.",
+    "accept-changes": "Resume with its own settings (--resume --out FOLDER alone takes them), or "
+    "add --accept-changes.",
+    "check-dataset": "`realesr dataset check` lists what is wrong.",
+    "init-scale": "Use a recipe of that scale or another network, or load only the tensors that "
+    "fit with --set generator.init_partial=true.",
+    "perceptual-weights": "Give a copy of the file with --set perceptual.weights=FILE; use a small "
+    "replacement with --set perceptual.backbone=squeezenet1_1 and its own perceptual.weights; or "
+    "train without it with --set perceptual.weight=0.",
+    "resume-changed": "Then continue with --resume --accept-changes.",
+    "resume-later": "Free some space, then continue with --resume.",
+    "resume-or-rename": "Continue it with --resume, or give another folder with --out.",
+    "train-data": "Give a folder with --data.",
+    "train-lq": "Give --lq for each --data.",
     "train-names": "If the prefix or suffix is not detected, set data.lq_prefix or data.lq_suffix, "
     "for example --set data.lq_suffix=x4.",
 }

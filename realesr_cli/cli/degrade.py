@@ -21,7 +21,7 @@ from realesr_cli.cli.options import (
     settings_options,
 )
 from realesr_cli.errors import ConfigError, RealesrWarning
-from realesr_cli.plain import merge, parse_override, read_toml
+from realesr_cli.plain import merge, parse_override, read_json, read_toml
 from realesr_cli.settings import check, option
 
 if TYPE_CHECKING:
@@ -230,11 +230,11 @@ def _load_config(settings: DegradeSettings, assignments: Sequence[str]) -> Degra
 
 def _read_table(path: Path) -> dict[str, Any]:
     """Read the degradation settings of a file: the whole file, or those of a training run."""
-    from realesr_cli.train.recipes import recipe_data
+    from realesr_cli.train.recipes import read_recipe
 
     table = read_toml(path)
     if "extends" in table:
-        table = recipe_data(str(path.resolve()))
+        table = read_recipe(str(path.resolve()))
     found = table.get("degradation", table)
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: degradation: expected a table, got {found!r}")
@@ -242,14 +242,13 @@ def _read_table(path: Path) -> dict[str, Any]:
 
 
 def _load_recipes(path: Path, count: int) -> tuple[Recipe, ...]:
-    from realesr_cli.degrade.recipe import recipes_from_json
+    from realesr_cli.degrade.recipe import recipes_from_plain
 
+    data = read_json(path)
     try:
-        recipes = recipes_from_json(path.read_text(encoding="utf-8"))
+        recipes = recipes_from_plain(data)
     except ConfigError as error:
         raise error.prefixed(str(path)) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
     if len(recipes) != count:
         fitting = f"--grid with {len(recipes) + 1} cells" if len(recipes) > 1 else "no --grid"
         raise ConfigError(f"{path}: expected {count} recipes, got {len(recipes)}; use {fitting}")
@@ -258,9 +257,9 @@ def _load_recipes(path: Path, count: int) -> tuple[Recipe, ...]:
 
 def _save_recipes(path: Path, recipes: Sequence[Recipe]) -> None:
     from realesr_cli.atomic import atomic_write_bytes
-    from realesr_cli.degrade.recipe import recipes_to_json
+    from realesr_cli.degrade.recipe import recipes_to_plain
 
-    atomic_write_bytes(path, recipes_to_json(recipes).encode())
+    atomic_write_bytes(path, json.dumps(recipes_to_plain(recipes), indent=1).encode())
 
 
 def _print_summary(summary: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`realesr train`: from folders of images to a network of one's own."""
+"""`realesr train`: train a network on folders of images."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from realesr_cli.cli.options import (
     settings_options,
 )
 from realesr_cli.cli.terminal import Interrupt, ProgressBar, interruptible
-from realesr_cli.cli.train_console import TrainConsole, duration, plan_lines, size
-from realesr_cli.errors import CancelledError, ConfigError
+from realesr_cli.cli.train_console import TrainConsole, plan_lines
+from realesr_cli.errors import CancelledError, ConfigError, TrainingError
 from realesr_cli.settings import check, option, to_plain
+from realesr_cli.text import format_bytes, format_seconds
 
 if TYPE_CHECKING:
+    from realesr_cli.train.checkpoint import Checkpoint
     from realesr_cli.train.config import TrainConfig
     from realesr_cli.train.distributed import World
     from realesr_cli.train.machine import Machine
-    from realesr_cli.train.session import PreparedRun, Session
+    from realesr_cli.train.session import Session
 
 DEFAULT_RECIPE = "realesrgan-x4"
 
@@ -36,25 +38,25 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What everyone sets; everything else is reached by --set. None where a flag was not given."""
+    """The most used settings; all others are reached by --set. None: not given."""
 
-    val: str = option("", help="Images to validate with; else some of --data.")
-    out: str = option("", help="Folder of the run; runs/RECIPE if not given.")
+    val: str = option("", help="Folder of validation images; default: some of --data.")
+    out: str = option("", help="Folder of the run; default: runs/RECIPE.")
     recipe: str = option(
-        "", help=f"What to train, or a TOML file (--list tells); {DEFAULT_RECIPE} if not given."
+        "", help=f"Recipe or TOML file (--list shows the recipes); default: {DEFAULT_RECIPE}."
     )
-    init: str = option("", help="Model name or file the generator starts from.")
-    init_d: str = option("", help="Model name or file the discriminator starts from.")
+    init: str = option("", help="Model name or file that the generator starts from.")
+    init_d: str = option("", help="Model name or file that the discriminator starts from.")
     iters: tuple[int, ...] = option((), help="Steps of every stage, or of each.", low=0)
     batch_size: int | Literal["auto"] | None = option(
-        None, help="Crops per pass; auto: as many as memory holds.", low=1
+        None, help="Crops per forward pass; auto: as many as fit in memory.", low=1
     )
     lr: tuple[float, ...] = option((), help="Learning rate of every stage, or of each.", above=0)
     device: str = option("", help="auto, cpu, cuda, cuda:N, mps or xpu.")
     precision: str = option(
-        "", help="Number format in the networks.", choices=("", "auto", "fp32", "bf16", "fp16")
+        "", help="Precision of the networks.", choices=("", "auto", "fp32", "bf16", "fp16")
     )
-    seed: int | None = option(None, help="Of all chance in the run.", low=0)
+    seed: int | None = option(None, help="Random seed.", low=0)
 
     def __post_init__(self) -> None:
         check(self)
@@ -62,9 +64,9 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """A call of the command."""
+    """What the command was asked to do."""
 
-    flags: TrainOptions
+    options: TrainOptions
     data: tuple[Path, ...] = ()
     lq: tuple[Path, ...] = ()
     resume: bool = False
@@ -79,17 +81,17 @@ def _folders(name: str, help: str) -> Decorator:
 
 
 @click.command("train")
-@_folders("--data", "High-quality images, searched deeply; may be repeated.")
-@_folders("--lq", "Paired training: the low-quality folder of each --data.")
+@_folders("--data", "Folder of high-quality images, searched recursively; may be repeated.")
+@_folders("--lq", "Paired training: low-quality folder of each --data; none: synthetic.")
 @settings_options(TrainOptions, short={"out": ("-o",)})
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option(
-    "--accept-changes", is_flag=True, help="Resume although settings differ from the run's."
+    "--accept-changes", is_flag=True, help="Resume even if settings differ from those of the run."
 )
 @set_option
-@click.option("--print-config", is_flag=True, help="Print the whole configuration and stop.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and its cost and stop.")
-@click.option("--list", "list_only", is_flag=True, help="List the recipes and stop.")
+@click.option("--print-config", is_flag=True, help="Print the complete configuration and exit.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and its cost and exit.")
+@click.option("--list", "list_only", is_flag=True, help="List the recipes and exit.")
 @quiet_option
 @click.pass_context
 def train_command(
@@ -106,8 +108,9 @@ def train_command(
 ) -> int:
     """Train a network on folders of images.
 
-    The plan, its cost and what it takes on disk are printed first. The run's folder is a model:
-    `realesr upscale photo.jpg -m runs/NAME`. Ctrl-C saves; --resume goes on, to the bit.
+    The plan, its cost and its disk usage are printed first. The folder of the run is a model:
+    `realesr upscale photo.jpg -m runs/NAME`. Ctrl-C saves a checkpoint; --resume continues
+    bit-exactly.
 
     \b
     realesr train --data DIV2K/
@@ -122,140 +125,167 @@ def train_command(
     request = TrainRequest(
         settings_from(ctx, TrainOptions), data, lq, resume, accept_changes, assignments
     )
-    config = configure(request)
+    checkpoint = _find_checkpoint(request)
+    config = configure(request, checkpoint)
     if print_config:
-        from realesr_cli.train.recipes import config_toml
+        from realesr_cli.train.recipes import config_to_toml
 
-        click.echo(config_toml(config), nl=False)
+        click.echo(config_to_toml(config), nl=False)
         return 0
-    return _run(request, config, dry_run=dry_run, quiet=quiet)
+    return _run(request, config, checkpoint, dry_run=dry_run, quiet=quiet)
 
 
 def _list_recipes() -> None:
-    from realesr_cli.train.recipes import recipe_about, recipe_names
+    from realesr_cli.train.recipes import describe_recipe, recipe_names
 
     width = max(len(name) for name in recipe_names())
     for name in recipe_names():
-        click.echo(f"{name:{width}}  {recipe_about(name)}")
+        click.echo(f"{name:{width}}  {describe_recipe(name)}")
 
 
-def configure(request: TrainRequest) -> TrainConfig:
-    """The configuration that the flags describe, on a recipe or on the run to resume.
+def _find_checkpoint(request: TrainRequest) -> Checkpoint | None:
+    """Read the checkpoint to resume from; TrainingError where there is none."""
+    from realesr_cli.train.checkpoint import list_checkpoints, read_checkpoint
 
-    Raises ConfigError for what cannot be.
+    if not request.resume:
+        return None
+    if not request.options.out:
+        raise ConfigError("--resume needs the folder of the run as --out")
+    found = list_checkpoints(Path(request.options.out))
+    if not found:
+        raise TrainingError(
+            f"{request.options.out}: no checkpoint to resume from; omit --resume to start"
+        )
+    return read_checkpoint(found[-1])
+
+
+def configure(request: TrainRequest, checkpoint: Checkpoint | None) -> TrainConfig:
+    """Return the configuration that the options describe, based on a recipe or a checkpoint.
+
+    Raises ConfigError for invalid settings.
     """
-    from realesr_cli.train.recipes import changed, per_stage
+    from realesr_cli.train.recipes import load_config, per_stage, read_recipe
 
-    base, flags = _base(request), request.flags
+    options = request.options
+    base: Mapping[str, Any]
+    if checkpoint is not None and not options.recipe:
+        base = to_plain(checkpoint.config)
+    else:
+        base = read_recipe(options.recipe or DEFAULT_RECIPE)
     values: dict[str, Any] = {}
-    if flags.iters:
-        values |= per_stage(base, "iterations", flags.iters)
-    if flags.lr:
-        values |= per_stage(base, "optimizer.lr", flags.lr)
+    if options.iters:
+        values |= per_stage(base, "iterations", options.iters)
+    if options.lr:
+        values |= per_stage(base, "optimizer.lr", options.lr)
     given = {
         "data.gt": [str(p) for p in request.data] or None,
         "data.lq": [str(p) for p in request.lq] or None,
-        "data.batch": None if flags.batch_size == "auto" else flags.batch_size,
-        "validation.gt": flags.val or None,
-        "generator.init": flags.init or None,
-        "discriminator.init": flags.init_d or None,
-        "runtime.device": flags.device or None,
-        "runtime.precision": flags.precision or None,
-        "seed": flags.seed,
+        "data.batch": None if options.batch_size == "auto" else options.batch_size,
+        "validation.gt": options.val or None,
+        "generator.init": options.init or None,
+        "discriminator.init": options.init_d or None,
+        "runtime.device": options.device or None,
+        "runtime.precision": options.precision or None,
+        "seed": options.seed,
     }
     values |= {key: value for key, value in given.items() if value is not None}
-    return changed(base, request.assignments, values)
+    return load_config(base, request.assignments, values)
 
 
-def _base(request: TrainRequest) -> Mapping[str, Any]:
-    from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
-    from realesr_cli.train.recipes import recipe_data
-
-    flags = request.flags
-    if request.resume:
-        if not flags.out:
-            raise ConfigError("--resume: name the run to go on with by --out")
-        found = checkpoints(Path(flags.out))
-        if found and not flags.recipe:
-            plain: dict[str, Any] = to_plain(read_checkpoint(found[-1])[0])
-            return plain
-    return recipe_data(flags.recipe or DEFAULT_RECIPE)
-
-
-def _run(request: TrainRequest, config: TrainConfig, *, dry_run: bool, quiet: bool) -> int:
-    from realesr_cli.train.distributed import joined_world
+def _run(
+    request: TrainRequest,
+    config: TrainConfig,
+    checkpoint: Checkpoint | None,
+    *,
+    dry_run: bool,
+    quiet: bool,
+) -> int:
+    from realesr_cli.train.distributed import join_world
     from realesr_cli.train.machine import choose_machine
-    from realesr_cli.train.session import RunContext, open_session, survey
+    from realesr_cli.train.session import load_networks, open_session
 
-    with joined_world(config.runtime.device) as (world, device), interruptible() as interrupt:
+    with join_world(config.runtime.device) as (world, device), interruptible() as interrupt:
         machine = choose_machine(config.runtime, device=device)
-        # A resumed run has found its batch already.
-        if request.flags.batch_size == "auto" and not request.resume:
-            config = _fitted(config, machine, world)
-        out = Path(world.share(request.flags.out or str(_free_folder(config.recipe))))
+        # A resumed run has its batch already.
+        if request.options.batch_size == "auto" and checkpoint is None:
+            config = _fit_batch(config, machine, world)
+        out = Path(world.share(request.options.out or str(_free_folder(config.recipe))))
         console = TrainConsole(quiet=quiet or not world.first)
-        talks = not console.quiet
-        fetching = ProgressBar("fetching", bytes=True, enabled=talks)
-        looking = ProgressBar("looking at images", unit="file", enabled=talks)
-        caller = RunContext(
-            console,
-            interrupt.stop_requested,
-            world,
-            accept_changes=request.accept_changes,
-            download=fetching,
-            looking=looking,
-        )
+        enabled = not console.quiet
+        downloading = ProgressBar("downloading", bytes=True, enabled=enabled)
         try:
-            with looking:
-                found = survey(config, out, machine, caller, resume=request.resume)
-            lacking = _print_plan(found, console)
-            if dry_run and lacking:
+            checkpoint = _accept_changes(checkpoint, config, request, console)
+            with ProgressBar("reading images", unit="file", enabled=enabled) as reading:
+                session = open_session(
+                    config, out, machine, world=world, checkpoint=checkpoint, progress=reading
+                )
+            downloads = _print_plan(session, console)
+            if dry_run:
+                if not downloads:
+                    load_networks(session)
                 return 0
-            with fetching:
-                session = open_session(found)
-            return 0 if dry_run else _train(session, console, interrupt)
+            return _train(session, console, interrupt, downloading)
         finally:
+            downloading.close()
             console.close()
 
 
-def _fitted(config: TrainConfig, machine: Machine, world: World) -> TrainConfig:
-    """The configuration with the batch that the first process finds to fit."""
-    from realesr_cli.train.cost import fitted
+def _accept_changes(
+    checkpoint: Checkpoint | None, config: TrainConfig, request: TrainRequest, console: TrainConsole
+) -> Checkpoint | None:
+    """Return the checkpoint as one of a run with this configuration, if the user accepts that."""
+    from realesr_cli.train.session import changed_settings
+
+    if checkpoint is None or not request.accept_changes:
+        return checkpoint
+    changes = changed_settings(checkpoint, config)
+    if changes:
+        console.line(f"resuming with other settings: {'; '.join(changes)}")
+    return dataclasses.replace(checkpoint, config=config)
+
+
+def _fit_batch(config: TrainConfig, machine: Machine, world: World) -> TrainConfig:
+    """Return the configuration with the batch that fits in the first process."""
+    from realesr_cli.train.plan import fit_batch
 
     found = ""
     if world.first:
-        data = fitted(config, machine).data
+        data = fit_batch(config, machine).data
         found = f"{data.batch} {data.accumulate}"
     batch, accumulate = map(int, world.share(found).split())
     data = dataclasses.replace(config.data, batch=batch, accumulate=accumulate)
     return dataclasses.replace(config, data=data)
 
 
-def _train(session: Session, console: TrainConsole, interrupt: Interrupt) -> int:
-    from realesr_cli.train.loop import train_session
+def _train(
+    session: Session, console: TrainConsole, interrupt: Interrupt, downloading: ProgressBar
+) -> int:
+    from realesr_cli.train.loop import train
 
     try:
-        result = train_session(session)
+        result = train(
+            session, listener=console, stop_requested=interrupt.stop_requested, progress=downloading
+        )
     except CancelledError as stopped:
         console.close()
-        console.line(str(stopped))
+        console.line(f"{stopped}; continue with: realesr train --resume --out {session.out}")
         return interrupt.exit_code if interrupt.stop_requested() else stopped.exit_code
-    if session.caller.world.first:
+    if session.world.first:
         console.close()
         command = f"realesr upscale PHOTO -m {session.out}"
         console.line(f"done after {result.steps:,} steps; try it: {command}")
-        told = {
+        summary = {
             "generator": str(result.generator),
             "scores": result.best,
-            "stage_start": result.baseline,
-            "run_start": result.origin,
+            "stage_start": result.stage_start,
+            "run_start": result.run_start,
         }
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(summary))
     return 0
 
 
 def _free_folder(recipe: str) -> Path:
-    """runs/RECIPE, or the first of runs/RECIPE-2, -3, ... that does not exist."""
+    """Return runs/RECIPE, or the first of runs/RECIPE-2, -3, ... that does not exist."""
     name = Path(recipe).stem
     path, number = RUNS / name, 2
     while path.exists():
@@ -263,42 +293,49 @@ def _free_folder(recipe: str) -> Path:
     return path
 
 
-def _print_plan(found: PreparedRun, console: TrainConsole) -> bool:
-    """Plan, disk and measured cost, and what is to be fetched; whether anything is."""
-    from realesr_cli.train.initialization import to_fetch
+def _print_plan(session: Session, console: TrainConsole) -> bool:
+    """Print plan, disk usage, downloads and measured cost; return whether anything is missing."""
     from realesr_cli.train.plan import make_plan
+    from realesr_cli.train.session import find_downloads
     from realesr_cli.weights.fetch import is_offline
 
-    resumed = found.resumed is not None
-    missing = () if is_offline() else to_fetch(found.config, resumed=resumed)
+    resumed = session.checkpoint is not None
+    missing = () if is_offline() else find_downloads(session.config, resumed=resumed)
     if console.quiet:
         return bool(missing)
-    plan = make_plan(found.config, found.images, found.out)
-    for line in plan_lines(found.config, plan, found.machine, str(found.out)):
+    plan = make_plan(session.config, session.images, session.out)
+    for line in plan_lines(session.config, plan, session.machine, str(session.out)):
         console.line(line)
     for entry in missing:
-        console.line(
-            f"fetch     {entry.name}, {size(entry.bytes or 0)}, once: it is kept for later runs"
-        )
-    console.line(_cost(found.config, found.machine))
+        size = format_bytes(entry.bytes) if entry.bytes else "size unknown"
+        console.line(f"download  {entry.name}, {size}, once: it is cached for later runs")
+    console.line(_cost_line(session.config, session.machine, session.world))
     return bool(missing)
 
 
-def _cost(config: TrainConfig, machine: Machine) -> str:
-    """The line about time and memory, measured on a step of each stage."""
+def _cost_line(config: TrainConfig, machine: Machine, world: World) -> str:
+    """Return the line about time and memory, measured on steps of each stage."""
     from realesr_cli.engine.guard import is_out_of_memory
-    from realesr_cli.train.cost import step_cost
+    from realesr_cli.train.plan import measure_step
 
-    total, parts, peak = 0.0, [], 0
+    total, low, high, parts, peak = 0.0, 0.0, 0.0, [], 0
     for number, stage in enumerate(config.stages):
         try:
-            cost = step_cost(config, machine, number)
+            cost = measure_step(config, machine, number)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            return "cost      a step does not fit in memory: it will be told what does"
+            return "cost      a step does not fit in memory; training would say what does"
         total += cost.seconds * stage.iterations
+        low += cost.fastest * stage.iterations
+        high += cost.slowest * stage.iterations
         peak = max(peak, cost.peak_bytes or 0)
-        parts.append(f"{stage.name} {cost.seconds:.3g} s a step")
-    memory = f", {size(peak)} of its memory" if peak else ""
-    return f"cost      {', '.join(parts)}: about {duration(total)} in all{memory}"
+        parts.append(f"{stage.name} {cost.seconds:.3g} s per step")
+    memory = f", {format_bytes(peak)} of device memory" if peak else ""
+    hours = total * world.size * machine.units / 3600
+    unit = "core-hours" if machine.device.type == "cpu" else "GPU-hours"
+    return (
+        f"cost      {', '.join(parts)}: about {format_seconds(total)} "
+        f"({format_seconds(low)} to {format_seconds(high)}), "
+        f"{hours:.3g} {unit}{memory}"
+    )

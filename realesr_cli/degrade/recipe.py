@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from realesr_cli.degrade.kernels import GENERALIZED, PLATEAUS, Kernel
 from realesr_cli.errors import ConfigError
 from realesr_cli.ops.resize import MODES
 from realesr_cli.settings import check, from_plain, option, to_plain
-from realesr_cli.text import did_you_mean
+from realesr_cli.text import did_you_mean, format_value
 
 FORMAT = 1
 STRIDE = "stride"
@@ -177,28 +176,26 @@ def _parse_operation(item: Any, index: int) -> Operation:
         raise ConfigError(f"{where}: expected a table with the key op")
     name = item["op"]
     if name not in _NAMES:
-        raise ConfigError(f"{where}: unknown op {name!r}{did_you_mean(name, list(_NAMES))}")
+        raise ConfigError(
+            f"{where}: unknown op {format_value(name)}{did_you_mean(name, list(_NAMES))}"
+        )
     rest = {key: value for key, value in item.items() if key != "op"}
     return from_plain(_NAMES[name], rest, where + ".")
 
 
-def recipes_to_json(recipes: Sequence[Recipe]) -> str:
-    """Return the JSON text of one or several recipes; numbers keep every bit."""
-    return json.dumps(
-        {"format": FORMAT, "recipes": [recipe.to_plain() for recipe in recipes]}, indent=1
-    )
+def recipes_to_plain(recipes: Sequence[Recipe]) -> dict[str, Any]:
+    """Return one or several recipes as plain data for a JSON file; numbers keep every bit."""
+    return {"format": FORMAT, "recipes": [recipe.to_plain() for recipe in recipes]}
 
 
-def recipes_from_json(text: str) -> tuple[Recipe, ...]:
-    """Parse the text of `recipes_to_json`; ConfigError says what is wrong with any other text."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also integers beyond 4,300 digits
-        raise ConfigError(f"not a recipe: {error}") from None
+def recipes_from_plain(data: Any) -> tuple[Recipe, ...]:
+    """Return the recipes of `recipes_to_plain`; ConfigError says what is wrong with other data."""
     if not isinstance(data, dict) or not isinstance(data.get("recipes"), list):
         raise ConfigError("not a recipe: expected an object with a list of recipes")
     if data.get("format") != FORMAT:
-        raise ConfigError(f"recipe format: expected {FORMAT}, got {data.get('format')!r}")
+        raise ConfigError(
+            f"recipe format: expected {FORMAT}, got {format_value(data.get('format'))}"
+        )
     if not data["recipes"]:
         raise ConfigError("not a recipe: the list of recipes is empty")
     for item in data["recipes"]:

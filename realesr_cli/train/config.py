@@ -1,4 +1,4 @@
-"""Everything a training run is made of, as one frozen and strict record of parts."""
+"""The configuration of a training run, as one frozen and strict record of parts."""
 
 from __future__ import annotations
 
@@ -12,27 +12,40 @@ from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import standard_architecture
 from realesr_cli.nets.srresnet import SRResNetArchitecture
 from realesr_cli.settings import check, option
-from realesr_cli.train.losses import KINDS
+from realesr_cli.train.losses import (
+    GanConfig,
+    PerceptualConfig,
+    PixelConfig,
+    SsimConfig,
+    active_losses,
+)
+
+SYNTHETIC = "none"
+"""In `data.lq`: the low-quality images of this folder are made by degradation."""
 
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The network to train; its scale is the run's."""
+    """The network to train; its scale is that of the run."""
 
     kind: str = option("rrdb", help="Network.", choices=("rrdb", "compact", "srresnet"))
-    blocks: int = option(23, help="Blocks (rrdb, srresnet) or inner convolutions (compact).", low=1)
-    features: int = option(64, help="Channels between the blocks.", low=1)
-    growth: int = option(32, help="Channels each dense convolution adds (rrdb only).", low=1)
+    blocks: int = option(
+        23, help="Blocks (rrdb, srresnet) or inner convolutions (compact).", low=1, high=1000
+    )
+    features: int = option(64, help="Channels between the blocks.", low=1, high=4096)
+    growth: int = option(
+        32, help="Channels added by each dense convolution (rrdb only).", low=1, high=4096
+    )
     init: str = option("", help="Model name or file to start from; empty: random weights.")
     init_partial: bool = option(
-        False, help="Take from init the tensors whose name and shape match; the rest stays random."
+        False, help="Load only the tensors of init whose name and shape match."
     )
 
     def __post_init__(self) -> None:
         check(self)
 
     def architecture(self, scale: int) -> Architecture:
-        """The record of this network at a scale; ConfigError where it has none of that scale."""
+        """Return the architecture at a scale; ConfigError where the network has no such scale."""
         if self.kind == "rrdb":
             return standard_architecture(
                 scale, blocks=self.blocks, features=self.features, growth=self.growth
@@ -44,10 +57,10 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The network that judges, built for stages with an adversarial loss only."""
+    """The discriminator, built for stages with an adversarial loss only."""
 
     kind: str = option("unet", help="unet (a logit per pixel) or vgg.", choices=("unet", "vgg"))
-    features: int = option(64, help="Channels of the first layer.", low=1)
+    features: int = option(64, help="Channels of the first layer.", low=1, high=4096)
     init: str = option("", help="Model name or file to start from; empty: random weights.")
 
     def __post_init__(self) -> None:
@@ -56,30 +69,33 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where images come from and how a batch is cut out of them."""
+    """Training images, and how batches are cropped from them."""
 
-    gt: tuple[Path, ...] = option((), help="Folders of high-quality images, searched deeply.")
+    gt: tuple[Path, ...] = option((), help="Folders of high-quality images, searched recursively.")
     weights: tuple[float, ...] = option(
-        (), help="How often each folder is drawn from; empty: by its number of images.", above=0
+        (), help="Sampling weight of each folder; empty: its number of images.", above=0
     )
     lq: tuple[Path, ...] = option(
-        (), help="Paired training: the low-quality folder of each folder in `gt`."
+        (), help="Paired training: low-quality folder of each folder in `gt`; none: synthetic."
     )
-    paired: bool = option(False, help="Refuse to train without low-quality folders in `lq`.")
-    lq_prefix: str = option("", help="What the name of a low-quality image has in front.")
-    lq_suffix: str = option("", help="What it has behind, before the extension, as `x4`.")
-    patch: int = option(64, help="Side of a training crop in low-quality pixels.", low=4)
+    paired: bool = option(False, help="Require low-quality folders in `lq`.")
+    lq_prefix: str = option("", help="Prefix of LQ file stems.")
+    lq_suffix: str = option("", help="Suffix of LQ file stems, e.g. x4.")
+    patch: int = option(64, help="Side of a training crop in LQ pixels.", low=4, high=4096)
     margin: float = option(
-        1.5625, help="Side of the degraded crop over the training crop's (400 over 256).", low=1
+        1.5625, help="Side of the degraded crop over that of the training crop.", low=1, high=16
     )
-    batch: int = option(12, help="Samples per process and forward pass.", low=1)
-    accumulate: int = option(1, help="Forward passes whose gradients make one step.", low=1)
-    flip: bool = option(True, help="Mirror half of the crops left to right.")
-    rotate: bool = option(False, help="Turn crops by multiples of 90 degrees.")
-    cache: int = option(2048, help="Memory for decoded images, in MiB.", low=16)
+    batch: int = option(12, help="Samples per process and forward pass.", low=1, high=65_536)
+    accumulate: int = option(
+        1, help="Forward passes accumulated into one step.", low=1, high=65_536
+    )
+    flip: bool = option(True, help="Flip half of the crops horizontally.")
+    rotate: bool = option(False, help="Rotate crops by multiples of 90 degrees.")
+    cache: int = option(2048, help="Memory for decoded images in MiB.", low=16, high=2**30)
     region: int = option(
-        1024, help="Side in pixels of the regions kept of images too many for the cache.", low=64
-    )
+        1024, help="Side in pixels of the regions kept of images that exceed the cache.", low=64,
+        high=65_536,
+    )  # fmt: skip
     workers: int = option(2, help="Threads that decode images.", low=1, high=64)
     prefetch: int = option(3, help="Batches prepared ahead; 0: none.", low=0, high=64)
 
@@ -87,102 +103,43 @@ class DataConfig:
         check(self)
         if self.weights and len(self.weights) != len(self.gt):
             raise ConfigError(
-                f"weights: {len(self.weights)} given for {len(self.gt)} folders in gt"
+                f"weights: expected one per folder in gt ({len(self.gt)}), got {len(self.weights)}"
             )
         if self.lq and len(self.lq) != len(self.gt):
-            raise ConfigError(f"lq: {len(self.lq)} folders for {len(self.gt)} in gt; one for each")
-
-    def crop(self, scale: int) -> int:
-        """Side in ground-truth pixels of what is read and degraded for one sample.
-
-        Paired images need no room for the degradation's borders: exactly the training crop.
-        """
-        whole = self.patch if self.lq else round(self.patch * self.margin)
-        return whole * scale
-
-
-@dataclass(frozen=True)
-class PixelConfig:
-    """L1 between the output and the ground truth."""
-
-    weight: float = option(1.0, help="Weight; 0 switches it off.", low=0)
-    sharpened: bool = option(True, help="Compare with the sharpened ground truth, if made.")
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class SsimConfig:
-    """One less the structural similarity (SSIM) of the luma."""
-
-    weight: float = option(0.0, help="Weight; 0 switches it off.", low=0)
-    sharpened: bool = option(True, help="Compare with the sharpened ground truth, if made.")
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class PerceptualConfig:
-    """Distance of ImageNet features before their activation."""
-
-    weight: float = option(0.0, help="Weight; 0 switches it off.", low=0)
-    backbone: str = option(
-        "vgg19", help="Feature network; squeezenet1_1 needs `weights`, and compares relatively.",
-        choices=("vgg19", "squeezenet1_1"),
-    )  # fmt: skip
-    weights: str = option("", help="File of its weights; empty: fetched and cached (vgg19 only).")
-    layers: tuple[str, ...] = option((), help="Layers compared; empty: five, one per level.")
-    layer_weights: tuple[float, ...] = option((), help="Weight of each layer.", low=0)
-    sharpened: bool = option(True, help="Compare with the sharpened ground truth, if made.")
-
-    def __post_init__(self) -> None:
-        check(self)
-        if len(self.layers) != len(self.layer_weights):
             raise ConfigError(
-                f"layers and layer_weights: {len(self.layers)} and {len(self.layer_weights)} "
-                "items; give as many of one as of the other"
+                f"lq: expected one folder per folder in gt ({len(self.gt)}), got {len(self.lq)}"
             )
 
-    def by_layer(self) -> dict[str, float]:
-        """Weight by layer name; Real-ESRGAN's five where none is given."""
-        if self.layers:
-            return dict(zip(self.layers, self.layer_weights, strict=True))
-        return dict(zip(DEFAULT_LAYERS[self.backbone], _LEVELS, strict=True))
+    def lq_folder(self, number: int) -> Path | None:
+        """Return the low-quality folder of a folder in `gt`; None if its images are degraded."""
+        if not self.lq or str(self.lq[number]) == SYNTHETIC:
+            return None
+        return self.lq[number]
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether some low-quality images are made by degradation."""
+        return not self.gt or any(self.lq_folder(n) is None for n in range(len(self.gt)))
 
-_LEVELS = (0.1, 0.1, 1.0, 1.0, 1.0)
+    def crop(self, scale: int, *, paired: bool) -> int:
+        """Return the side in ground-truth pixels of what is read for one sample.
 
-DEFAULT_LAYERS = {
-    "vgg19": ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4"),
-    "squeezenet1_1": ("conv1", "fire3", "fire5", "fire7", "fire9"),
-}
-"""The layers compared where none are named; their weights are Real-ESRGAN's."""
-
-
-@dataclass(frozen=True)
-class GanConfig:
-    """The adversarial loss; its weight scales the generator's term only."""
-
-    weight: float = option(0.0, help="Weight; 0 switches it off, discriminator and all.", low=0)
-    kind: str = option("vanilla", help="Form of the loss.", choices=KINDS)
-    sharpened: bool = option(False, help="Show it the sharpened ground truth, if made.")
-    warmup: int = option(0, help="Steps that train the discriminator only.", low=0)
-
-    def __post_init__(self) -> None:
-        check(self)
+        Synthetic samples need a margin for the borders of the degradation; paired ones do not.
+        """
+        return (self.patch if paired else round(self.patch * self.margin)) * scale
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam for both networks."""
+    """The optimizers of both networks."""
 
     lr: float = option(1e-4, help="Learning rate of the generator.", above=0)
-    discriminator_lr: float = option(0.0, help="Of the discriminator; 0: as `lr`.", low=0)
-    betas: tuple[float, float] = option((0.9, 0.99), help="Adam's moments.", low=0, high=1)
-    weight_decay: float = option(0.0, help="Weight decay (L2, as in Adam).", low=0)
-    clip: float = option(0.0, help="Largest norm of a gradient; 0: not clipped.", low=0)
+    discriminator_lr: float = option(
+        0.0, help="Learning rate of the discriminator; 0: same as lr.", low=0
+    )
+    betas: tuple[float, float] = option((0.9, 0.99), help="Adam betas.", low=0, high=1)
+    weight_decay: float = option(0.0, help="Weight decay (L2).", low=0)
+    clip: float = option(0.0, help="Maximum gradient norm; 0: no clipping.", low=0)
 
     def __post_init__(self) -> None:
         check(self)
@@ -190,16 +147,14 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How the learning rate moves; a pure function of the step, so there is nothing to resume."""
+    """Learning rate schedule: a pure function of the step, so there is nothing to save."""
 
-    kind: str = option(
-        "multistep", help="Shape.", choices=("constant", "multistep", "cosine")
-    )  # fmt: skip
-    milestones: tuple[int, ...] = option((), help="Steps at which it is multiplied.", low=1)
-    gamma: float = option(0.5, help="By what, at each milestone.", above=0, high=1)
-    period: int = option(0, help="Steps of one cosine; 0: the whole stage.", low=0)
-    lowest: float = option(1e-7, help="Learning rate at a cosine's end.", low=0)
-    warmup: int = option(0, help="Steps of linear rise from nothing.", low=0)
+    kind: str = option("multistep", help="Shape.", choices=("constant", "multistep", "cosine"))
+    milestones: tuple[int, ...] = option((), help="Steps at which the LR is multiplied.", low=1)
+    gamma: float = option(0.5, help="LR decay factor at each milestone.", above=0, high=1)
+    period: int = option(0, help="Steps of one cosine period; 0: the whole stage.", low=0)
+    min_lr: float = option(1e-7, help="Learning rate at the end of a cosine period.", low=0)
+    warmup: int = option(0, help="Steps of linear warm-up.", low=0)
 
     def __post_init__(self) -> None:
         check(self)
@@ -209,34 +164,33 @@ class ScheduleConfig:
 class StageConfig:
     """One stage of a run; the next one starts from its averaged generator."""
 
-    name: str = option(help="Name, in logs and in `--set stages.NAME.key=value`.")
-    iterations: int = option(help="Steps.", low=0)
-    pixel: PixelConfig = PixelConfig()
-    structure: SsimConfig = SsimConfig()
-    perceptual: PerceptualConfig = PerceptualConfig()
-    gan: GanConfig = GanConfig()
+    name: str = option(help="Name, in logs and in settings (stages.NAME.key).")
+    iterations: int = option(help="Training steps.", low=0)
+    pixel: PixelConfig = option(PixelConfig(), help="L1 loss.")
+    ssim: SsimConfig = option(SsimConfig(), help="SSIM loss.")
+    perceptual: PerceptualConfig = option(PerceptualConfig(), help="Perceptual loss.")
+    gan: GanConfig = option(GanConfig(), help="Adversarial loss.")
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
     def __post_init__(self) -> None:
         check(self)
         if not self.name.replace("-", "").replace("_", "").isalnum() or self.name.isdigit():
-            raise ConfigError(f"name = {self.name!r}: letters, digits, - and _, not a number")
-        losses = (self.pixel, self.structure, self.perceptual, self.gan)
-        if not any(loss.weight for loss in losses):
-            raise ConfigError(f"stage {self.name!r}: every loss has weight 0; nothing to learn")
+            raise ConfigError(f"name: expected letters, digits, - and _, got {self.name[:80]!r}")
+        if not any(active_losses(self)):
+            raise ConfigError(f"stage {self.name!r}: expected a loss with a weight above 0")
 
     @property
     def adversarial(self) -> bool:
-        """Whether a discriminator takes part."""
+        """Whether the stage trains a discriminator."""
         return self.gan.weight > 0
 
 
 @dataclass(frozen=True)
 class EmaConfig:
-    """The moving average of the generator's parameters, which is what is validated and kept."""
+    """Exponential moving average of the generator's parameters: what is validated and saved."""
 
-    decay: float = option(0.999, help="Share kept at each step; 0: no averaging.", low=0, high=1)
+    decay: float = option(0.999, help="Decay per step; 0: no averaging.", low=0, high=1)
 
     def __post_init__(self) -> None:
         check(self)
@@ -247,29 +201,29 @@ class ValidationConfig:
     """Scores and sample sheets on images that are not trained on."""
 
     gt: str = option("", help="Folder of high-quality images; empty: some of `data.gt`.")
-    lq: str = option("", help="Their low-quality versions; empty: made by degradation.")
-    every: int = option(5000, help="Steps between validations; 0: never.", low=0)
+    lq: str = option("", help="Folder of their low-quality versions; empty: synthetic.")
+    every: int = option(5000, help="Steps between validations; 0: no validation.", low=0)
     split: float = option(
-        0.02, help="Share of the training images held out where `gt` is empty; 0: none.",
+        0.02, help="Fraction of the training images held out if `gt` is empty; 0: none.",
         low=0, high=0.5,
     )  # fmt: skip
-    images: int = option(8, help="Most images used; 0: all of the folder.", low=0)
-    side: int = option(512, help="They are cropped to this in GT pixels; 0: whole.", low=0)
-    sheet: int = option(4, help="Images on a sample sheet.", low=1)
+    images: int = option(8, help="Maximum number of images; 0: all of the folder.", low=0)
+    side: int = option(512, help="Side of the validated crops in GT pixels; 0: no crop.", low=0)
+    sheet: int = option(4, help="Rows of a sample sheet.", low=1, high=1000)
     best: str = option(
-        "auto", help="What makes the best checkpoint; last: the newest always; auto: PSNR without "
-        "an adversarial loss, which lowers PSNR as it should, and the newest with one.",
+        "auto", help="Score that selects the best checkpoint; last: the newest one; auto: psnr, "
+        "but last in stages with an adversarial loss, which lowers PSNR by design.",
         choices=("auto", "psnr", "ssim", "last"),
     )  # fmt: skip
-    stop_if_worse: int = option(
-        0, help="Stop after so many validations in a row below the start; 0: only say so.", low=0
+    patience: int = option(
+        0, help="Stop after this many validations in a row below the start; 0: only warn.", low=0
     )
-    tolerance: float = option(0.05, help="Loss of PSNR in dB that is not yet worse.", low=0)
+    tolerance: float = option(0.05, help="Drop of PSNR in dB that still counts as equal.", low=0)
 
     def __post_init__(self) -> None:
         check(self)
         if self.lq and not self.gt:
-            raise ConfigError("lq: give the high-quality images in gt, too")
+            raise ConfigError("lq: expected the high-quality images as gt, too")
 
 
 @dataclass(frozen=True)
@@ -277,8 +231,10 @@ class CheckpointConfig:
     """What is kept on disk to resume from."""
 
     every: int = option(5000, help="Steps between checkpoints.", low=1)
-    keep: int = option(3, help="Newest checkpoints kept, beside the best.", low=1)
-    pth: bool = option(False, help="Write generator.pth too (params, params_ema), for other tools.")
+    keep: int = option(3, help="Newest checkpoints kept, in addition to the best.", low=1)
+    pth: bool = option(
+        False, help="Also write generator.pth (params, params_ema), for other tools."
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -286,16 +242,16 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """The machine's side; changes speed, not what is learned (but for rounding)."""
+    """How the machine is used; changes speed, not results (except for rounding)."""
 
-    device: str = option("auto", help="auto, cpu, cuda, cuda:1, mps, xpu.")
+    device: str = option("auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
     precision: str = option(
-        "auto", help="auto: bf16 where it is native, else fp16 with a scaler (GPU) or fp32 (CPU).",
+        "auto", help="auto: bf16 where it is native, else fp16 with loss scaling (GPU) or fp32.",
         choices=("auto", "fp32", "bf16", "fp16"),
     )  # fmt: skip
-    channels_last: bool = option(True, help="Memory layout that suits convolutions.")
+    channels_last: bool = option(True, help="Channels-last memory format for convolutions.")
     log_every: int = option(100, help="Steps between lines in metrics.jsonl.", low=1)
-    tensorboard: bool = option(True, help="Write TensorBoard events when it is installed.")
+    tensorboard: bool = option(True, help="Write TensorBoard events if it is installed.")
 
     def __post_init__(self) -> None:
         check(self)
@@ -303,12 +259,11 @@ class RuntimeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A whole training run."""
+    """A complete training run."""
 
-    recipe: str = option("custom", help="Name of the recipe it came from.")
-    scale: int = option(4, help="Output size over input size; set here and nowhere else.",
-                        choices=(1, 2, 3, 4))  # fmt: skip
-    seed: int = option(0, help="Of all chance in the run.", low=0)
+    recipe: str = option("custom", help="Name of the recipe.")
+    scale: int = option(4, help="Output size over input size.", choices=(1, 2, 3, 4))
+    seed: int = option(0, help="Random seed.", low=0, high=2**53)
     generator: GeneratorConfig = GeneratorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     data: DataConfig = DataConfig()
@@ -317,7 +272,7 @@ class TrainConfig:
     validation: ValidationConfig = ValidationConfig()
     checkpoints: CheckpointConfig = CheckpointConfig()
     runtime: RuntimeConfig = RuntimeConfig()
-    stages: tuple[StageConfig, ...] = option(help="In order.")
+    stages: tuple[StageConfig, ...] = option(help="Stages in order.")
 
     def __post_init__(self) -> None:
         check(self)
@@ -325,43 +280,49 @@ class TrainConfig:
         self.generator.architecture(self.scale)
         self._check_discriminator()
         if self.degradation.pool and self.data.lq:
-            raise ConfigError("degradation.pool: paired images are not degraded; set it to 0")
+            raise ConfigError("degradation.pool: expected 0, as paired images are not degraded")
         if self.degradation.pool and self.degradation.pool % self.data.batch:
             raise ConfigError(
-                f"degradation.pool = {self.degradation.pool}: must be a multiple of "
-                f"data.batch = {self.data.batch}"
+                f"degradation.pool: expected a multiple of data.batch = {self.data.batch}, "
+                f"got {self.degradation.pool}"
             )
 
     def _check_stages(self) -> None:
         names = [stage.name for stage in self.stages]
         if not names:
-            raise ConfigError("stages: at least one is needed")
+            raise ConfigError("stages: expected at least one")
         if len(set(names)) < len(names):
-            raise ConfigError(f"stages: names must differ, got {', '.join(names)}")
+            raise ConfigError(f"stages: expected distinct names, got {', '.join(names)}")
 
     def _check_discriminator(self) -> None:
         if not any(stage.adversarial for stage in self.stages):
             if self.discriminator.init:
-                raise ConfigError(
-                    "discriminator.init (--init-d): no stage has an adversarial loss (gan.weight), "
-                    "so there is no discriminator to start"
-                )
+                raise ConfigError("discriminator.init: no stage has an adversarial loss")
             return
-        kind, patch = self.discriminator.kind, self.data.patch * self.scale
-        fits = patch % 8 == 0 if kind == "unet" else patch in (128, 256)
+        kind, side = self.discriminator.kind, self.data.patch * self.scale
+        fits = side % 8 == 0 if kind == "unet" else side in (128, 256)
         if not fits:
-            wanted = "divisible by 8" if kind == "unet" else "of 128 or 256"
+            expected = "divisible by 8" if kind == "unet" else "of 128 or 256"
             raise ConfigError(
                 f"data.patch = {self.data.patch} at scale {self.scale}: the {kind} discriminator "
-                f"needs ground-truth crops {wanted}, not {patch}"
+                f"expects ground-truth crops {expected}, got {side}"
             )
 
     @property
     def architecture(self) -> Architecture:
-        """The generator's record."""
+        """The generator's architecture."""
         return self.generator.architecture(self.scale)
 
     @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.iterations for stage in self.stages)
+
+    def steps_before(self, stage: int) -> int:
+        """Return the steps of all stages before the one of this number."""
+        return sum(stage.iterations for stage in self.stages[:stage])
+
+    @property
     def sharpens(self) -> bool:
-        """Whether there is a sharpened ground truth that losses may ask for."""
-        return self.degradation.usm and not self.data.lq
+        """Whether there is a sharpened ground truth for the losses that ask for it."""
+        return self.degradation.usm and self.data.synthetic

@@ -1,4 +1,4 @@
-"""Several processes training one network, as torchrun starts them, behind a few plain questions."""
+"""Several processes that train one network, as torchrun starts them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class World:
-    """Which of how many processes this one is; alone, everything here is free."""
+    """Rank of this process and number of processes; with one process, methods return at once."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the files and does the talking."""
+        """Whether this process writes files and reports to the user."""
         return self.rank == 0
 
     def streams(self, accumulate: int) -> tuple[int, ...]:
-        """The data streams of this process, one for each forward pass of a step.
+        """Return the data streams of this process, one per forward pass of a step.
 
-        N processes with one pass each see what one process with N passes does.
+        N processes with one pass each see the same data as one process with N passes.
         """
         return tuple(range(self.rank * accumulate, (self.rank + 1) * accumulate))
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of a small tensor over all processes."""
+        """Return the mean of a small tensor over all processes."""
         if self.size == 1:
             return values
         total = values.detach().clone()
@@ -43,7 +43,7 @@ class World:
         return total / self.size
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether the flag is raised in some process; all must ask at the same point."""
+        """Return whether the flag is set in any process; all must call this at the same point."""
         if self.size == 1:
             return flag
         raised = torch.tensor(float(flag), device=device)
@@ -51,7 +51,7 @@ class World:
         return bool(raised.item())
 
     def share(self, value: str) -> str:
-        """The first process's text, in all of them."""
+        """Return the first process's text in all processes."""
         if self.size == 1:
             return value
         box: list[str] = [value]
@@ -59,34 +59,34 @@ class World:
         return box[0]
 
     def wait(self) -> None:
-        """Go on when all processes have come here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             dist.barrier()
 
     def wrap(self, net: nn.Module, device: torch.device) -> nn.Module:
-        """The network with its gradients averaged over all processes; itself when alone."""
+        """Return the network with gradients averaged over all processes; itself if alone."""
         if self.size == 1:
             return net
         ids = [device.index] if device.type == "cuda" else None
         # Buffers stay local: broadcasting them would change the spectral norm's vectors between
-        # the two forward passes of a discriminator's step. They are equal on all ranks anyway.
+        # the two forward passes of a discriminator step. They are equal on all ranks anyway.
         known = inspect.signature(DistributedDataParallel.__init__).parameters
-        # The old name of the same thing warns where the new one is known (torch 2.13).
+        # The old name of the parameter warns where the new one exists (torch 2.13).
         name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         local: Any = {name: False}
         return DistributedDataParallel(net, device_ids=ids, **local)
 
 
 ALONE = World()
-"""One process, as usual."""
+"""A single process."""
 
 
 @contextlib.contextmanager
-def joined_world(device: str) -> Iterator[tuple[World, str]]:
-    """This process's place among those torchrun started, and the device it shall use.
+def join_world(device: str) -> Iterator[tuple[World, str]]:
+    """Join the processes started by torchrun; yield the world and this process's device.
 
-    Alone, unless the environment says otherwise. CUDA processes get one GPU each and talk through
-    NCCL, all others through gloo.
+    Without torchrun's environment variables the world has one process. CUDA processes get one GPU
+    each and communicate through NCCL, all others through gloo.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
@@ -103,9 +103,9 @@ def joined_world(device: str) -> Iterator[tuple[World, str]]:
         dist.destroy_process_group()
 
 
-def synced_only(net: nn.Module, *, sync: bool) -> contextlib.AbstractContextManager[None]:
-    """Average gradients in this backward pass, or leave that to the last one of a step."""
-    if isinstance(net, DistributedDataParallel) and not sync:
+def sync_gradients(net: nn.Module, *, enabled: bool) -> contextlib.AbstractContextManager[None]:
+    """Average gradients over all processes in this backward pass, or leave it to a later one."""
+    if isinstance(net, DistributedDataParallel) and not enabled:
         result: contextlib.AbstractContextManager[None] = net.no_sync()
         return result
     return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""What a run tells its caller while it goes on."""
+"""What a run reports to its listener while it trains; importing this module loads no torch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from realesr_cli.train.validation import Scores
+
+@dataclass(frozen=True)
+class Scores:
+    """Mean scores over all validation samples; higher `psnr` and `ssim`, lower others are better.
+
+    `psnr` is in dB on RGB, `ssim` on luma, both with `scale` border pixels cropped. `color` is the
+    largest difference between the channel means of output and ground truth, of 255. `perceptual` is
+    the feature distance of the perceptual loss; None if the run has no such loss.
+    """
+
+    psnr: float
+    ssim: float
+    color: float
+    perceptual: float | None = None
+
+    def plain(self) -> dict[str, float]:
+        """Return the scores that are not None, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
-class StageBegun:
-    """A stage starts, or goes on after a resume, at `step` of `iterations`."""
+class StageStarted:
+    """A stage starts, or continues after a resume, at `step` of `iterations`."""
 
     stage: str
     number: int
@@ -22,32 +39,35 @@ class StageBegun:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One update. `total` counts the steps of the whole run done so far, `of` all of them."""
+    """One training step is done, as the `total`-th of `total_steps` steps of all stages."""
 
     stage: str
     step: int
     iterations: int
     total: int
-    of: int
+    total_steps: int
     losses: dict[str, float]
-    """Terms of the losses, learning rates and gradient norms by name."""
+    """Weighted loss terms of the generator, and the discriminator's loss."""
+    stats: dict[str, float] = field(default_factory=dict)
+    """Learning rates, gradient norms, mean logits, and the generator's total loss."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Of this step: data, degradation, generator, discriminator."""
+    """Seconds by part: data, degradation, generator, discriminator."""
     skipped: bool = False
 
 
 @dataclass(frozen=True)
 class Validated:
-    """Scores of the averaged generator, and to compare with those of other weights and bicubic.
+    """Scores of the averaged generator, with those to compare them with.
 
-    `baseline` has what the stage started from, `origin` what the run did.
+    `stage_start` are the scores of the weights the stage started from, `run_start` of those the
+    run started from.
     """
 
     stage: str
     step: int
     scores: Scores
-    baseline: Scores
-    origin: Scores
+    stage_start: Scores
+    run_start: Scores
     bicubic: Scores
     best: bool
     sheet: Path
@@ -55,21 +75,21 @@ class Validated:
 
 @dataclass(frozen=True)
 class Saved:
-    """A file was written: a checkpoint or the generator."""
+    """A checkpoint was written."""
 
     path: Path
 
 
 @dataclass(frozen=True)
-class Note:
-    """Something the user should know."""
+class Notice:
+    """Something that the user should know."""
 
     text: str
 
 
-Event = StageBegun | StepDone | Validated | Saved | Note
+Event = StageStarted | StepDone | Validated | Saved | Notice
 Listener = Callable[[Event], None]
 
 
-def nobody(event: Event) -> None:
-    """A listener that does nothing."""
+def ignore_event(event: Event) -> None:
+    """Do nothing."""

@@ -1,9 +1,9 @@
-"""The order of things: stages of steps, with validation and checkpoints between them."""
+"""The training loop: stages of steps, with validation and checkpoints between them."""
 
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,216 +11,227 @@ from torch import nn
 
 from realesr_cli.engine.guard import is_out_of_memory
 from realesr_cli.errors import CancelledError, OutOfMemoryError
+from realesr_cli.progress import Progress, StopRequested, never, no_progress
 from realesr_cli.train.checkpoint import restore
 from realesr_cli.train.checkpoint_manager import CheckpointManager
-from realesr_cli.train.config import TrainConfig
-from realesr_cli.train.cost import propose_fit
-from realesr_cli.train.data import CropBatch
-from realesr_cli.train.events import Note, StageBegun, StepDone
-from realesr_cli.train.initialization import starting_discriminator
-from realesr_cli.train.log import Log, open_log
-from realesr_cli.train.machine import Machine, Stopwatch
+from realesr_cli.train.cropping import Crops
+from realesr_cli.train.data import Batches
+from realesr_cli.train.events import Listener, Notice, StageStarted, StepDone, ignore_event
+from realesr_cli.train.loggers import MetricsLog
+from realesr_cli.train.losses import active_losses
+from realesr_cli.train.machine import Stopwatch
 from realesr_cli.train.monitors import watch_discriminator
-from realesr_cli.train.prefetch import Prefetcher, step_keys
-from realesr_cli.train.session import RunContext, Session, open_session, survey
-from realesr_cli.train.state import TrainState, new_stage, set_rates
-from realesr_cli.train.step import (
-    Outcome,
-    Setup,
-    generate,
-    update_discriminator,
-    update_generator,
-)
+from realesr_cli.train.plan import propose_fit
+from realesr_cli.train.session import Session, StartNetworks, load_networks
+from realesr_cli.train.state import TrainProgress, TrainState, new_stage
+from realesr_cli.train.step import StageSetup, StepResult, make_setup, train_step
+from realesr_cli.train.validation import Validator
 from realesr_cli.weights.locate import RUN_FILE
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a finished run leaves: its generator's file and how that scores.
+class TrainResult:
+    """What a finished run leaves: the file of its generator, and scores by name.
 
-    Scores by name: `best` those of the file, `baseline` of the weights its last stage started
-    from, `origin` of those the run did; empty without validation.
+    `best` are those of the file, `stage_start` of the weights its last stage started from,
+    `run_start` of those the run started from; empty without validation.
     """
 
     generator: Path
     steps: int
-    origin: dict[str, float]
-    baseline: dict[str, float]
+    run_start: dict[str, float]
+    stage_start: dict[str, float]
     best: dict[str, float]
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A session that is being trained."""
+
+    session: Session
+    networks: StartNetworks
+    crops: Crops
+    validator: Validator | None
+    listener: Listener
+    stop_requested: StopRequested
+
+
 def train(
-    config: TrainConfig,
-    out: Path,
-    machine: Machine,
-    caller: RunContext,
+    session: Session,
     *,
-    resume: bool = False,
-) -> Result:
-    """Train all stages of a configuration in the folder `out`.
+    listener: Listener = ignore_event,
+    stop_requested: StopRequested = never,
+    progress: Progress = no_progress,
+) -> TrainResult:
+    """Train a session from its first step, or from its checkpoint, to the end of its last stage.
 
-    Raises what `survey`, `open_session` and `train_session` raise.
+    `stop_requested` is asked after each step; `progress` counts downloaded bytes. Raises what
+    `load_networks` raises, CancelledError when asked to stop (a checkpoint is saved first),
+    DivergedError, WeightsWriteError when a checkpoint cannot be saved, and OutOfMemoryError that
+    names the largest batch that fits.
     """
-    return train_session(open_session(survey(config, out, machine, caller, resume=resume)))
-
-
-def train_session(session: Session) -> Result:
-    """Train a session from where it stands to the end of its last stage.
-
-    Raises Cancelled when asked to stop (a checkpoint is saved first), Diverged, WeightsWriteError
-    when a checkpoint cannot be saved, and OutOfMemory that names the largest batch that fits.
-    """
-    config, machine = session.config, session.machine
-    session.begin()
+    config = session.config
+    networks = load_networks(session, progress)
+    validator = make_validator(session, networks)
+    crops = Crops(session.images.train, config.data, scale=config.scale, seed=config.seed)
+    session.make_folder()
+    if session.world.first:
+        for text in session.notices():
+            listener(Notice(text))
+    session.world.wait()
     try:
-        return _train(session)
+        return _train(_Run(session, networks, crops, validator, listener, stop_requested))
     except Exception as error:
         if not is_out_of_memory(error) or isinstance(error, OutOfMemoryError):
             raise
         reason = str(error).splitlines()[0]
     finally:
-        session.crops.close()
+        crops.close()
     # Outside the handler, whose traceback would keep the failed step's tensors alive.
-    gc.collect()
-    if machine.device.type == "cuda":
-        torch.cuda.empty_cache()
-    raise OutOfMemoryError(
-        f"out of memory while training ({reason}). {propose_fit(config, machine)}"
-    )
+    raise _out_of_memory(session, reason)
 
 
-def _train(session: Session) -> Result:
-    generator, progress = session.generator, None
-    for number in range(session.first_stage, len(session.config.stages)):
-        state, setup = _begin(session, number, generator)
-        if progress is not None:
-            state.progress.origin = progress.origin
-        _run_stage(session, state, setup)
-        generator, progress = _successor(state.ema, generator), state.progress
-    assert progress is not None
-    return Result(
+def _train(run: _Run) -> TrainResult:
+    """Train the stages in order; each starts from the average of the one before."""
+    session, stages = run.session, run.session.config.stages
+    generator, progress = run.networks.generator, TrainProgress()
+    for number in range(session.first_stage, len(stages)):
+        state, setup = _start_stage(run, number, generator, progress)
+        _train_stage(run, state, setup)
+        generator.load_state_dict(state.ema.state_dict())
+        progress = state.progress
+    return TrainResult(
         session.out / RUN_FILE,
-        session.before(number + 1),
-        progress.origin,
-        progress.baseline,
+        session.config.total_steps,
+        progress.run_start,
+        progress.stage_start,
         progress.best,
     )
 
 
-def _successor(ema: nn.Module, generator: nn.Module) -> nn.Module:
-    """The next stage's start: the averaged weights of this one."""
-    generator.load_state_dict(ema.state_dict())
-    return generator
-
-
-def _begin(session: Session, number: int, generator: nn.Module) -> tuple[TrainState, Setup]:
-    """The state of a stage at its start or where the checkpoint left it, and its setup."""
-    config, machine, caller = session.config, session.machine, session.caller
-    stage, resumed = config.stages[number], session.resumed
-    judge = starting_discriminator(config, number, caller.download) if stage.adversarial else None
-    state = new_stage(config, machine, stage=number, generator=generator, discriminator=judge)
-    if resumed is not None and resumed.progress.stage == number:
-        restore(state, resumed.progress, resumed.parts, resumed.path)
-    perceptual = session.perceptual[stage.perceptual]
-    world, net = caller.world, state.generator
-    setup = Setup(
-        stage=stage,
-        machine=machine,
-        world=world,
-        generator=world.wrap(net, machine.device),
-        discriminator=(
-            world.wrap(state.discriminator, machine.device) if state.discriminator else None
-        ),
-        perceptual=perceptual.to(machine.device) if perceptual is not None else None,
-        ema_decay=config.ema.decay,
-    )
-    return state, setup
-
-
-def _run_stage(session: Session, state: TrainState, setup: Setup) -> None:
-    """Steps from where the state is to the end of the stage; nothing if it is there already."""
-    config, progress, caller = session.config, state.progress, session.caller
-    begun, iterations = session.before(progress.stage), setup.stage.iterations
-    if progress.step >= iterations:
+def _train_stage(run: _Run, state: TrainState, setup: StageSetup) -> None:
+    """Train from where the state is to the end of the stage; nothing if it is there already."""
+    session, stage = run.session, setup.stage
+    config, world, machine = session.config, session.world, session.machine
+    before = config.steps_before(state.progress.stage)
+    steps = range(before + state.progress.step, before + stage.iterations)
+    if not steps:
         return
-    caller.listener(_stage_begun(session, state))
-    streams = caller.world.streams(config.data.accumulate)
-    keys = step_keys(begun + progress.step, begun + iterations, streams)
+    run.listener(_stage_started(session, state))
+    streams = world.streams(config.data.accumulate)
     with (
-        open_log(session.out, begun + progress.step, config.runtime, caller.world) as log,
-        Prefetcher(session.crops.batch, keys, config.data.prefetch) as prefetcher,
+        MetricsLog(session.out, config.runtime, resumed_at=steps[0], enabled=world.first) as log,
+        Batches(
+            run.crops, config, machine, pool=state.pool, steps=steps, streams=streams
+        ) as batches,
     ):
-        keeper = CheckpointManager(session, state, log)
-        keeper.before_first_step()
-        while progress.step < iterations:
-            watch = Stopwatch(session.machine)
-            crops = [prefetcher.take(begun + progress.step, stream) for stream in streams]
-            watch.mark("data")
-            outcome = _step(session, state, setup, crops, watch)
-            progress.step += 1
-            progress.skipped = progress.skipped + 1 if outcome.skipped else 0
-            _announce(session, state, outcome, watch, log)
-            keeper.check_skipped()
-            stopping = caller.world.any(caller.stop(), session.machine.device)
-            keeper.after_step(stopping=stopping)
-            if stopping and progress.step < iterations:
-                raise CancelledError(f"stopped and saved; go on with --resume --out {session.out}")
+        manager = CheckpointManager(session, state, run.validator, log, run.listener)
+        manager.before_first_step()
+        for step in steps:
+            watch = Stopwatch(machine)
+            pairs = batches.take(step, watch)
+            result = train_step(state, setup, pairs, watch)
+            _advance(state, result)
+            _report(run, state, result, watch, log)
+            manager.check_skipped()
+            stopping = world.any(run.stop_requested(), machine.device)
+            manager.after_step(stopping=stopping)
+            if stopping and step != steps[-1]:
+                raise CancelledError(f"stopped; a checkpoint is saved in {session.out}")
 
 
-def _step(
-    session: Session, state: TrainState, setup: Setup, crops: list[CropBatch], watch: Stopwatch
-) -> Outcome:
-    """Degrade, update the generator, update the discriminator."""
-    stage, step = setup.stage, state.progress.step
-    rates = set_rates(state, stage, step)
-    pairs = [session.pair(state, batch) for batch in crops]
-    watch.mark("degradation")
-    if stage.adversarial and step < stage.gan.warmup:
-        outcome = Outcome(fakes=generate(setup, pairs))
-    else:
-        outcome = update_generator(state, setup, pairs)
-    watch.mark("generator")
-    losses = outcome.losses | rates
-    skipped = outcome.skipped
-    if stage.adversarial and not skipped:
-        judged = update_discriminator(state, setup, pairs, outcome.fakes)
-        losses, skipped = losses | judged.losses, judged.skipped
-        watch.mark("discriminator")
-    return Outcome(losses, skipped)
-
-
-def _stage_begun(session: Session, state: TrainState) -> StageBegun:
-    progress, stages = state.progress, session.config.stages
-    stage = stages[progress.stage]
-    return StageBegun(stage.name, progress.stage + 1, len(stages), progress.step, stage.iterations)
-
-
-def _announce(
-    session: Session, state: TrainState, outcome: Outcome, watch: Stopwatch, log: Log | None
-) -> None:
-    """Tell the caller of a step, write a line now and then, and watch the discriminator."""
-    config, progress = session.config, state.progress
-    stage = config.stages[progress.stage]
-    total = session.before(progress.stage) + progress.step
-    event = StepDone(
-        stage=stage.name,
-        step=progress.step,
-        iterations=stage.iterations,
-        total=total,
-        of=session.before(len(config.stages)),
-        losses=outcome.losses,
-        seconds=watch.seconds,
-        skipped=outcome.skipped,
+def _start_stage(
+    run: _Run, number: int, generator: nn.Module, previous: TrainProgress
+) -> tuple[TrainState, StageSetup]:
+    """Return the state of a stage at its start or at the session's checkpoint, and its setup."""
+    session, networks = run.session, run.networks
+    config, machine, checkpoint = session.config, session.machine, session.checkpoint
+    state = new_stage(
+        config,
+        machine,
+        stage=number,
+        generator=generator,
+        discriminator=networks.discriminators.get(number),
     )
-    session.caller.listener(event)
+    state.progress = replace(state.progress, run_start=previous.run_start)
+    if checkpoint is not None and checkpoint.progress.stage == number:
+        restore(state, checkpoint)
+    frozen = {
+        name: networks.losses[loss].to(machine.device)
+        for name, _, loss in active_losses(config.stages[number])
+        if loss in networks.losses
+    }
+    return state, make_setup(config, machine, state, networks=frozen, world=session.world)
+
+
+def make_validator(session: Session, networks: StartNetworks) -> Validator | None:
+    """Return the validator of a run, or None where there is nothing to validate with.
+
+    Its perceptual distance is that of the last stage, so that scores of all stages are comparable.
+    """
+    config, images = session.config, session.images.validation
+    if not config.validation.every or not images:
+        return None
+    perceptual = networks.losses.get(config.stages[-1].perceptual)
+    if perceptual is not None:
+        perceptual.to(session.machine.device)
+    return Validator(images, config, perceptual=perceptual)
+
+
+def _stage_started(session: Session, state: TrainState) -> StageStarted:
+    stages, progress = session.config.stages, state.progress
+    stage = stages[progress.stage]
+    return StageStarted(
+        stage.name, progress.stage + 1, len(stages), progress.step, stage.iterations
+    )
+
+
+def _advance(state: TrainState, result: StepResult) -> None:
+    """Count a step."""
+    progress = state.progress
+    state.progress = replace(
+        progress,
+        step=progress.step + 1,
+        skipped=progress.skipped + 1 if result.skipped else 0,
+    )
+
+
+def _report(
+    run: _Run, state: TrainState, result: StepResult, watch: Stopwatch, log: MetricsLog
+) -> None:
+    """Report a step to the listener, log it now and then, and watch the discriminator."""
+    config, progress = run.session.config, state.progress
+    stage = config.stages[progress.stage]
+    total = config.steps_before(progress.stage) + progress.step
+    run.listener(
+        StepDone(
+            stage=stage.name,
+            step=progress.step,
+            iterations=stage.iterations,
+            total=total,
+            total_steps=config.total_steps,
+            losses=result.losses,
+            stats=result.stats,
+            seconds=watch.seconds,
+            skipped=result.skipped,
+        )
+    )
     last = progress.step == stage.iterations
-    if log is not None and (
-        last or outcome.skipped or progress.step % config.runtime.log_every == 0
-    ):
+    if last or result.skipped or progress.step % config.runtime.log_every == 0:
         times = {f"s_{part}": round(spent, 5) for part, spent in watch.seconds.items()}
-        values = {"stage": stage.name, "step": progress.step, **outcome.losses, **times}
-        log.write("skipped" if outcome.skipped else "step", total, values)
-    if "discriminator" in outcome.losses and not outcome.skipped:
-        message = watch_discriminator(progress, outcome.losses)
+        values = {"stage": stage.name, "step": progress.step, **result.losses, **result.stats}
+        log.write("skipped" if result.skipped else "step", total, values | times)
+    if "discriminator" in result.losses and not result.skipped:
+        logits, message = watch_discriminator(progress.logits, result.stats)
+        state.progress = replace(progress, logits=logits)
         if message:
-            session.caller.listener(Note(message))
+            run.listener(Notice(message))
+
+
+def _out_of_memory(session: Session, reason: str) -> OutOfMemoryError:
+    """Free what can be freed, and return the error that says what fits."""
+    gc.collect()
+    if session.machine.device.type == "cuda":
+        torch.cuda.empty_cache()
+    proposal = propose_fit(session.config, session.machine)
+    return OutOfMemoryError(f"out of memory while training ({reason}). {proposal}")

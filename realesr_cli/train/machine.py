@@ -1,4 +1,4 @@
-"""Where and in which number format a run trains, decided from what the machine has."""
+"""The device and precision of a run, chosen from what the machine has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from realesr_cli.train.config import RuntimeConfig
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and in which number format the networks are trained."""
+    """Device, precision and memory format in which the networks are trained."""
 
     device: torch.device
     precision: str = "fp32"
@@ -24,58 +24,70 @@ class Machine:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The number format inside the networks."""
-        formats = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        return formats[self.precision]
+        """The dtype of activations."""
+        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        return dtypes[self.precision]
+
+    @property
+    def units(self) -> int:
+        """Processor cores in use, or 1 for an accelerator."""
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
 
     def autocast(self) -> torch.autocast:
-        """Mixed precision around a forward pass; does nothing for fp32."""
+        """Return the mixed-precision context of forward passes; it does nothing for fp32."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.precision != "fp32")
 
     def place(self, net: nn.Module) -> nn.Module:
-        """Move a network here, in the memory layout that suits."""
+        """Move a network to the device, in the run's memory format."""
         net = net.to(self.device)
         if self.channels_last:
             net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return net
 
     def scaler(self) -> GradScaler | None:
-        """A loss scaler where small gradients would vanish (fp16)."""
+        """Return a new loss scaler where small gradients would underflow (fp16)."""
         return GradScaler(self.device.type) if self.precision == "fp16" else None
 
     def images(self, pixels: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 to (B, 3, H, W) float in [0, 1] here."""
+        """Move (B, H, W, 3) uint8 to the device as (B, 3, H, W) float in [0, 1]."""
         moved = pixels.to(self.device, non_blocking=True)
         return moved.permute(0, 3, 1, 2).float().div_(255).contiguous()
 
     def synchronize(self) -> None:
-        """Wait until the device has done what it was given."""
+        """Wait until the device has finished."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
     def peak_memory(self) -> int | None:
-        """Most bytes held on the accelerator so far; None on a CPU."""
+        """Return the peak of allocated accelerator memory in bytes; None on a CPU."""
         if self.device.type != "cuda":
             return None
         return int(torch.cuda.max_memory_allocated(self.device))
 
+    def describe(self) -> str:
+        """Return device and precision in a few words."""
+        name = str(self.device)
+        if self.device.type == "cuda":
+            name += f" ({torch.cuda.get_device_name(self.device)})"
+        return f"{name}, {self.precision}"
+
 
 def choose_machine(runtime: RuntimeConfig, *, device: str | None = None) -> Machine:
-    """The device and precision of a run; `device` overrides the setting (several processes).
+    """Choose the device and precision of a run; `device` overrides the setting.
 
-    auto takes the first accelerator there is; bf16 where it is native (processors with AMX or
-    AVX-512 BF16 among them), else fp16 with a scaler on a GPU and fp32 on CPU and MPS. Raises
-    DeviceError for a device that is not there or fp16 on a CPU.
+    auto is the first accelerator, and bf16 where it is native (CPUs with AMX or AVX-512 BF16
+    included), otherwise fp16 with loss scaling on a GPU and fp32 on CPU and MPS. Raises DeviceError
+    for a device that is not available, and for fp16 on a CPU.
     """
     wanted = device or runtime.device
-    place = torch.device(_first_device() if wanted == "auto" else _checked(wanted))
+    place = torch.device(_first_device() if wanted == "auto" else _check_device(wanted))
     precision = runtime.precision
     if precision == "auto":
         precision = _native_precision(place)
     if precision == "fp16" and place.type == "cpu":
-        raise DeviceError("precision fp16 needs a GPU; on the CPU take fp32 or bf16")
+        raise DeviceError("precision fp16 needs a GPU; use fp32 or bf16 on a CPU")
     return Machine(place, precision, runtime.channels_last and place.type in ("cpu", "cuda"))
 
 
@@ -89,16 +101,18 @@ def _first_device() -> str:
     return "cpu"
 
 
-def _checked(wanted: str) -> str:
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": 0, "xpu": 0}
-    there["mps"] = int(torch.backends.mps.is_available())
-    there["xpu"] = torch.xpu.device_count() if hasattr(torch, "xpu") else 0
+def _check_device(wanted: str) -> str:
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": 0, "xpu": 0}
+    counts["mps"] = int(torch.backends.mps.is_available())
+    counts["xpu"] = torch.xpu.device_count() if hasattr(torch, "xpu") else 0
     kind, _, number = wanted.partition(":")
-    if kind not in there or not (number == "" or number.isdigit()):
-        raise DeviceError(f"unknown device {wanted!r}: give auto, cpu, cuda, cuda:N, mps or xpu")
-    if int(number or 0) >= there[kind]:
-        have = ", ".join(f"{k} ({n})" for k, n in there.items() if n)
-        raise DeviceError(f"device {wanted!r} cannot be used; here are: {have}")
+    if kind not in counts or not (number == "" or (number.isdecimal() and len(number) < 4)):
+        raise DeviceError(
+            f"unknown device {wanted!r}: expected auto, cpu, cuda, cuda:N, mps or xpu"
+        )
+    if int(number or 0) >= counts[kind]:
+        available = ", ".join(f"{k} ({n})" for k, n in counts.items() if n)
+        raise DeviceError(f"device {wanted!r} is not available; available: {available}")
     return f"cuda:{number or 0}" if kind == "cuda" else wanted
 
 
@@ -113,14 +127,14 @@ def _native_precision(device: torch.device) -> str:
 
 @dataclass
 class Stopwatch:
-    """Seconds spent in named parts of a step; waits for the device at each mark."""
+    """Seconds spent in named parts of a step; each mark waits for the device."""
 
     machine: Machine
     seconds: dict[str, float] = field(default_factory=dict)
     _since: float = field(default_factory=time.perf_counter)
 
     def mark(self, part: str) -> None:
-        """What happened since the last mark was this part."""
+        """Add the time since the last mark to this part."""
         self.machine.synchronize()
         now = time.perf_counter()
         self.seconds[part] = self.seconds.get(part, 0.0) + now - self._since

@@ -1,237 +1,254 @@
-"""All that a run needs before its first step, checked and at hand: folder, images, networks."""
+"""A run before its first step: its folder, its images, and the networks it starts from."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
 from realesr_cli.atomic import atomic_write_bytes
-from realesr_cli.degrade.pairs import Pair, PairPlan, make_pairs
 from realesr_cli.errors import ConfigError, ResumeMismatchError, TrainingError
+from realesr_cli.nets.discriminators import load_discriminator
+from realesr_cli.progress import Progress, no_progress
 from realesr_cli.text import format_names
-from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
-from realesr_cli.train.config import PerceptualConfig, TrainConfig
-from realesr_cli.train.data import CropBatch, Crops
+from realesr_cli.train.checkpoint import Checkpoint, list_checkpoints
+from realesr_cli.train.config import TrainConfig
+from realesr_cli.train.cropping import window_size
 from realesr_cli.train.distributed import ALONE, World
-from realesr_cli.train.events import Listener, Note, nobody
-from realesr_cli.train.files import TrainingImages, gather
-from realesr_cli.train.initialization import (
-    starting_discriminator,
-    starting_generator,
-    starting_perceptual,
-)
-from realesr_cli.train.log import FILE as LOG_FILE
-from realesr_cli.train.losses import PerceptualLoss
+from realesr_cli.train.files import TrainingImages, find_training_images
+from realesr_cli.train.loggers import FILE as LOG_FILE
+from realesr_cli.train.losses import LossConfig, active_losses
 from realesr_cli.train.machine import Machine
-from realesr_cli.train.recipes import config_toml, differences
-from realesr_cli.train.state import TrainProgress, TrainState
-from realesr_cli.train.validation import Scene, prepare_scenes
+from realesr_cli.train.recipes import config_to_toml, differences
+from realesr_cli.train.state import new_discriminator, new_generator
+from realesr_cli.weights.fetch import ensure
+from realesr_cli.weights.load import OpenedModel, open_model
+from realesr_cli.weights.model_files import read_state
+from realesr_cli.weights.registry import RegistryEntry, cached, find
 
 CONFIG_FILE = "config.toml"
 
 HARMLESS = (
     "checkpoints.", "runtime.device", "runtime.log_every", "runtime.tensorboard",
     "data.workers", "data.prefetch", "validation.sheet", "validation.best",
-    "validation.stop_if_worse", "validation.tolerance",
+    "validation.patience", "validation.tolerance",
 )  # fmt: skip
 """Settings that a resumed run may change: they alter neither what is learned nor its scores."""
 
 
 @dataclass(frozen=True)
-class RunContext:
-    """Who runs a training: where events go, whether to stop, and which process this is."""
-
-    listener: Listener = nobody
-    stop: Callable[[], bool] = lambda: False
-    world: World = ALONE
-    accept_changes: bool = False
-    """Resume although settings differ from those the run was made with."""
-    download: Callable[[int, int], None] | None = None
-    """Progress of fetching weights, in bytes."""
-    looking: Callable[[int, int], None] | None = None
-    """Progress of looking at images, in files."""
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """A checkpoint to go on from."""
-
-    path: Path
-    progress: TrainProgress
-    parts: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class PreparedRun:
-    """A run as far as it is known without any network: its images, and where it goes on."""
-
-    config: TrainConfig
-    out: Path
-    machine: Machine
-    caller: RunContext
-    images: TrainingImages
-    resumed: Resumed | None
-
-
-@dataclass(frozen=True)
 class Session:
-    """A run that is ready to start."""
+    """A run as far as it is known without any network."""
 
     config: TrainConfig
     out: Path
     machine: Machine
-    caller: RunContext
     images: TrainingImages
-    crops: Crops
-    scenes: tuple[Scene, ...]
-    generator: nn.Module
-    """Where the first stage starts; a resumed run's weights replace it."""
-    perceptual: dict[PerceptualConfig, PerceptualLoss | None]
-    resumed: Resumed | None
+    world: World = ALONE
+    checkpoint: Checkpoint | None = None
+    """Where the run continues; None: at its first step."""
 
     @property
     def first_stage(self) -> int:
-        """Number of the stage to start or go on with."""
-        return self.resumed.progress.stage if self.resumed else 0
+        """Index of the stage to start with or to continue."""
+        return self.checkpoint.progress.stage if self.checkpoint else 0
 
-    def before(self, stage: int) -> int:
-        """Steps of all stages before this one."""
-        return sum(s.iterations for s in self.config.stages[:stage])
-
-    def begin(self) -> None:
-        """Make the folder and write down the configuration; the first file of a run."""
-        if self.caller.world.first:
+    def make_folder(self) -> None:
+        """Create the folder and write the configuration, in the first process only."""
+        if self.world.first:
             self.out.mkdir(parents=True, exist_ok=True)
-            atomic_write_bytes(self.out / CONFIG_FILE, config_toml(self.config).encode())
+            atomic_write_bytes(self.out / CONFIG_FILE, config_to_toml(self.config).encode())
 
-    def pair(self, state: TrainState, batch: CropBatch) -> Pair:
-        """Crops to a training batch on the device: degraded, cut, exchanged with the pool."""
-        gt = self.machine.images(torch.from_numpy(batch.gt))
-        if batch.lq is not None:
-            return Pair(self.machine.images(torch.from_numpy(batch.lq)), gt, gt)
-        accelerated = self.machine.device.type == "cuda"
-        plan = PairPlan(
-            scale=self.config.scale,
-            patch=self.config.data.patch,
-            sharpened_gt=self.config.sharpens,
-            noise_device="input" if accelerated else "cpu",
-        )
-        pair = make_pairs(gt, self.config.degradation, batch.rng, plan)
-        return pair if state.pool is None else state.pool.exchange(pair, batch.rng)
+    def notices(self) -> list[str]:
+        """Return what the user should know before the first step."""
+        config, images, found = self.config, self.images, []
+        if images.excluded:
+            names = [f"{item.path.name} ({item.reason})" for item in images.excluded]
+            found.append(
+                f"{len(names)} files cannot be read and are skipped: {format_names(names)}"
+            )
+        if config.validation.every and not images.validation:
+            found.append(
+                f"no validation: {len(images.train)} images are too few to hold some out; set "
+                "validation.gt to a folder of other images"
+            )
+        window = window_size(images.train, config.data, config.scale) if images.train else 0
+        if window:
+            found.append(
+                f"the images exceed data.cache = {config.data.cache} MiB: crops are cut from a "
+                f"sliding window of {window} decoded regions"
+            )
+        return found
 
 
-def survey(
-    config: TrainConfig, out: Path, machine: Machine, caller: RunContext, *, resume: bool
-) -> PreparedRun:
-    """Look at the run's folder and images; nothing is fetched, computed or written.
+def open_session(
+    config: TrainConfig,
+    out: Path,
+    machine: Machine,
+    *,
+    world: World = ALONE,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = no_progress,
+) -> Session:
+    """Check the folder and find the images of a run; nothing is fetched, computed or written.
 
-    Raises DatasetError, ConfigError, CheckpointFormat, ResumeMismatch, and TrainingError for a
-    folder that holds a run already, or none to resume.
+    Without a checkpoint to continue from, the folder must not contain a run. `progress` counts
+    files. Raises DatasetError, ConfigError, ResumeMismatchError for a checkpoint of a run with
+    other settings, and TrainingError for a folder that contains a run.
     """
-    resumed = resumable(config, out, caller) if resume else None
-    if not resume:
+    if checkpoint is None:
         _refuse_used(out)
-    images = gather(config.data, config.validation, scale=config.scale, report=caller.looking)
-    return PreparedRun(config, out, machine, caller, images, resumed)
-
-
-def open_session(found: PreparedRun) -> Session:
-    """Check what else could fail later, and load what the first step needs, fetched if need be.
-
-    Raises ConfigError for networks that do not fit, ModelUnavailable for those that cannot be had,
-    what reading them raises, and the ImageError of a validation image that cannot be decoded.
-    """
-    config, caller, images = found.config, found.caller, found.images
-    perceptual = {
-        stage.perceptual: starting_perceptual(stage.perceptual, caller.download)
-        for stage in config.stages
-    }
-    for number, stage in enumerate(config.stages):
-        if stage.adversarial and config.discriminator.init:
-            starting_discriminator(config, number, caller.download)
-    generator = starting_generator(
-        config if found.resumed is None else _from_scratch(config), caller.download
+    else:
+        changes = changed_settings(checkpoint, config)
+        if changes:
+            raise ResumeMismatchError(
+                f"{out}: the run was started with other settings: {'; '.join(changes)}",
+                advice="accept-changes",
+            )
+    images = find_training_images(
+        config.data, config.validation, scale=config.scale, progress=progress
     )
-    crops = Crops(images.train, config.data, scale=config.scale, seed=config.seed)
-    scenes = prepare_scenes(images.validation, config) if config.validation.every else ()
-    session = Session(
-        config, found.out, found.machine, caller, images, crops, scenes, generator, perceptual,
-        found.resumed,
-    )  # fmt: skip
-    if caller.world.first:
-        _tell(session)
-    caller.world.wait()
-    return session
+    return Session(config, out, machine, images, world, checkpoint)
 
 
-def resumable(config: TrainConfig, out: Path, caller: RunContext) -> Resumed:
-    """The newest checkpoint of a run, if it was made with this configuration.
-
-    Raises TrainingError where there is none, CheckpointFormat where it is damaged, and
-    ResumeMismatch that lists what differs, unless the caller accepts that.
-    """
-    found = checkpoints(out)
-    if not found:
-        raise TrainingError(f"{out}: no checkpoint to resume from; leave out --resume to start")
-    path = found[-1]
-    old, progress, parts = read_checkpoint(path)
-    changed = [line for line in differences(old, config) if not _harmless(line, old, config)]
-    if changed and not caller.accept_changes:
-        raise ResumeMismatchError(
-            f"{out}: the run was made with other settings: {'; '.join(changed)}. Resume it with "
-            "its own (--resume --out alone takes them), or say --accept-changes"
-        )
-    if changed and caller.world.first:
-        caller.listener(Note(f"resumed with other settings: {'; '.join(changed)}"))
-    return Resumed(path, progress, parts)
+def changed_settings(checkpoint: Checkpoint, config: TrainConfig) -> list[str]:
+    """Return the settings that differ from those of a checkpoint, except for harmless ones."""
+    old = checkpoint.config
+    return [line for line in differences(old, config) if not _is_harmless(line, old, config)]
 
 
-def _harmless(line: str, old: TrainConfig, new: TrainConfig) -> bool:
-    """Whether a difference may be, among them a longer last stage and rarer validations."""
+def _is_harmless(line: str, old: TrainConfig, new: TrainConfig) -> bool:
+    """Return whether a setting may change, as may a longer last stage and rarer validations."""
     last = new.stages[-1]
     depends = last.schedule.kind == "cosine" and not last.schedule.period
     longer = line.startswith(f"stages.{last.name}.iterations:") and not depends
-    # With 0 no image is held out, so switching validation on or off changes what is trained on.
+    # Without validation no image is held out, so switching it changes what is trained on.
     validates = bool(old.validation.every and new.validation.every)
     rarer = line.startswith("validation.every:") and validates
     return longer or rarer or line.startswith(HARMLESS)
 
 
 def _refuse_used(out: Path) -> None:
-    if checkpoints(out) or (out / LOG_FILE).is_file():
-        raise TrainingError(f"{out} holds a run already: --resume goes on with it, or name another")
+    if list_checkpoints(out) or (out / LOG_FILE).is_file():
+        raise TrainingError(f"{out} already contains a run", advice="resume-or-rename")
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out}: a file, not a folder")
+        raise ConfigError(f"{out} is a file; expected a folder for the run")
 
 
-def _from_scratch(config: TrainConfig) -> TrainConfig:
-    """The same without a file to start from: a resumed run has its weights in the checkpoint."""
-    return dataclasses.replace(config, generator=dataclasses.replace(config.generator, init=""))
+@dataclass(frozen=True)
+class StartNetworks:
+    """The networks a run starts from.
+
+    `discriminators` are those of `discriminator.init` by stage; a stage without one starts from
+    random weights. `losses` are the frozen networks of losses by their settings.
+    """
+
+    generator: nn.Module
+    discriminators: Mapping[int, nn.Module]
+    losses: Mapping[LossConfig, nn.Module]
 
 
-def _tell(session: Session) -> None:
-    """Say what was found: files left out, and where there is nothing to validate with."""
-    say, found = session.caller.listener, session.images
-    if found.left_out:
-        names = [f"{item.path.name} ({item.reason})" for item in found.left_out]
-        say(Note(f"{len(names)} files cannot be read and are left out: {format_names(names)}"))
-    if session.config.validation.every and not session.scenes:
-        say(
-            Note(
-                f"no validation: {len(found.train)} images are too few to hold some out; "
-                "give a folder with --val"
-            )
+def load_networks(session: Session, progress: Progress = no_progress) -> StartNetworks:
+    """Load every network that a run starts from, downloaded if needed.
+
+    `progress` counts bytes. Raises ConfigError for networks that do not fit the run,
+    ModelUnavailableError for those that cannot be had, and what reading them raises.
+    """
+    config = session.config
+    losses = {
+        loss: spec.load(loss, progress)
+        for stage in config.stages
+        for _, spec, loss in active_losses(stage)
+        if spec.load is not None
+    }
+    discriminators = {
+        number: load_start_discriminator(config, number, progress)
+        for number, stage in enumerate(config.stages)
+        if stage.adversarial and config.discriminator.init and number >= session.first_stage
+    }
+    # A resumed run has its weights in the checkpoint.
+    resumed = session.checkpoint is not None
+    generator = new_generator(config) if resumed else load_start_generator(config, progress)
+    return StartNetworks(generator, discriminators, losses)
+
+
+def load_start_generator(config: TrainConfig, progress: Progress = no_progress) -> nn.Module:
+    """Return the generator of `generator.init`, or a random one.
+
+    Raises ConfigError where the model has another scale or architecture than the run, and what
+    `open_model` raises.
+    """
+    init = config.generator.init
+    if not init:
+        return new_generator(config)
+    opened = open_model(init, report=progress)
+    expected, found = config.architecture, opened.architecture
+    if config.generator.init_partial:
+        return _load_partial(config, opened)
+    if found.scale != config.scale:
+        raise ConfigError(
+            f"generator.init: {init} is a x{found.scale} network, but the run's scale is "
+            f"{config.scale}",
+            advice="init-scale",
         )
-    if session.crops.window:
-        say(
-            Note(
-                f"the images do not fit in data.cache = {session.config.data.cache} MiB: crops "
-                f"are cut of {session.crops.window} regions at a time, which change as it goes on"
-            )
+    if found != expected:
+        raise ConfigError(
+            f"generator.init: {init} is {found.describe()}, but the run trains "
+            f"{expected.describe()}; omit generator.kind, .blocks, .features and .growth to take "
+            "them from the model, or set generator.init_partial to load only the tensors that fit"
         )
+    return opened.net
+
+
+def _load_partial(config: TrainConfig, start: OpenedModel) -> nn.Module:
+    """Build the run's network and copy the tensors of `start` whose names and shapes match.
+
+    RRDB networks of scale 4, 2 and 1, for example, differ in their first layer only. Raises
+    ConfigError where no tensor matches.
+    """
+    net = new_generator(config)
+    own, given = net.state_dict(), start.net.state_dict()
+    shared = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    if not shared:
+        raise ConfigError(
+            f"generator.init: no tensor of {start.architecture.describe()} fits "
+            f"{config.architecture.describe()}"
+        )
+    net.load_state_dict(own | shared)
+    return net
+
+
+def load_start_discriminator(
+    config: TrainConfig, stage: int, progress: Progress = no_progress
+) -> nn.Module:
+    """Return the discriminator of `discriminator.init` for a stage.
+
+    Raises CheckpointFormatError where the file does not fit, and what fetching and reading raise.
+    """
+    net, init = new_discriminator(config, stage), config.discriminator.init
+    entry = _registered(init)
+    path = Path(init).expanduser() if entry is None else ensure(entry, report=progress)
+    load_discriminator(net, read_state(path)[0])
+    return net
+
+
+def find_downloads(config: TrainConfig, *, resumed: bool = False) -> tuple[RegistryEntry, ...]:
+    """Return the registered files that a run needs at its start and that are not cached yet."""
+    names = [] if resumed else [config.generator.init]
+    if any(stage.adversarial for stage in config.stages):
+        names.append(config.discriminator.init)
+    names += [
+        spec.download(loss)
+        for stage in config.stages
+        for _, spec, loss in active_losses(stage)
+        if spec.download is not None
+    ]
+    found = [_registered(name) for name in dict.fromkeys(names) if name]
+    return tuple(entry for entry in found if entry is not None and cached(entry) is None)
+
+
+def _registered(init: str) -> RegistryEntry | None:
+    """Return the registry entry of a name; None for a path."""
+    return None if Path(init).expanduser().exists() else find(init)

@@ -1,8 +1,9 @@
-"""Everything that changes while a stage is trained: networks, average, optimizers, progress."""
+"""Everything that changes during a stage: networks, average, optimizers, progress."""
 
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,40 +14,39 @@ from torch.amp import GradScaler
 from realesr_cli.degrade.pairs import Pool
 from realesr_cli.nets.compact import Compact
 from realesr_cli.nets.discriminators import UNetDiscriminator, VGGDiscriminator
-from realesr_cli.train.config import OptimizerConfig, StageConfig, TrainConfig
+from realesr_cli.train.config import OptimizerConfig, ScheduleConfig, StageConfig, TrainConfig
 from realesr_cli.train.machine import Machine
-from realesr_cli.train.schedule import learning_rate
 
 SEED_STRIDE = 2**31
-"""Seed distance between the random starts of a run's networks."""
+"""Distance between the seeds of a run's networks."""
 
 PRELU_START = 0.25
-"""Slope that every PReLU starts with."""
+"""Initial slope of every PReLU."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainProgress:
-    """How far a run is and how it has gone; plain numbers, saved with every checkpoint."""
+    """Position and history of a run: plain numbers, saved with every checkpoint."""
 
     stage: int = 0
     step: int = 0
-    """Updates done in this stage."""
+    """Steps done in this stage."""
     skipped: int = 0
-    """Steps in a row whose loss was not finite."""
+    """Steps in a row that were skipped because the loss was not finite."""
     worse: int = 0
-    """Validations in a row that scored below the start of the stage."""
-    baseline: dict[str, float] = field(default_factory=dict)
+    """Validations in a row below the start of the stage."""
+    stage_start: dict[str, float] = field(default_factory=dict)
     """Scores of the weights the stage started from."""
-    origin: dict[str, float] = field(default_factory=dict)
-    """Scores of the weights the run started from, before its first stage."""
+    run_start: dict[str, float] = field(default_factory=dict)
+    """Scores of the weights the run started from."""
     best: dict[str, float] = field(default_factory=dict)
     """Scores of the best validation of this stage."""
     best_step: int = 0
-    loss: dict[str, float] = field(default_factory=dict)
-    """Running means that the guards look at."""
+    logits: dict[str, float] = field(default_factory=dict)
+    """Running means of the discriminator's logits, which the monitors look at."""
 
     def plain(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return plain data."""
         return asdict(self)
 
 
@@ -54,8 +54,8 @@ class TrainProgress:
 class TrainState:
     """The networks of one stage and what belongs to them.
 
-    `ema` has the generator's averaged parameters; the discriminator, its optimizer and scaler are
-    None in a stage without an adversarial loss, scalers also without fp16.
+    `ema` has the averaged parameters of the generator. The discriminator, its optimizer and its
+    scaler are None in a stage without an adversarial loss; scalers are None without fp16.
     """
 
     progress: TrainProgress
@@ -70,7 +70,7 @@ class TrainState:
 
 
 def new_generator(config: TrainConfig) -> nn.Module:
-    """The generator with random weights that depend on the run's seed alone."""
+    """Build the generator with random weights that depend on the run's seed only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         net = config.architecture.build()
@@ -81,11 +81,11 @@ def new_generator(config: TrainConfig) -> nn.Module:
 
 @torch.no_grad()
 def init_compact(net: Compact) -> None:
-    """Start a plain stack of convolutions so that the signal reaches its end.
+    """Initialize a plain stack of convolutions so that the signal reaches its end.
 
-    torch's usual start shrinks it by more than half in each of the 16 layers, and training then
-    stands still for thousands of steps. He et al. 2015, equation 15, with the PReLU's slope; the
-    last layer at a hundredth, so that the network starts as its nearest-neighbor skip.
+    PyTorch's default shrinks the signal by more than half in each of 16 layers, and training then
+    stalls for thousands of steps. He et al. 2015, equation 15, with the PReLU's slope; the last
+    layer is scaled by 0.01, so that the network starts as its nearest-neighbor skip.
     """
     convs = [layer for layer in net.body if isinstance(layer, nn.Conv2d)]
     for conv in convs:
@@ -96,7 +96,7 @@ def init_compact(net: Compact) -> None:
 
 
 def new_discriminator(config: TrainConfig, stage: int) -> nn.Module:
-    """The discriminator with random weights that depend on the run's seed and the stage."""
+    """Build the discriminator with random weights that depend on the run's seed and the stage."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + SEED_STRIDE * (stage + 1))
         if config.discriminator.kind == "unet":
@@ -113,7 +113,7 @@ def new_stage(
     generator: nn.Module,
     discriminator: nn.Module | None = None,
 ) -> TrainState:
-    """The state at the start of a stage, with a generator (and discriminator) to start from.
+    """Return the state at the start of a stage.
 
     A stage with an adversarial loss gets a random discriminator where none is given.
     """
@@ -128,40 +128,59 @@ def new_stage(
         pool=Pool(config.degradation.pool) if config.degradation.pool else None,
     )
     if settings.adversarial:
-        judge = machine.place(discriminator or new_discriminator(config, stage)).train()
-        rate = settings.optimizer.discriminator_lr or settings.optimizer.lr
-        state.discriminator = judge
-        state.d_optimizer = new_optimizer(judge, settings.optimizer, rate)
+        net = machine.place(discriminator or new_discriminator(config, stage)).train()
+        lr = settings.optimizer.discriminator_lr or settings.optimizer.lr
+        state.discriminator = net
+        state.d_optimizer = new_optimizer(net, settings.optimizer, lr)
         state.d_scaler = machine.scaler()
     return state
 
 
-def new_optimizer(net: nn.Module, config: OptimizerConfig, rate: float) -> torch.optim.Adam:
-    """Adam over all parameters of a network."""
+def new_optimizer(net: nn.Module, config: OptimizerConfig, lr: float) -> torch.optim.Adam:
+    """Return an optimizer of all parameters of a network."""
     return torch.optim.Adam(
-        net.parameters(), lr=rate, betas=config.betas, weight_decay=config.weight_decay
+        net.parameters(), lr=lr, betas=config.betas, weight_decay=config.weight_decay
     )
 
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, net: nn.Module, decay: float) -> None:
-    """Move averaged parameters toward the network's: ema = decay * ema + (1 - decay) * net.
+    """Update averaged parameters: ema = decay * ema + (1 - decay) * net.
 
-    Parameters only, after every update, as in the reference training.
+    Parameters only, after every step, as in the reference training.
     """
     averaged: list[Tensor] = list(ema.parameters())
     current: list[Tensor] = list(net.parameters())
     torch._foreach_lerp_(averaged, current, 1 - decay)
 
 
-def set_rates(state: TrainState, stage: StageConfig, step: int) -> dict[str, float]:
-    """Give both optimizers their learning rates for the update after `step`, and return them."""
+def learning_rate(schedule: ScheduleConfig, base: float, *, step: int, iterations: int) -> float:
+    """Return the learning rate of the update after `step` updates of a stage of `iterations`.
+
+    A milestone m multiplies by gamma every update after the m-th. A cosine falls from `base` to
+    `min_lr` over its period and starts again (Loshchilov & Hutter 2017, equation 5). Warm-up
+    multiplies by (step + 1) / warmup.
+    """
+    rate = base
+    if schedule.kind == "multistep":
+        rate *= schedule.gamma ** sum(step >= milestone for milestone in schedule.milestones)
+    elif schedule.kind == "cosine":
+        period = schedule.period or max(1, iterations)
+        phase = math.cos(math.pi * (step % period) / period)
+        rate = schedule.min_lr + (base - schedule.min_lr) * (1 + phase) / 2
+    return rate * min(1.0, (step + 1) / schedule.warmup) if schedule.warmup else rate
+
+
+def set_learning_rates(state: TrainState, stage: StageConfig) -> dict[str, float]:
+    """Set the learning rates of both optimizers for the next step and return them."""
     base, rates = stage.optimizer, {}
-    wanted = {"lr": (state.optimizer, base.lr)}
+    optimizers = {"lr": (state.optimizer, base.lr)}
     if state.d_optimizer is not None:
-        wanted["d_lr"] = (state.d_optimizer, base.discriminator_lr or base.lr)
-    for name, (optimizer, rate) in wanted.items():
-        rates[name] = learning_rate(stage.schedule, rate, step=step, iterations=stage.iterations)
+        optimizers["d_lr"] = (state.d_optimizer, base.discriminator_lr or base.lr)
+    for name, (optimizer, lr) in optimizers.items():
+        rates[name] = learning_rate(
+            stage.schedule, lr, step=state.progress.step, iterations=stage.iterations
+        )
         for group in optimizer.param_groups:
             group["lr"] = rates[name]
     return rates

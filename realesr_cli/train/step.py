@@ -1,9 +1,9 @@
-"""One update of the generator, and one of the discriminator, from batches to changed weights."""
+"""One training step: gradients of both networks first, then both updates."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,25 +12,21 @@ from torch.amp import GradScaler
 
 from realesr_cli.degrade.pairs import Pair
 from realesr_cli.nets.discriminators import norms_moved
-from realesr_cli.train.config import StageConfig
-from realesr_cli.train.distributed import World, synced_only
-from realesr_cli.train.losses import (
-    PerceptualLoss,
-    discriminator_gan_loss,
-    generator_gan_loss,
-    pixel_loss,
-    ssim_loss,
-)
-from realesr_cli.train.machine import Machine
-from realesr_cli.train.state import TrainState, update_ema
+from realesr_cli.train.adversarial import discriminator_gan_loss
+from realesr_cli.train.config import StageConfig, TrainConfig
+from realesr_cli.train.distributed import ALONE, World, sync_gradients
+from realesr_cli.train.losses import LossInputs, active_losses
+from realesr_cli.train.machine import Machine, Stopwatch
+from realesr_cli.train.state import TrainState, set_learning_rates, update_ema
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What stays the same during a stage: its settings, the frozen features, where it runs.
+class StageSetup:
+    """What stays the same during a stage: settings, machine, and the networks as they are called.
 
-    `generator` and `discriminator` are what is called in training: the state's networks, wrapped
-    where several processes train together.
+    `generator` and `discriminator` are the state's networks, wrapped where several processes train
+    together. `loss_networks` are those of the generator's losses by name, the plain discriminator
+    being that of `gan`.
     """
 
     stage: StageConfig
@@ -38,111 +34,175 @@ class Setup:
     world: World
     generator: nn.Module
     discriminator: nn.Module | None
-    perceptual: PerceptualLoss | None
+    loss_networks: Mapping[str, nn.Module]
     ema_decay: float
 
 
+def make_setup(
+    config: TrainConfig,
+    machine: Machine,
+    state: TrainState,
+    *,
+    networks: Mapping[str, nn.Module],
+    world: World = ALONE,
+) -> StageSetup:
+    """Return the setup of the stage that a state is in.
+
+    `networks` are the frozen ones of its losses by name, on the device.
+    """
+    own = {"gan": state.discriminator} if state.discriminator is not None else {}
+    return StageSetup(
+        stage=config.stages[state.progress.stage],
+        machine=machine,
+        world=world,
+        generator=world.wrap(state.generator, machine.device),
+        discriminator=(
+            world.wrap(state.discriminator, machine.device) if state.discriminator else None
+        ),
+        loss_networks={**networks, **own},
+        ema_decay=config.ema.decay,
+    )
+
+
 @dataclass(frozen=True)
-class Outcome:
-    """What an update did: mean losses by name, and whether the weights were left as they were."""
+class Gradients:
+    """Result of the backward passes of one network, whose gradients are in its parameters.
+
+    `losses` are weighted means over all passes and processes; `finite` says whether an update
+    makes sense, the same in every process.
+    """
+
+    losses: dict[str, float]
+    stats: dict[str, float]
+    finite: bool
+    fakes: tuple[Tensor, ...] = ()
+    """Generated images of each pass, before the update."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Losses and statistics of a step by name, and whether an update was skipped."""
 
     losses: dict[str, float] = field(default_factory=dict)
+    stats: dict[str, float] = field(default_factory=dict)
     skipped: bool = False
-    fakes: tuple[Tensor, ...] = ()
-    """Generated images of each batch, made before the update."""
 
 
-def update_generator(state: TrainState, setup: Setup, batches: Sequence[Pair]) -> Outcome:
-    """One step of the generator and its average over the batches together.
+def train_step(
+    state: TrainState, setup: StageSetup, pairs: Sequence[Pair], watch: Stopwatch
+) -> StepResult:
+    """Run one step of the generator and, in an adversarial stage, of the discriminator.
 
-    The gradient is that of the mean over all batches, as of one large batch. Where the loss or
-    the gradient is not finite, nothing is changed and the outcome says so.
+    Both gradients are computed before either network changes; they do not depend on each other's
+    update, as the discriminator sees images generated before it. Where a loss or gradient is not
+    finite, that network is left as it is.
     """
+    stage, stats = setup.stage, set_learning_rates(state, setup.stage)
+    if stage.adversarial and state.progress.step < stage.gan.warmup:
+        generator, fakes = None, generate(setup, pairs)
+    else:
+        generator = generator_gradients(state, setup, pairs)
+        fakes = generator.fakes
+    watch.mark("generator")
+    discriminator = None
+    if stage.adversarial and (generator is None or generator.finite):
+        discriminator = discriminator_gradients(state, setup, pairs, fakes)
+    if generator is not None:
+        update_generator(state, setup, generator)
+    if discriminator is not None:
+        update_discriminator(state, setup, discriminator)
+        watch.mark("discriminator")
+    losses: dict[str, float] = {}
+    for part in (generator, discriminator):
+        if part is not None:
+            losses |= part.losses
+            stats |= part.stats
+    skipped = any(part is not None and not part.finite for part in (generator, discriminator))
+    return StepResult(losses, stats, skipped)
+
+
+def generator_gradients(state: TrainState, setup: StageSetup, pairs: Sequence[Pair]) -> Gradients:
+    """Compute the generator's gradient of the mean loss over all pairs, as of one large batch."""
     found: list[dict[str, Tensor]] = []
     fakes: list[Tensor] = []
     if state.discriminator is not None:
         state.discriminator.requires_grad_(False)
-    # As often as the reference's single forward pass would.
+    # Spectral norms move once per step, as in the reference's single forward pass.
     with norms_moved(state.discriminator):
-        for number, pair in enumerate(batches, 1):
-            with synced_only(setup.generator, sync=number == len(batches)):
+        for number, pair in enumerate(pairs, 1):
+            with sync_gradients(setup.generator, enabled=number == len(pairs)):
                 with setup.machine.autocast():
                     fake = setup.generator(pair.lq)
-                terms = generator_terms(setup, state.discriminator, fake, pair)
+                terms = generator_losses(setup, fake, pair)
                 loss = torch.stack(list(terms.values())).sum()
-                _backward(loss / len(batches), state.scaler)
+                _backward(loss / len(pairs), state.scaler)
             found.append(terms | {"generator": loss})
             fakes.append(fake.detach().float())
-    losses = _means(found, setup)
-    done = _apply(state.generator, state.optimizer, state.scaler, setup, losses, "norm")
-    if done:
-        update_ema(state.ema, state.generator, setup.ema_decay)
-    return Outcome(losses, not done, tuple(fakes))
+    losses, norm, finite = _finish(found, state.generator, state.optimizer, state.scaler, setup)
+    stats = {"generator": losses.pop("generator"), "norm": norm}
+    return Gradients(losses, stats, finite, tuple(fakes))
 
 
-def generator_terms(
-    setup: Setup, judge: nn.Module | None, fake: Tensor, pair: Pair
-) -> dict[str, Tensor]:
-    """The weighted terms of the generator's loss by name."""
-    stage = setup.stage
+def generator_losses(setup: StageSetup, fake: Tensor, pair: Pair) -> dict[str, Tensor]:
+    """Compute the weighted terms of the generator's loss by name."""
+    inputs = LossInputs(fake, pair, setup.loss_networks)
     terms = {}
-    if stage.pixel.weight:
-        real = _target(pair, sharpened=stage.pixel.sharpened)
-        terms["pixel"] = stage.pixel.weight * pixel_loss(fake.float(), real)
-    if stage.structure.weight:
-        real = _target(pair, sharpened=stage.structure.sharpened)
-        terms["structure"] = stage.structure.weight * ssim_loss(fake, real)
-    if setup.perceptual is not None:
-        real = _target(pair, sharpened=stage.perceptual.sharpened)
-        with setup.machine.autocast():
-            distance = setup.perceptual(fake, real)
-        terms["perceptual"] = stage.perceptual.weight * distance
-    if judge is not None:
-        real = _target(pair, sharpened=stage.gan.sharpened)
-        with setup.machine.autocast():
-            loss = generator_gan_loss(stage.gan.kind, judge, fake, real)
-        terms["gan"] = stage.gan.weight * loss
+    for name, spec, config in active_losses(setup.stage):
+        if spec.autocast:
+            with setup.machine.autocast():
+                loss = spec.compute(config, inputs)
+        else:
+            loss = spec.compute(config, inputs)
+        terms[name] = config.weight * loss
     return terms
 
 
-def update_discriminator(
-    state: TrainState, setup: Setup, batches: Sequence[Pair], fakes: Sequence[Tensor]
-) -> Outcome:
-    """One step of the discriminator on real images and on those made before the last update.
-
-    Its loss is not weighted. Skips like `update_generator`.
-    """
-    net, judge, optimizer = state.discriminator, setup.discriminator, state.d_optimizer
-    if net is None or judge is None or optimizer is None:
+def discriminator_gradients(
+    state: TrainState, setup: StageSetup, pairs: Sequence[Pair], fakes: Sequence[Tensor]
+) -> Gradients:
+    """Compute the discriminator's gradient on real images and on generated ones; not weighted."""
+    net, wrapped, optimizer = state.discriminator, setup.discriminator, state.d_optimizer
+    if net is None or wrapped is None or optimizer is None:
         raise ValueError("this stage has no discriminator")
+    config = setup.stage.gan
     net.requires_grad_(True)
-    parts: list[dict[str, Tensor]] = []
+    found: list[dict[str, Tensor]] = []
     # Once for the real and once for the generated images.
     with norms_moved(net, times=2):
-        for number, (pair, fake) in enumerate(zip(batches, fakes, strict=True), 1):
-            real = _target(pair, sharpened=setup.stage.gan.sharpened)
-            with synced_only(judge, sync=number == len(batches)):
+        for number, (pair, fake) in enumerate(zip(pairs, fakes, strict=True), 1):
+            real = LossInputs(fake, pair).target(config)
+            with sync_gradients(wrapped, enabled=number == len(pairs)):
                 with setup.machine.autocast():
-                    found = discriminator_gan_loss(setup.stage.gan.kind, judge, fake, real)
-                loss, reals, fooled = found
-                _backward(loss / len(batches), state.d_scaler)
-            scores = {"d_real": reals.float().mean(), "d_fake": fooled.float().mean()}
-            parts.append({"discriminator": loss, **scores})
-    losses = _means(parts, setup)
-    done = _apply(net, optimizer, state.d_scaler, setup, losses, "d_norm")
-    return Outcome(losses, not done)
+                    loss, real_logits, fake_logits = discriminator_gan_loss(
+                        config.kind, wrapped, fake, real
+                    )
+                _backward(loss / len(pairs), state.d_scaler)
+            logits = {"d_real": real_logits.float().mean(), "d_fake": fake_logits.float().mean()}
+            found.append({"discriminator": loss, **logits})
+    means, norm, finite = _finish(found, net, optimizer, state.d_scaler, setup)
+    losses = {"discriminator": means.pop("discriminator")}
+    return Gradients(losses, means | {"d_norm": norm}, finite)
+
+
+def update_generator(state: TrainState, setup: StageSetup, gradients: Gradients) -> None:
+    """Apply the generator's gradients and update the average, if they are finite."""
+    _update(state.optimizer, state.scaler, finite=gradients.finite)
+    if gradients.finite:
+        update_ema(state.ema, state.generator, setup.ema_decay)
+
+
+def update_discriminator(state: TrainState, setup: StageSetup, gradients: Gradients) -> None:
+    """Apply the discriminator's gradients, if they are finite."""
+    assert state.d_optimizer is not None
+    _update(state.d_optimizer, state.d_scaler, finite=gradients.finite)
 
 
 @torch.no_grad()
-def generate(setup: Setup, batches: Sequence[Pair]) -> tuple[Tensor, ...]:
-    """Generated images of each batch, for steps that train the discriminator alone."""
+def generate(setup: StageSetup, pairs: Sequence[Pair]) -> tuple[Tensor, ...]:
+    """Return generated images of each pair, for steps that train the discriminator alone."""
     with setup.machine.autocast():
-        made = [setup.generator(pair.lq) for pair in batches]
-    return tuple(fake.float() for fake in made)
-
-
-def _target(pair: Pair, *, sharpened: bool) -> Tensor:
-    return pair.gt_usm if sharpened else pair.gt
+        fakes = [setup.generator(pair.lq) for pair in pairs]
+    return tuple(fake.float() for fake in fakes)
 
 
 def _backward(loss: Tensor, scaler: GradScaler | None) -> None:
@@ -150,40 +210,38 @@ def _backward(loss: Tensor, scaler: GradScaler | None) -> None:
     backward()
 
 
-def _means(parts: Sequence[dict[str, Tensor]], setup: Setup) -> dict[str, float]:
-    """Mean of each term over the batches and processes; one transfer from the device."""
-    names = list(parts[0])
-    rows = [torch.stack([part[name].detach().float() for name in names]) for part in parts]
-    values = setup.world.mean(torch.stack(rows).mean(0))
-    return dict(zip(names, values.tolist(), strict=True))
-
-
-def _apply(
+def _finish(
+    parts: Sequence[dict[str, Tensor]],
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: GradScaler | None,
-    setup: Setup,
-    losses: dict[str, float],
-    name: str,
-) -> bool:
-    """Clip and step if all is finite; forget the gradients. Whether the weights were changed.
+    setup: StageSetup,
+) -> tuple[dict[str, float], float, bool]:
+    """Unscale and clip the gradients; return mean losses, the norm before clipping, all finite.
 
-    The gradient's norm before clipping goes into `losses` under `name`.
-    The decision is the same in every process: losses and gradients are averaged over all.
+    Losses and norm are read from the device in one transfer: each one makes it wait.
     """
     if scaler is not None:
         scaler.unscale_(optimizer)
     clip = setup.stage.optimizer.clip
-    norm = float(torch.nn.utils.clip_grad_norm_(net.parameters(), clip or math.inf))
-    finite = all(math.isfinite(value) for value in losses.values())
-    losses[name] = norm
-    # A scaler meets infinite gradients by itself, by a smaller scale; that is no failure.
-    done = finite and (scaler is not None or math.isfinite(norm))
-    if done and scaler is not None:
+    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), clip or math.inf)
+    names = list(parts[0])
+    rows = [torch.stack([part[name].detach().float() for name in names]) for part in parts]
+    means = setup.world.mean(torch.stack(rows).mean(0))
+    *values, norm_value = torch.cat([means, norm.detach().float().reshape(1)]).tolist()
+    losses = dict(zip(names, values, strict=True))
+    finite = all(math.isfinite(value) for value in values)
+    # A scaler handles infinite gradients by itself, by a smaller scale; that is no failure.
+    finite = finite and (scaler is not None or math.isfinite(norm_value))
+    return losses, norm_value, finite
+
+
+def _update(optimizer: torch.optim.Optimizer, scaler: GradScaler | None, *, finite: bool) -> None:
+    """Step if the gradients are finite, and clear them."""
+    if finite and scaler is not None:
         scaler.step(optimizer)
-    elif done:
+    elif finite:
         optimizer.step()
     if scaler is not None:
         scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return done

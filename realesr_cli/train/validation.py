@@ -1,7 +1,8 @@
-"""Scores and sample sheets of a network on images it is not trained on."""
+"""Validation: scores and sample sheets of a network on images it is not trained on."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,141 +21,160 @@ from realesr_cli.metrics.reference import psnr, ssim
 from realesr_cli.ops.quantize import to_8bit_levels
 from realesr_cli.ops.resize import imresize
 from realesr_cli.train.config import TrainConfig
+from realesr_cli.train.cropping import Pixels
+from realesr_cli.train.events import Scores
 from realesr_cli.train.files import TrainingImage
-from realesr_cli.train.losses import PerceptualLoss
-from realesr_cli.train.region_cache import Pixels
 
 SHEET_SIDE = 256
-"""Side in ground-truth pixels of an image on a sample sheet."""
+"""Largest side in ground-truth pixels of an image on a sample sheet."""
 
-LARGEST_PSNR = 100.0
-"""Stands for the infinite PSNR of equal images, so that means stay numbers."""
+MAX_PSNR = 100.0
+"""Replaces the infinite PSNR of equal images, so that means stay finite."""
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One validation image; both versions (H, W, 3) uint8, `gt` scale times as large."""
+class ValidationSample:
+    """One validation image: `lq` and the `scale` times larger `gt`, both (H, W, 3) uint8."""
 
     name: str
     gt: Pixels
     lq: Pixels
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Means over all scenes: PSNR on RGB in dB and SSIM on luma, borders of `scale` pixels cropped.
-
-    `color` is the largest shift of a channel's mean against the ground truth, of 255, averaged.
-    `perceptual` is the distance of features that the perceptual loss takes, smaller being nearer;
-    None where the run has no such loss.
-    """
-
-    psnr: float
-    ssim: float
-    color: float
-    perceptual: float | None = None
-
-    def plain(self) -> dict[str, float]:
-        """Those there are, by name."""
-        return {name: value for name, value in vars(self).items() if value is not None}
-
-
-def prepare_scenes(images: Sequence[TrainingImage], config: TrainConfig) -> tuple[Scene, ...]:
-    """Decode, crop and degrade the validation images, always the same way for a seed.
+def prepare_samples(
+    images: Sequence[TrainingImage], config: TrainConfig
+) -> tuple[ValidationSample, ...]:
+    """Decode, crop and degrade the validation images, the same way for the same seed.
 
     Raises the ImageError of an image that cannot be decoded.
     """
-    return tuple(_scene(img, i, config) for i, img in enumerate(images))
+    return tuple(_prepare_sample(image, i, config) for i, image in enumerate(images))
 
 
-def _scene(img: TrainingImage, number: int, config: TrainConfig) -> Scene:
+def _prepare_sample(image: TrainingImage, number: int, config: TrainConfig) -> ValidationSample:
     scale = config.scale
-    gt = read_rgb8(img.gt)
-    small = config.validation.side // scale or max(gt.shape)
-    height, width = (min(small, n // scale) for n in gt.shape[:2])
+    gt = read_rgb8(image.gt)
+    side = config.validation.side // scale or max(gt.shape)
+    height, width = (min(side, n // scale) for n in gt.shape[:2])
     top, left = ((n // scale - m) // 2 for n, m in zip(gt.shape[:2], (height, width), strict=True))
     gt = gt[top * scale : (top + height) * scale, left * scale : (left + width) * scale]
-    if img.lq is not None:
-        lq = read_rgb8(img.lq)[top : top + height, left : left + width]
-        return Scene(img.gt.stem, gt, lq)
+    if image.lq is not None:
+        lq = read_rgb8(image.lq)[top : top + height, left : left + width]
+        return ValidationSample(image.gt.stem, gt, lq)
     rng = np.random.default_rng((config.seed, number, 0, 3))
     recipe = sample(config.degradation, rng, scale=scale, size=(height * scale, width * scale))
-    return Scene(img.gt.stem, gt, to_8bit_levels(apply(recipe, to_tensor(gt))[0]))
+    lq = to_8bit_levels(apply(recipe, to_tensor(gt))[0])
+    return ValidationSample(image.gt.stem, gt, lq)
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
-    """(H, W, 3) uint8 to (1, 3, H, W) float in [0, 1]."""
+    """Convert (H, W, 3) uint8 to (1, 3, H, W) float in [0, 1]."""
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
 
 
-def upscale_scenes(net: nn.Module, scenes: Sequence[Scene], device: torch.device) -> list[Pixels]:
-    """Each scene's low-quality version enlarged by the network, as `realesr upscale` would.
+class Validator:
+    """Scores networks on the validation samples of a run; always in fp32."""
 
-    In fp32, so that scores do not depend on the number format of the training.
+    def __init__(
+        self, images: Sequence[TrainingImage], config: TrainConfig, *, perceptual: nn.Module | None
+    ) -> None:
+        """Prepare the samples; `perceptual` returns the feature distance of two batches.
+
+        Raises the ImageError of an image that cannot be decoded.
+        """
+        self.samples = prepare_samples(images, config)
+        self.scale = config.scale
+        self.perceptual = perceptual
+
+    @functools.cached_property
+    def bicubic(self) -> Scores:
+        """Scores of MATLAB's bicubic, for comparison."""
+        return self.score(upscale_bicubic(self.samples, self.scale))
+
+    def score(self, outputs: Sequence[Pixels]) -> Scores:
+        """Compute mean scores of outputs for all samples."""
+        return compute_scores(self.samples, outputs, self.scale, self.perceptual)
+
+
+def upscale_samples(
+    net: nn.Module, samples: Sequence[ValidationSample], device: torch.device
+) -> list[Pixels]:
+    """Upscale the low-quality images with the network, as `realesr upscale` would.
+
+    In fp32, so that scores do not depend on the precision of the training.
     """
-    # As many threads as are used already: the engine would set a number of its own for good.
+    # The current number of threads: the engine would set one of its own for the whole process.
     engine = EngineSettings(
         device=str(device), precision="fp32", tile="auto", overlap=32,
         threads=torch.get_num_threads(),
     )  # fmt: skip
     upscaler = Upscaler(net.eval(), engine)
-    return [upscaler(Image(scene.lq)).pixels for scene in scenes]
+    return [upscaler(Image(item.lq)).pixels for item in samples]
 
 
-def bicubic_scenes(scenes: Sequence[Scene], scale: int) -> list[Pixels]:
-    """The same by MATLAB's bicubic, to compare with."""
-    return [to_8bit_levels(imresize(to_tensor(scene.lq).double(), scale)[0]) for scene in scenes]
+def upscale_bicubic(samples: Sequence[ValidationSample], scale: int) -> list[Pixels]:
+    """Upscale the low-quality images with MATLAB's bicubic, for comparison."""
+    return [to_8bit_levels(imresize(to_tensor(item.lq).double(), scale)[0]) for item in samples]
 
 
-def score(
-    scenes: Sequence[Scene],
+def compute_scores(
+    samples: Sequence[ValidationSample],
     outputs: Sequence[Pixels],
     scale: int,
-    perceptual: PerceptualLoss | None = None,
+    perceptual: nn.Module | None = None,
 ) -> Scores:
-    """Mean scores; an image too small for SSIM counts as unlike (0)."""
-    pairs = [(output, scene.gt) for scene, output in zip(scenes, outputs, strict=True)]
+    """Compute mean scores; an image too small for SSIM has an SSIM of 0.
+
+    `perceptual` returns the feature distance of two batches.
+    """
+    pairs = [(output, item.gt) for item, output in zip(samples, outputs, strict=True)]
     rows = [_score(gt, output, scale) for output, gt in pairs]
-    fidelity, structure, color = (math.fsum(c) / len(rows) for c in zip(*rows, strict=True))
+    mean_psnr, mean_ssim, color = (math.fsum(c) / len(rows) for c in zip(*rows, strict=True))
     if perceptual is None:
-        return Scores(fidelity, structure, color)
+        return Scores(mean_psnr, mean_ssim, color)
     distances = [_distance(perceptual, output, gt) for output, gt in pairs]
-    return Scores(fidelity, structure, color, math.fsum(distances) / len(distances))
+    return Scores(mean_psnr, mean_ssim, color, math.fsum(distances) / len(distances))
 
 
 @torch.no_grad()
-def _distance(perceptual: PerceptualLoss, output: Pixels, gt: Pixels) -> float:
+def _distance(perceptual: nn.Module, output: Pixels, gt: Pixels) -> float:
     device = next(perceptual.parameters()).device
     return float(perceptual(to_tensor(output).to(device), to_tensor(gt).to(device)))
 
 
 def _score(gt: Pixels, output: Pixels, scale: int) -> tuple[float, float, float]:
+    """Compute PSNR, SSIM and color difference of one image."""
     a, b = to_tensor(output), to_tensor(gt)
     crop = scale if min(gt.shape[:2]) > 4 * scale else 0
-    fidelity = min(LARGEST_PSNR, psnr(a, b, crop=crop))
-    large = min(gt.shape[:2]) - 2 * crop >= 11
+    large_enough = min(gt.shape[:2]) - 2 * crop >= 11
     shift = output.mean((0, 1)) - gt.mean((0, 1))
-    return fidelity, ssim(a, b, crop=crop, luma=True) if large else 0.0, float(abs(shift).max())
+    return (
+        min(MAX_PSNR, psnr(a, b, crop=crop)),
+        ssim(a, b, crop=crop, luma=True) if large_enough else 0.0,
+        float(abs(shift).max()),
+    )
 
 
-def save_sheet(path: Path, scenes: Sequence[Scene], outputs: Sequence[Pixels], count: int) -> None:
-    """An image with a row per scene: low quality, output, ground truth, from the middle of each.
+def save_sheet(
+    path: Path, samples: Sequence[ValidationSample], outputs: Sequence[Pixels], rows: int
+) -> None:
+    """Write an image with a row per sample: LQ, output and GT, cropped to their centers.
 
     Raises ImageWriteError where it cannot be written.
     """
-    rows = [_row(scene, output) for scene, output in zip(scenes, outputs, strict=True)]
+    pairs = list(zip(samples, outputs, strict=True))[:rows]
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image(np.concatenate(rows[:count])).save(path)
+    Image(np.concatenate([_sheet_row(item, output) for item, output in pairs])).save(path)
 
 
-def _row(scene: Scene, output: Pixels) -> Pixels:
-    factor = scene.gt.shape[0] // scene.lq.shape[0]
-    small = scene.lq.repeat(factor, 0).repeat(factor, 1)
-    return np.concatenate([_middle(p) for p in (small, output, scene.gt)], axis=1)
+def _sheet_row(item: ValidationSample, output: Pixels) -> Pixels:
+    factor = item.gt.shape[0] // item.lq.shape[0]
+    enlarged = item.lq.repeat(factor, 0).repeat(factor, 1)
+    return np.concatenate([_crop_center(p) for p in (enlarged, output, item.gt)], axis=1)
 
 
-def _middle(pixels: Pixels) -> Pixels:
-    """A square from the middle, on gray where the image is smaller."""
+def _crop_center(pixels: Pixels) -> Pixels:
+    """Return a square from the center, padded with gray where the image is smaller."""
     height, width = (min(SHEET_SIDE, n) for n in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     tile = np.full((SHEET_SIDE, SHEET_SIDE, 3), 128, dtype=np.uint8)

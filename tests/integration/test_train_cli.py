@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ import torch
 from PIL import Image
 from tiny_training import SETS, make_images
 
-from realesr_cli.cli import train as train_cli
 from realesr_cli.cli.main import run
-from realesr_cli.cli.train_console import TrainConsole, duration, size
+from realesr_cli.cli.train_console import TrainConsole
 from realesr_cli.train import loop
-from realesr_cli.train.checkpoint import checkpoints
+from realesr_cli.train.checkpoint import list_checkpoints
 from realesr_cli.train.events import StepDone
 from realesr_cli.train.recipes import load_config
+from realesr_cli.train.step import StepResult
 
 
 @pytest.fixture
@@ -58,11 +59,11 @@ def test_the_plan_comes_first_and_the_run_is_a_model(
     first_step = next(i for i, line in enumerate(lines) if line.startswith("psnr 1/4"))
     assert first_step > 8
     assert "it/s  ETA" in lines[first_step]
-    assert any("bicubic" in line and "since its start" in line for line in lines)
-    assert any("since the run's start" in line for line in lines)
-    told = json.loads(out)
-    assert set(told) == {"generator", "scores", "stage_start", "run_start"}
-    assert told["generator"] == "runs/realesrgan-x4/generator.safetensors"
+    assert any("bicubic" in line and "since the start" in line for line in lines)
+    assert any("since the start of the run" in line for line in lines)
+    summary = json.loads(out)
+    assert set(summary) == {"generator", "scores", "stage_start", "run_start"}
+    assert summary["generator"] == "runs/realesrgan-x4/generator.safetensors"
     Image.fromarray(np.full((9, 10, 3), 99, np.uint8)).save("photo.png")
     assert realesr("upscale", "photo.png", "-m", "runs/realesrgan-x4", "-o", "big.png") == 0
     with Image.open("big.png") as big:
@@ -94,12 +95,12 @@ def test_signals_save_and_resume_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(TrainConsole, "__call__", interrupting)
         assert train("--data", "photos", "--out", "run") == code
-    assert "go on with --resume --out run" in capsys.readouterr().err
-    assert [p.name for p in checkpoints(Path("run"))][-1] == "1-psnr-000000003.pt"
+    assert "--resume --out run" in capsys.readouterr().err
+    assert [p.name for p in list_checkpoints(Path("run"))][-1] == "1-psnr-000000003.pt"
     assert realesr("train", "--resume", "--out", "run") == 0
     assert "from step 3" in capsys.readouterr().err
     # The settings came from the run, small as they were.
-    assert [p.name for p in checkpoints(Path("run"))][-1] == "2-gan-000000004.pt"
+    assert [p.name for p in list_checkpoints(Path("run"))][-1] == "2-gan-000000004.pt"
 
 
 def test_a_printed_configuration_is_a_recipe(
@@ -140,25 +141,23 @@ def test_a_dry_run_fetches_nothing_and_says_what_a_run_would(
     lacking = ("--data", "photos", "--set", "perceptual.weight=1", "--dry-run")
     assert train(*lacking) == 0
     err = capsys.readouterr().err
-    assert "fetch     vgg19, 548 MiB" in err
+    assert "download  vgg19, 548.1 MiB" in err
     assert "cost " in err
     # Where it cannot be fetched, that is said, after the plan.
     monkeypatch.setenv("REALESR_OFFLINE", "1")
     assert train(*lacking) == 3
     err = capsys.readouterr().err
-    assert err.index("cost ") < err.index("Ways out")
+    assert err.index("cost ") < err.index("perceptual.weights")
 
 
 def test_an_automatic_batch_is_taken_as_found(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "realesr_cli.train.cost.memory_trial", lambda config, machine: _only_one_sample
+        "realesr_cli.train.plan.memory_trial", lambda config, machine: _only_one_sample
     )
     assert train("--data", "photos", "--batch-size", "auto", "--dry-run") == 0
-    assert (
-        "batch     2 crops of 8 low-quality pixels a side, in 2 passes" in capsys.readouterr().err
-    )
+    assert "batch     2 crops of 8x8 LQ pixels, in 2 passes" in capsys.readouterr().err
 
 
 def _only_one_sample(batch: int, patch: int) -> None:
@@ -166,19 +165,18 @@ def _only_one_sample(batch: int, patch: int) -> None:
         raise MemoryError
 
 
-def test_a_loss_that_is_not_finite_is_told(
+def test_a_loss_that_is_not_finite_is_reported(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usual = loop.update_generator
+    usual = loop.train_step
 
-    def broken(state: object, setup: object, batches: object) -> loop.Outcome:
-        usual(state, setup, batches)  # type: ignore[arg-type]
-        return loop.Outcome({"generator": float("nan")}, skipped=True)
+    def broken(*args: object) -> StepResult:
+        return replace(usual(*args), skipped=True)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "update_generator", broken)
+    monkeypatch.setattr(loop, "train_step", broken)
     assert train("--data", "photos", "--recipe", "realesrnet-x4", "--set", "iterations=12") == 1
     err = capsys.readouterr().err
-    assert "the step was skipped" in err
+    assert "step 1 skipped" in err
     assert "error: the loss was not finite for 10 steps" in err
 
 
@@ -190,18 +188,18 @@ def test_a_loss_that_is_not_finite_is_told(
         (("--data", "empty"), 1, "contains no files"),
         (("--data", "texts"), 1, "a.txt"),
         (("--data", "photos", "--lq", "texts2"), 1, "--set data.lq_suffix=x4"),
-        (("--data", "photos", "--recipe", "paired"), 1, "give --lq"),
-        (("--data", "photos", "--val", "photos"), 1, "is the training folder"),
+        (("--data", "photos", "--recipe", "paired"), 1, "--lq"),
+        (("--data", "photos", "--val", "photos"), 1, "training folder"),
         (("--data", "photos", "--init", "x2.safetensors"), 2, "x2 network, but the run's scale"),
         (("--data", "photos", "--set", "data.pach=3"), 2, "did you mean 'patch'"),
         (("--data", "photos", "--recipe", "realesrgan"), 2, "unknown recipe"),
-        (("--data", "photos", "--iters", "1,2,3"), 2, "3 values for 2 stages"),
+        (("--data", "photos", "--iters", "1,2,3"), 2, "got 3"),
         (("--data", "photos", "--iters", "many"), 2, "'many'"),
-        (("--data", "photos", "--device", "cuda:99"), 2, "cannot be used"),
+        (("--data", "photos", "--device", "cuda:99"), 2, "cuda:99"),
         (("--data", "photos", "--set", "runtime.precision=fp16"), 2, "fp16 needs a GPU"),
         (("--resume",), 2, "--out"),
         (("--resume", "--out", "photos"), 1, "no checkpoint"),
-        (("--data", "photos", "--set", "perceptual.weight=1"), 3, "Ways out"),
+        (("--data", "photos", "--set", "perceptual.weight=1"), 3, "perceptual.weights"),
     ],
 )
 def test_bad_input_is_one_line_with_the_right_code(
@@ -234,11 +232,3 @@ def _save_x2(path: Path) -> None:
     config = load_config("compact-x2", ["generator.blocks=1", "generator.features=4"])
     net = new_generator(config)
     save_safetensors(path, net.state_dict(), model_metadata(config.architecture))
-
-
-def test_durations_and_sizes_are_for_people() -> None:
-    assert [duration(s) for s in (42, 185, 18_600, 1_050_000)] == [
-        "42 s", "3 min", "5 h 10 min", "12 d 3 h",
-    ]  # fmt: skip
-    assert [size(n) for n in (12, 2048, 5_000_000_000)] == ["12 B", "2.0 KiB", "4.7 GiB"]
-    assert train_cli.DEFAULT_RECIPE == "realesrgan-x4"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_training import Memory, make_images, run, tiny_config
 
-from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
+from realesr_cli.train.checkpoint import list_checkpoints, read_checkpoint
 
 WORKER = """
 import sys
@@ -21,17 +21,12 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
-from tiny_training import Memory, tiny_config
-from realesr_cli.train.distributed import joined_world
-from realesr_cli.train.loop import train
-from realesr_cli.train.machine import choose_machine
-from realesr_cli.train.session import RunContext
+from tiny_training import run, tiny_config
+from realesr_cli.train.distributed import join_world
 
 config = tiny_config(Path(sys.argv[2]), *sys.argv[4:])
-with joined_world("cpu") as (world, device):
-    memory = Memory()
-    caller = RunContext(memory, memory.stop, world)
-    train(config, Path(sys.argv[3]), choose_machine(config.runtime, device=device), caller)
+with join_world("cpu") as (world, device):
+    run(config, Path(sys.argv[3]), world=world)
 """
 
 
@@ -61,9 +56,9 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path) -> N
     run(tiny_config(data, *sets, "data.accumulate=2"), tmp_path / "one", memory)
     ends = []
     for name in ("one", "two"):
-        path = checkpoints(tmp_path / name)[-1]
+        path = list_checkpoints(tmp_path / name)[-1]
         assert path.name == "2-gan-000000004.pt"
-        ends.append(read_checkpoint(path)[2])
+        ends.append(read_checkpoint(path).parts)
     for part in ("generator", "ema", "discriminator"):
         for key, wanted in ends[0][part].items():
             torch.testing.assert_close(ends[1][part][key], wanted, rtol=1e-3, atol=1e-5, msg=key)

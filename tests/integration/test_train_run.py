@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,11 @@ from realesr_cli.errors import (
     WeightsWriteError,
 )
 from realesr_cli.nets.features import SqueezeNetFeatures
-from realesr_cli.train import checkpoint_manager, loop
-from realesr_cli.train.checkpoint import checkpoints, read_checkpoint
-from realesr_cli.train.events import StageBegun
-from realesr_cli.train.loop import train_session
-from realesr_cli.train.session import RunContext, open_session, survey
-from realesr_cli.train.step import Outcome
+from realesr_cli.train import loop, validation
+from realesr_cli.train.checkpoint import list_checkpoints, read_checkpoint
+from realesr_cli.train.events import StageStarted
+from realesr_cli.train.session import changed_settings, open_session
+from realesr_cli.train.step import StepResult
 from realesr_cli.weights.load import open_model
 from realesr_cli.weights.model_files import read_state, save_safetensors
 
@@ -41,8 +41,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def final_parts(out: Path) -> dict[str, torch.Tensor]:
     """Every tensor of the newest checkpoint by dotted name."""
-    _, progress, parts = read_checkpoint(checkpoints(out)[-1])
-    flat: dict[str, torch.Tensor] = {"step": torch.tensor(progress.step)}
+    found = read_checkpoint(list_checkpoints(out)[-1])
+    flat: dict[str, torch.Tensor] = {"step": torch.tensor(found.progress.step)}
 
     def walk(value: object, name: str) -> None:
         if isinstance(value, torch.Tensor):
@@ -51,7 +51,7 @@ def final_parts(out: Path) -> dict[str, torch.Tensor]:
             for key, item in value.items():
                 walk(item, f"{name}.{key}")
 
-    walk(parts, "")
+    walk(dict(found.parts), "")
     return flat
 
 
@@ -69,7 +69,7 @@ def test_both_stages_run_and_the_second_starts_from_the_first_ones_average(
     memory = Memory()
     config = tiny_config(data, "validation.split=0.2", "ema.decay=0.5", "optimizer.lr=0.02")
     result = run(config, tmp_path / "run", memory)
-    stages = [e for e in memory.events if isinstance(e, StageBegun)]
+    stages = [e for e in memory.events if isinstance(e, StageStarted)]
     assert [(s.stage, s.number, s.stages, s.iterations) for s in stages] == [
         ("psnr", 1, 2, 4),
         ("gan", 2, 2, 4),
@@ -82,12 +82,12 @@ def test_both_stages_run_and_the_second_starts_from_the_first_ones_average(
     assert [(s.stage, s.step) for s in memory.scores] == [
         ("psnr", 0), ("psnr", 4), ("gan", 0), ("gan", 4),
     ]  # fmt: skip
-    assert memory.scores[1].scores == memory.scores[2].scores == memory.scores[3].baseline
+    assert memory.scores[1].scores == memory.scores[2].scores == memory.scores[3].stage_start
     assert memory.scores[0].scores != memory.scores[1].scores
     # The run's own start stays in sight of every later score.
-    assert {s.origin for s in memory.scores} == {memory.scores[0].scores}
-    assert result.origin == memory.scores[0].scores.plain()
-    assert result.baseline == memory.scores[1].scores.plain()
+    assert {s.run_start for s in memory.scores} == {memory.scores[0].scores}
+    assert result.run_start == memory.scores[0].scores.plain()
+    assert result.stage_start == memory.scores[1].scores.plain()
     assert all(s.sheet.is_file() for s in memory.scores)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     kinds = [json.loads(line)["kind"] for line in lines]
@@ -112,7 +112,7 @@ def test_scores_have_the_distance_that_the_perceptual_loss_takes(
     assert all(s.scores.perceptual and s.bicubic.perceptual for s in memory.scores)
     assert result.best["perceptual"] == memory.scores[-1].scores.perceptual
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert line["origin_perceptual"] == memory.scores[0].scores.perceptual
+    assert line["run_start_perceptual"] == memory.scores[0].scores.perceptual
     assert line["bicubic_perceptual"] == memory.scores[0].bicubic.perceptual
 
 
@@ -122,8 +122,8 @@ def test_the_folder_of_a_run_is_a_model(data: Path, tmp_path: Path) -> None:
     opened = open_model(str(out))
     assert opened.architecture == tiny_config(data).architecture
     assert opened.net(torch.rand(1, 3, 5, 6)).shape == (1, 3, 20, 24)
-    _, told = read_state(out / "generator.safetensors")
-    assert (told["recipe"], told["stage"], told["step"]) == ("realesrgan-x4", "gan", 4)
+    _, metadata = read_state(out / "generator.safetensors")
+    assert (metadata["recipe"], metadata["stage"], metadata["step"]) == ("realesrgan-x4", "gan", 4)
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,11 @@ def test_stopping_and_resuming_ends_in_the_same_bits(
     if stop_after == 4:
         # Stopped by the end of the stage itself: only its last checkpoint is there.
         run(config, tmp_path / "parts")
-        for path in checkpoints(tmp_path / "parts"):
+        for path in list_checkpoints(tmp_path / "parts"):
             if path.name.startswith("2-"):
                 path.unlink()
     else:
-        with pytest.raises(CancelledError, match="--resume"):
+        with pytest.raises(CancelledError, match="saved"):
             run(config, tmp_path / "parts", first)
     run(config, tmp_path / "parts", second, resume=True)
     assert [s.total for s in second.steps] == list(range(stop_after + 1, 9))
@@ -223,10 +223,10 @@ def start(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ..
     out = tmp_path_factory.mktemp("start") / "run"
     kind = "generator.kind=compact"
     run(tiny_config(data, kind, "iterations=1", "validation.every=0"), out)
-    _, _, parts = read_checkpoint(checkpoints(out)[-1])
-    judge = out / "netD.pth"
-    torch.save({"params": parts["discriminator"]}, judge)
-    return kind, f"generator.init='{out}'", f"discriminator.init='{judge}'"
+    parts = read_checkpoint(list_checkpoints(out)[-1]).parts
+    file = out / "netD.pth"
+    torch.save({"params": parts["discriminator"]}, file)
+    return kind, f"generator.init='{out}'", f"discriminator.init='{file}'"
 
 
 def test_finetuning_starts_from_both_networks_and_is_guarded(
@@ -254,9 +254,9 @@ def test_finetuning_that_harms_stops_with_its_start_kept(
     memory = Memory()
     with pytest.raises(DivergedError, match="5 validations in a row"):
         run(config, tmp_path / "run", memory)
-    _, told = read_state(tmp_path / "run" / "generator.safetensors")
+    _, metadata = read_state(tmp_path / "run" / "generator.safetensors")
     best = max(memory.scores, key=lambda s: s.scores.psnr)
-    assert told["step"] == best.step
+    assert metadata["step"] == best.step
 
 
 def test_real_pairs_are_learned_from_without_degradation(
@@ -269,7 +269,6 @@ def test_real_pairs_are_learned_from_without_degradation(
     memory = Memory()
     pairs = (f"data.lq=['{lq}']", "data.lq_suffix=x4")
     config = tiny_config(data, *start, *pairs, "gan.warmup=1", recipe="paired")
-    assert config.data.crop(4) == 4 * config.data.patch
     run(config, tmp_path / "run", memory)
     assert len(memory.steps) == 4
     assert all(np.isfinite(s.losses["pixel"]) for s in memory.steps[1:])
@@ -280,7 +279,7 @@ def test_the_discriminator_may_be_warmed_up_alone(data: Path, tmp_path: Path) ->
     memory = Memory()
     run(tiny_config(data, "gan.warmup=2"), tmp_path / "run", memory)
     gan = [s for s in memory.steps if s.stage == "gan"]
-    assert ["generator" in s.losses for s in gan] == [False, False, True, True]
+    assert ["generator" in s.stats for s in gan] == [False, False, True, True]
     assert all("discriminator" in s.losses for s in gan)
 
 
@@ -292,7 +291,7 @@ def test_a_start_is_scored_before_the_first_step(data: Path, tmp_path: Path) -> 
     run(config, tmp_path / "second", memory)
     assert memory.scores[0].step == 0
     assert memory.events.index(memory.scores[0]) < memory.events.index(memory.steps[0])
-    assert all(s.baseline == memory.scores[0].scores for s in memory.scores)
+    assert all(s.stage_start == memory.scores[0].scores for s in memory.scores)
 
 
 def test_a_run_that_only_gets_worse_stops_and_keeps_its_start(data: Path, tmp_path: Path) -> None:
@@ -302,14 +301,14 @@ def test_a_run_that_only_gets_worse_stops_and_keeps_its_start(data: Path, tmp_pa
     start = tmp_path / "good" / "generator.safetensors"
     sabotaged = tiny_config(
         data, "generator.kind=compact", f"generator.init='{start}'", "optimizer.lr=0.1",
-        "ema.decay=0.0", "iterations=50", "validation.every=1", "validation.stop_if_worse=3",
+        "ema.decay=0.0", "iterations=50", "validation.every=1", "validation.patience=3",
         recipe="realesrnet-x4",
     )  # fmt: skip
     memory = Memory()
-    with pytest.raises(DivergedError, match=r"3 validations in a row.*of step 0, are kept"):
+    with pytest.raises(DivergedError, match=r"3 validations in a row.*of step 0"):
         run(sabotaged, tmp_path / "bad", memory)
     assert len(memory.steps) < 10
-    assert any("below the start" in note for note in memory.notes)
+    assert any("below the start" in text for text in memory.notices)
     a = read_state(start)[0]
     b = read_state(tmp_path / "bad" / "generator.safetensors")[0]
     assert all(torch.equal(a[k], b[k]) for k in a)
@@ -318,34 +317,31 @@ def test_a_run_that_only_gets_worse_stops_and_keeps_its_start(data: Path, tmp_pa
 def test_ten_steps_without_a_finite_loss_end_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = loop.update_generator
+    usual = loop.train_step
     memory = Memory()
 
-    def sometimes(state: object, setup: object, batches: object) -> Outcome:
-        if len(memory.steps) >= 4:
-            return Outcome({"generator": float("nan"), "norm": float("nan")}, skipped=True)
-        return usual(state, setup, batches)  # type: ignore[arg-type]
+    def sometimes(*args: object) -> StepResult:
+        result = usual(*args)  # type: ignore[arg-type]
+        return replace(result, skipped=len(memory.steps) >= 4)
 
-    monkeypatch.setattr(loop, "update_generator", sometimes)
+    monkeypatch.setattr(loop, "train_step", sometimes)
     config = tiny_config(data, "iterations=40", "checkpoints.every=3", recipe="realesrnet-x4")
     with pytest.raises(DivergedError, match=r"10 steps in a row.*1-psnr-000000003\.pt"):
         run(config, tmp_path / "run", memory)
     assert [s.skipped for s in memory.steps] == [False] * 4 + [True] * 10
-    assert [p.name for p in checkpoints(tmp_path / "run")] == ["1-psnr-000000003.pt"]
+    assert [p.name for p in list_checkpoints(tmp_path / "run")] == ["1-psnr-000000003.pt"]
 
 
 def test_one_bad_step_is_skipped_and_forgotten(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = loop.update_generator
+    usual = loop.train_step
     memory = Memory()
 
-    def once(state: object, setup: object, batches: object) -> Outcome:
-        if len(memory.steps) == 1:
-            return Outcome({"generator": float("nan"), "norm": float("nan")}, skipped=True)
-        return usual(state, setup, batches)  # type: ignore[arg-type]
+    def once(*args: object) -> StepResult:
+        return replace(usual(*args), skipped=len(memory.steps) == 1)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "update_generator", once)
+    monkeypatch.setattr(loop, "train_step", once)
     run(tiny_config(data, recipe="realesrnet-x4"), tmp_path / "run", memory)
     assert [s.skipped for s in memory.steps] == [False, True, False, False]
     assert "skipped" in (tmp_path / "run" / "metrics.jsonl").read_text()
@@ -363,7 +359,7 @@ def test_a_full_disk_ends_the_run_with_the_previous_checkpoint_whole(
 
     monkeypatch.setattr(torch, "save", full)
     config = tiny_config(data)
-    with pytest.raises(WeightsWriteError, match=r"1-psnr-000000002\.pt is kept"):
+    with pytest.raises(WeightsWriteError, match=r"1-psnr-000000002\.pt"):
         run(config, tmp_path / "run", memory)
     monkeypatch.setattr(torch, "save", usual)
     run(config, tmp_path / "run", resume=True)
@@ -374,20 +370,18 @@ def test_a_full_disk_ends_the_run_with_the_previous_checkpoint_whole(
 def test_running_out_of_memory_names_what_fits(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def out_of_memory(*args: object) -> Outcome:
+    def out_of_memory(*args: object) -> StepResult:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(loop, "update_generator", out_of_memory)
-    with pytest.raises(
-        OutOfMemoryError, match=r"Tried to allocate.*--batch-size 1 --set data\.accum"
-    ):
+    monkeypatch.setattr(loop, "train_step", out_of_memory)
+    with pytest.raises(OutOfMemoryError, match=r"Tried to allocate.*data\.batch=1, data\.accum"):
         run(tiny_config(data), tmp_path / "run")
 
 
 def test_settings_changed_on_resume_are_listed(data: Path, tmp_path: Path) -> None:
     run(tiny_config(data), tmp_path / "run")
     other = tiny_config(data, "seed=3", "data.batch=4", "validation.every=2")
-    with pytest.raises(ResumeMismatchError, match=r"data\.batch: 2 -> 4; seed: 0 -> 3\."):
+    with pytest.raises(ResumeMismatchError, match=r"data\.batch: 2 -> 4; seed: 0 -> 3$"):
         run(other, tmp_path / "run", resume=True)
     unlike = tiny_config(data, "validation.split=0.5", "validation.every=0")
     with pytest.raises(ResumeMismatchError, match=r"validation\.every: 4 -> 0; validation\.split"):
@@ -399,16 +393,18 @@ def test_changed_settings_may_be_accepted(data: Path, tmp_path: Path) -> None:
         run(tiny_config(data), tmp_path / "run", Memory(stop_after=2))
     memory = Memory()
     changed = tiny_config(data, "optimizer.lr=1e-5")
-    caller = RunContext(memory, accept_changes=True)
-    train_session(open_session(survey(changed, tmp_path / "run", CPU, caller, resume=True)))
-    assert memory.steps[0].losses["lr"] == 1e-5
-    assert any("stages.gan.optimizer.lr: 0.0001 -> 1e-05" in note for note in memory.notes)
+    found = read_checkpoint(list_checkpoints(tmp_path / "run")[-1])
+    assert "stages.gan.optimizer.lr: 0.0001 -> 1e-05" in changed_settings(found, changed)
+    accepted = replace(found, config=changed)
+    session = open_session(changed, tmp_path / "run", CPU, checkpoint=accepted)
+    loop.train(session, listener=memory)
+    assert memory.steps[0].stats["lr"] == 1e-5
 
 
 def test_a_damaged_checkpoint_is_not_resumed_from(data: Path, tmp_path: Path) -> None:
     config = tiny_config(data)
     run(config, tmp_path / "run")
-    last = checkpoints(tmp_path / "run")[-1]
+    last = list_checkpoints(tmp_path / "run")[-1]
     last.write_bytes(last.read_bytes()[:-500])
     with pytest.raises(CheckpointFormatError, match=r"Delete it to resume from an older one"):
         run(config, tmp_path / "run", resume=True)
@@ -420,14 +416,12 @@ def test_a_run_is_not_started_over_another_nor_resumed_from_nothing(
     data: Path, tmp_path: Path
 ) -> None:
     config = tiny_config(data)
-    with pytest.raises(TrainingError, match="no checkpoint to resume from"):
-        run(config, tmp_path / "run", resume=True)
     run(config, tmp_path / "run")
-    with pytest.raises(TrainingError, match="holds a run already"):
+    with pytest.raises(TrainingError, match="already contains a run"):
         run(config, tmp_path / "run")
     file = tmp_path / "file"
     file.write_text("x")
-    with pytest.raises(ConfigError, match="a file, not a folder"):
+    with pytest.raises(ConfigError, match="is a file"):
         run(config, file)
 
 
@@ -436,22 +430,22 @@ def test_nothing_is_written_by_a_run_that_cannot_start(
 ) -> None:
     monkeypatch.setenv("REALESR_OFFLINE", "1")
     out = tmp_path / "run"
-    with pytest.raises(ModelUnavailableError, match=r"perceptual\.weight=0"):
+    with pytest.raises(ModelUnavailableError, match="perceptual loss"):
         run(tiny_config(data, "perceptual.weight=1", "stages.gan.perceptual.weight=1"), out)
-    with pytest.raises(DatasetError, match="is the training folder"):
+    with pytest.raises(DatasetError, match="training folder"):
         run(tiny_config(data, f"validation.gt='{data}'"), out)
     with pytest.raises(DatasetError, match="does not exist"):
         run(tiny_config(tmp_path / "none"), out)
     assert not out.exists()
 
 
-def test_files_left_out_and_missing_validation_are_told(tmp_path: Path) -> None:
+def test_files_left_out_and_missing_validation_are_reported(tmp_path: Path) -> None:
     images = make_images(tmp_path / "few", 3)
     (images / "broken.png").write_bytes(b"no image")
     memory = Memory()
     run(tiny_config(images, "iterations=1"), tmp_path / "run", memory)
-    assert any("broken.png" in note for note in memory.notes)
-    assert any("no validation" in note for note in memory.notes)
+    assert any("broken.png" in text for text in memory.notices)
+    assert any("no validation" in text for text in memory.notices)
     assert memory.scores == []
     assert (tmp_path / "run" / "generator.safetensors").is_file()
 
@@ -460,19 +454,18 @@ def test_scores_decide_what_the_run_leaves_behind(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model is that of the best validation, the newest only where nothing is scored."""
-    usual = checkpoint_manager.score
-    psnr = iter([9.0, 1.0, 8.0, 30.0, 7.0, 6.0])
+    usual = validation.compute_scores
+    psnr = iter([1.0, 9.0, 8.0, 30.0, 7.0, 6.0])
 
-    def planned(scenes: object, outputs: object, scale: int, perceptual: object):
-        found = usual(scenes, outputs, scale)  # type: ignore[arg-type]
-        return type(found)(next(psnr), found.ssim, found.color)
+    def planned(*args: object):
+        return replace(usual(*args), psnr=next(psnr))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checkpoint_manager, "score", planned)
+    monkeypatch.setattr(validation, "compute_scores", planned)
     config = tiny_config(data, "validation.every=1", "checkpoints.keep=1", recipe="realesrnet-x4")
     result = run(config, tmp_path / "run")
     assert result.best["psnr"] == 30.0
-    _, told = read_state(tmp_path / "run" / "generator.safetensors")
-    assert told["step"] == 2
+    _, metadata = read_state(tmp_path / "run" / "generator.safetensors")
+    assert metadata["step"] == 2
     names = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["1-psnr-000000004.pt", "best.pt"]
-    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt")[1].step == 2
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt").progress.step == 2

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from realesr_cli.train.checkpoint import list_checkpoints, read_checkpoint
 from realesr_cli.train.config import TrainConfig
-from realesr_cli.train.events import Event, Note, StepDone, Validated
-from realesr_cli.train.loop import Result, train
+from realesr_cli.train.distributed import ALONE, World
+from realesr_cli.train.events import Event, Notice, StepDone, Validated
+from realesr_cli.train.loop import TrainResult, train
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.recipes import load_config
-from realesr_cli.train.session import RunContext
+from realesr_cli.train.session import open_session
 
 CPU = Machine(torch.device("cpu"))
 
@@ -70,9 +72,9 @@ class Memory:
         return [e for e in self.events if isinstance(e, Validated)]
 
     @property
-    def notes(self) -> list[str]:
-        """Everything said in words."""
-        return [e.text for e in self.events if isinstance(e, Note)]
+    def notices(self) -> list[str]:
+        """The texts of all notices."""
+        return [e.text for e in self.events if isinstance(e, Notice)]
 
 
 def run(
@@ -82,13 +84,16 @@ def run(
     *,
     resume: bool = False,
     after_step: Callable[[], None] | None = None,
-) -> Result:
-    """Train on the CPU; `after_step` is called after each update."""
+    world: World = ALONE,
+) -> TrainResult:
+    """Train on the CPU; `after_step` is called after each step."""
     memory = memory or Memory()
+    checkpoint = read_checkpoint(list_checkpoints(out)[-1]) if resume else None
 
     def listen(event: Event) -> None:
         memory(event)
         if after_step is not None and isinstance(event, StepDone):
             after_step()
 
-    return train(config, out, CPU, RunContext(listen, memory.stop), resume=resume)
+    session = open_session(config, out, CPU, world=world, checkpoint=checkpoint)
+    return train(session, listener=listen, stop_requested=memory.stop)

@@ -16,8 +16,8 @@ from realesr_cli.degrade.recipe import (
     Recipe,
     Round,
     Scale,
-    recipes_from_json,
-    recipes_to_json,
+    recipes_from_plain,
+    recipes_to_plain,
 )
 from realesr_cli.errors import ConfigError
 
@@ -26,7 +26,7 @@ from realesr_cli.errors import ConfigError
 def test_json_keeps_every_bit(name: str) -> None:
     rng = np.random.default_rng(8)
     recipes = sample_batch(PRESETS[name], rng, 40, scale=4, size=(64, 72))
-    assert recipes_from_json(recipes_to_json(recipes)) == recipes
+    assert recipes_from_plain(json.loads(json.dumps(recipes_to_plain(recipes)))) == recipes
 
 
 def plain() -> dict[str, Any]:
@@ -42,7 +42,6 @@ def broken(key: str, value: Any, index: int | None = None) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nonsense", "not a recipe"),
         ("[]", "expected an object"),
         ('{"format": 1, "recipes": 3}', "expected an object"),
         ('{"format": 2, "recipes": []}', "got 2"),
@@ -61,7 +60,7 @@ def broken(key: str, value: Any, index: int | None = None) -> str:
 )
 def test_broken_recipes(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        recipes_from_json(text)
+        recipes_from_plain(json.loads(text))
 
 
 def test_matrix_of_correlated_noise_has_nine_numbers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,25 +22,25 @@ from realesr_cli.nets.features import SqueezeNetFeatures
 from realesr_cli.train import checkpoint
 from realesr_cli.train.checkpoint import (
     BEST,
-    checkpoints,
+    hash_state,
+    list_checkpoints,
     mark_best,
-    prune,
+    prune_checkpoints,
     read_checkpoint,
     restore,
     save_checkpoint,
     save_generator,
-    state_hash,
 )
-from realesr_cli.train.config import PerceptualConfig, TrainConfig
-from realesr_cli.train.initialization import (
-    starting_discriminator,
-    starting_generator,
-    starting_perceptual,
-    to_fetch,
-)
-from realesr_cli.train.log import FILE, Log
+from realesr_cli.train.config import RuntimeConfig, TrainConfig
+from realesr_cli.train.loggers import FILE, MetricsLog
+from realesr_cli.train.losses import PerceptualConfig, load_perceptual
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.recipes import load_config
+from realesr_cli.train.session import (
+    find_downloads,
+    load_start_discriminator,
+    load_start_generator,
+)
 from realesr_cli.train.state import TrainState, new_generator, new_stage
 from realesr_cli.weights.load import open_model
 from realesr_cli.weights.model_files import load_model, read_state, save_safetensors
@@ -58,14 +59,14 @@ def tiny(*more: str) -> TrainConfig:
 
 def state_at(config: TrainConfig, step: int, stage: int = 1) -> TrainState:
     state = new_stage(config, CPU, stage=stage, generator=new_generator(config))
-    state.progress.step = step
+    state.progress = replace(state.progress, step=step)
     return state
 
 
 def test_everything_comes_back_as_it_was(tmp_path: Path) -> None:
     config = tiny("degradation.pool=4")
     state = state_at(config, 7)
-    state.progress.baseline = {"psnr": 1 / 3}
+    state.progress = replace(state.progress, stage_start={"psnr": 1 / 3})
     for optimizer in (state.optimizer, state.d_optimizer):
         assert optimizer is not None
         for group in optimizer.param_groups:
@@ -74,10 +75,10 @@ def test_everything_comes_back_as_it_was(tmp_path: Path) -> None:
         optimizer.step()
     path = save_checkpoint(tmp_path, state, config)
     assert path.name == "2-gan-000000007.pt"
-    found, progress, parts = read_checkpoint(path)
-    assert found == config
+    found = read_checkpoint(path)
+    assert found.config == config
     fresh = state_at(tiny("seed=9", "degradation.pool=4"), 0)
-    restore(fresh, progress, parts, path)
+    restore(fresh, found)
     assert fresh.progress == state.progress
     for part in ("generator", "ema", "discriminator"):
         a, b = getattr(state, part).state_dict(), getattr(fresh, part).state_dict()
@@ -94,7 +95,7 @@ def test_a_checkpoint_loads_without_running_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("init", "told"),
+    ("init", "recorded"),
     [
         ("x4plus", "x4plus"),
         ("a/b/mine.pth", "mine.pth"),
@@ -104,12 +105,12 @@ def test_a_checkpoint_loads_without_running_anything(tmp_path: Path) -> None:
         ("", ""),
     ],
 )
-def test_a_model_does_not_tell_the_folders_of_its_start(
-    tmp_path: Path, init: str, told: str
+def test_a_model_does_not_contain_the_folders_of_its_start(
+    tmp_path: Path, init: str, recorded: str
 ) -> None:
     config = tiny(f"generator.init='{init}'")
     path = save_generator(tmp_path, state_at(tiny(), 1), config)
-    assert read_state(path)[1]["training"]["generator"]["init"] == told
+    assert read_state(path)[1]["training"]["generator"]["init"] == recorded
 
 
 def test_only_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
@@ -120,10 +121,10 @@ def test_only_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
             mark_best(path)
     early = save_checkpoint(tmp_path, state_at(config, 99, stage=0), config)
     assert early.name == "1-psnr-000000099.pt"
-    prune(tmp_path, 2)
+    prune_checkpoints(tmp_path, 2)
     names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
     assert names == ["2-gan-000000004.pt", "2-gan-000000030.pt", BEST]
-    assert read_checkpoint(tmp_path / "checkpoints" / BEST)[1].step == 2
+    assert read_checkpoint(tmp_path / "checkpoints" / BEST).progress.step == 2
 
 
 def test_the_best_is_copied_where_links_cannot_be_made(
@@ -137,7 +138,7 @@ def test_the_best_is_copied_where_links_cannot_be_made(
     mark_best(path)
     assert path.with_name(BEST).read_bytes() == path.read_bytes()
     monkeypatch.setattr(checkpoint.shutil, "copyfile", refuse)
-    with pytest.raises(WeightsWriteError, match="make room"):
+    with pytest.raises(WeightsWriteError, match="choose another folder"):
         mark_best(path)
 
 
@@ -154,7 +155,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_says_so(
         raise kind("No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(WeightsWriteError, match=r"1\.pt is kept as it was.*--resume"):
+    with pytest.raises(WeightsWriteError, match=r"1\.pt is unchanged"):
         save_checkpoint(tmp_path, state_at(config, 2), config)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [old.name]
     assert old.read_bytes() == held
@@ -175,32 +176,32 @@ def test_a_damaged_checkpoint_is_refused_and_the_others_named(tmp_path: Path) ->
     with pytest.raises(CheckpointFormatError, match="no other checkpoint"):
         read_checkpoint(alone)
     torch.save({"format": 99}, alone)
-    with pytest.raises(CheckpointFormatError, match="no checkpoint that this version"):
+    with pytest.raises(CheckpointFormatError, match="not a checkpoint"):
         read_checkpoint(alone)
 
 
 def test_a_checkpoint_of_another_make_is_refused(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, state_at(tiny(), 1), tiny())
-    _, progress, parts = read_checkpoint(path)
-    with pytest.raises(CheckpointFormatError, match=r"differ in .*pool"):
-        restore(state_at(tiny("degradation.pool=4"), 0), progress, parts, path)
+    found = read_checkpoint(path)
+    with pytest.raises(CheckpointFormatError, match=r"differs in .*pool"):
+        restore(state_at(tiny("degradation.pool=4"), 0), found)
     with pytest.raises(CheckpointFormatError, match="does not fit this run"):
-        restore(state_at(tiny("generator.features=8"), 0), progress, parts, path)
+        restore(state_at(tiny("generator.features=8"), 0), found)
 
 
 def test_the_generator_describes_itself(tmp_path: Path) -> None:
     config = tiny("checkpoints.pth=true", "data.gt=['/home/me/photos']")
     state = state_at(config, 5)
     path = save_generator(tmp_path, state, config)
-    weights, told = read_state(path)
-    assert architecture_from_plain(told["architecture"]) == config.architecture
-    assert (told["scale"], told["recipe"], told["stage"], told["step"]) == (
+    weights, metadata = read_state(path)
+    assert architecture_from_plain(metadata["architecture"]) == config.architecture
+    assert (metadata["scale"], metadata["recipe"], metadata["stage"], metadata["step"]) == (
         4, "realesrgan-x4", "gan", 5,
     )  # fmt: skip
-    assert len(told["hash"]) == 64
+    assert len(metadata["hash"]) == 64
     other = state_at(tiny("seed=1"), 5).ema.state_dict()
-    assert told["hash"] == state_hash(weights) != state_hash(other)
-    assert "/home/me" not in json.dumps(told)
+    assert metadata["hash"] == hash_state(weights) != hash_state(other)
+    assert "/home/me" not in json.dumps(metadata)
     averaged = state.ema.state_dict()
     assert all(torch.equal(weights[k], averaged[k]) for k in averaged)
     for model in (tmp_path, path, path.with_suffix(".pth")):
@@ -214,23 +215,23 @@ def test_a_start_must_be_of_the_runs_scale_and_size(tmp_path: Path) -> None:
     config = tiny()
     path = save_generator(tmp_path, state_at(config, 5), config)
     same = tiny(f"generator.init='{path}'")
-    a, b = load_model(path).state_dict(), starting_generator(same).state_dict()
+    a, b = load_model(path).state_dict(), load_start_generator(same).state_dict()
     assert all(torch.equal(a[k], b[k]) for k in a)
     with pytest.raises(ConfigError, match="x4 network, but the run's scale is 2"):
-        starting_generator(tiny(f"generator.init='{path}'", "scale=2"))
-    with pytest.raises(ConfigError, match=r"set generator\.kind"):
-        starting_generator(tiny(f"generator.init='{path}'", "generator.blocks=2"))
+        load_start_generator(tiny(f"generator.init='{path}'", "scale=2"))
+    with pytest.raises(ConfigError, match=r"generator\.kind"):
+        load_start_generator(tiny(f"generator.init='{path}'", "generator.blocks=2"))
 
 
 def test_a_start_of_another_scale_is_taken_but_for_its_first_layer(tmp_path: Path) -> None:
     sets = ("generator.kind=rrdb", "generator.growth=4", "data.patch=16")
     x4 = tiny(*sets, "seed=5")
     path = save_generator(tmp_path, state_at(x4, 5), x4)
-    with pytest.raises(ConfigError, match=r"generator\.init_partial=true"):
-        starting_generator(tiny(*sets, "scale=2", f"generator.init='{path}'"))
+    with pytest.raises(ConfigError, match="the run's scale is 2"):
+        load_start_generator(tiny(*sets, "scale=2", f"generator.init='{path}'"))
     adapting = (*sets, "scale=2", f"generator.init='{path}'", "generator.init_partial=true")
     config = tiny(*adapting)
-    net = starting_generator(config)
+    net = load_start_generator(config)
     assert net.architecture == config.architecture
     given, own = load_model(path).state_dict(), net.state_dict()
     assert [k for k in own if not torch.equal(own[k], given[k])] == ["conv_first.weight"]
@@ -239,13 +240,13 @@ def test_a_start_of_another_scale_is_taken_but_for_its_first_layer(tmp_path: Pat
     a, b = state.generator.state_dict(), state.ema.state_dict()
     assert all(torch.equal(a[k], b[k]) for k in a)
     with pytest.raises(ConfigError, match="no tensor"):
-        starting_generator(tiny("generator.kind=compact", *adapting[2:], "generator.features=8"))
+        load_start_generator(tiny("generator.kind=compact", *adapting[2:], "generator.features=8"))
 
 
 def test_what_a_run_has_to_fetch_is_known_before(tmp_path: Path) -> None:
     def names(*sets: str, resumed: bool = False) -> list[str]:
         config = load_config("finetune", list(sets))
-        return [entry.name for entry in to_fetch(config, resumed=resumed)]
+        return [entry.name for entry in find_downloads(config, resumed=resumed)]
 
     assert names() == ["RealESRGAN_x4plus", "vgg19"]
     assert names(resumed=True) == ["vgg19"]
@@ -258,20 +259,19 @@ def test_a_discriminator_starts_from_its_file(tmp_path: Path) -> None:
     net = UNetDiscriminator(features=2)
     path = tmp_path / "netD.pth"
     torch.save({"params": net.state_dict()}, path)
-    found = starting_discriminator(tiny(f"discriminator.init='{path}'"), 1)
+    found = load_start_discriminator(tiny(f"discriminator.init='{path}'"), 1)
     a, b = net.state_dict(), found.state_dict()
     assert all(torch.equal(a[k], b[k]) for k in a)
+    wider = tiny(f"discriminator.init='{path}'", "discriminator.features=4")
     with pytest.raises(CheckpointFormatError, match="another shape"):
-        starting_discriminator(tiny(f"discriminator.init='{path}'", "discriminator.features=4"), 1)
+        load_start_discriminator(wider, 1)
 
 
-def test_no_vgg_is_told_with_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_perceptual_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REALESR_OFFLINE", "1")
-    assert starting_perceptual(PerceptualConfig()) is None
-    with pytest.raises(ModelUnavailableError) as caught:
-        starting_perceptual(PerceptualConfig(weight=1.0))
-    for way in ("models pull vgg19", "squeezenet1_1", "perceptual.weight=0"):
-        assert way in str(caught.value)
+    with pytest.raises(ModelUnavailableError, match="vgg19") as caught:
+        load_perceptual(PerceptualConfig(weight=1.0))
+    assert caught.value.advice == "perceptual-weights"
 
 
 def test_features_come_from_a_file_by_path(tmp_path: Path) -> None:
@@ -280,27 +280,25 @@ def test_features_come_from_a_file_by_path(tmp_path: Path) -> None:
     path = tmp_path / "squeezenet.safetensors"
     save_safetensors(path, net.state_dict(), {})
     config = PerceptualConfig(weight=1.0, backbone="squeezenet1_1", weights=str(path))
-    loss = starting_perceptual(config)
-    assert loss is not None
+    loss = load_perceptual(config)
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(loss.features(x)["fire9"], net(x)["fire9"])
     vgg = PerceptualConfig(weight=1.0, weights=str(path))
     with pytest.raises(ModelUnavailableError, match="not the weights of VGG19Features"):
-        starting_perceptual(vgg)
+        load_perceptual(vgg)
     with pytest.raises(ConfigError, match=r"perceptual\.weights"):
-        starting_perceptual(PerceptualConfig(weight=1.0, backbone="squeezenet1_1"))
+        load_perceptual(PerceptualConfig(weight=1.0, backbone="squeezenet1_1"))
 
 
 def test_the_log_of_a_resumed_run_has_no_step_twice(tmp_path: Path) -> None:
-    log = Log(tmp_path, resumed_at=0, tensorboard=False)
-    for total in (1, 2, 3):
-        log.write("step", total, {"loss": total / 2})
-    log.close()
+    quiet = RuntimeConfig(tensorboard=False)
+    with MetricsLog(tmp_path, quiet, resumed_at=0) as log:
+        for total in (1, 2, 3):
+            log.write("step", total, {"loss": total / 2})
     with (tmp_path / FILE).open("a") as file:
         file.write('{"kind": "step", "tot')
-    log = Log(tmp_path, resumed_at=2, tensorboard=False)
-    log.write("step", 3, {"loss": 9})
-    log.close()
+    with MetricsLog(tmp_path, quiet, resumed_at=2) as log:
+        log.write("step", 3, {"loss": 9})
     lines = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
     assert [(line["total"], line["loss"]) for line in lines] == [(1, 0.5), (2, 1.0), (3, 9)]
 
@@ -317,12 +315,11 @@ def test_tensorboard_gets_the_numbers_where_it_is_installed(
         def close(self) -> None:
             points.append(("closed", 0, 0))
 
-    monkeypatch.setattr("realesr_cli.train.log._tensorboard", lambda *a: Writer())
-    log = Log(tmp_path, resumed_at=0, tensorboard=True)
-    log.write("step", 4, {"pixel": 0.5, "stage": "gan"})
-    log.close()
+    monkeypatch.setattr("realesr_cli.train.loggers._open_tensorboard", lambda *a: Writer())
+    with MetricsLog(tmp_path, RuntimeConfig(), resumed_at=0) as log:
+        log.write("step", 4, {"pixel": 0.5, "stage": "gan"})
     assert points == [("step/pixel", 0.5, 4), ("closed", 0, 0)]
 
 
 def test_checkpoints_are_listed_oldest_first(tmp_path: Path) -> None:
-    assert checkpoints(tmp_path) == []
+    assert list_checkpoints(tmp_path) == []

@@ -11,19 +11,20 @@ from PIL import Image
 from realesr_cli.errors import DatasetError, RealesrWarning
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.train.config import DataConfig
-from realesr_cli.train.data import (
+from realesr_cli.train.cropping import (
     Crops,
+    Region,
+    RegionCache,
     TrainingCrop,
+    cumulative_weights,
     cut_square,
-    folder_chances,
+    orient,
     rng_for,
-    turn,
-    whole,
+    whole_region,
     window_size,
 )
+from realesr_cli.train.data import Prefetcher
 from realesr_cli.train.files import TrainingImage
-from realesr_cli.train.prefetch import Prefetcher, step_keys
-from realesr_cli.train.region_cache import Region, RegionCache
 
 
 def unique(height: int, width: int, mark: int = 0) -> np.ndarray:
@@ -73,7 +74,7 @@ def test_a_step_shows_the_same_whenever_and_wherever_it_is_asked_for(tmp_path: P
 
 def test_crops_are_pieces_of_the_images_and_reach_all_of_them(tmp_path: Path) -> None:
     source = crops(make(tmp_path), DataConfig(patch=4, batch=4, margin=1.25, flip=False))
-    assert source.side == 20
+    assert source.batch(0, 0).gt.shape[1] == 20
     tops, lefts, marks = set(), set(), set()
     for step in range(150):
         for crop in source.batch(step, 0).gt:
@@ -123,20 +124,22 @@ def test_paired_crops_stay_aligned_also_where_mirrored(
     source = crops([paired(tmp_path, height, width)], config)
     for step in range(10):
         batch = source.batch(step, 0)
-        assert batch.lq is not None
-        assert batch.gt.shape == (6, 16, 16, 3)
-        assert np.array_equal(batch.gt, batch.lq.repeat(4, 1).repeat(4, 2))
+        assert batch.gt is None
+        assert batch.paired_gt is not None
+        assert batch.paired_lq is not None
+        assert batch.paired_gt.shape == (6, 16, 16, 3)
+        assert np.array_equal(batch.paired_gt, batch.paired_lq.repeat(4, 1).repeat(4, 2))
 
 
 def test_few_or_small_images_need_no_window() -> None:
     large = [TrainingImage(Path(str(i)), 4000, 6000) for i in range(100)]
     small = [TrainingImage(Path(str(i)), 480, 480) for i in range(50_000)]
     config = DataConfig(cache=2048, region=1024)
-    assert window_size(large[:20], config, 400) == 0
-    assert window_size(small, config, 400) == 0
-    assert window_size(large, config, 400) == 256
-    assert window_size(large, DataConfig(cache=300, region=1024), 400) == 100
-    assert window_size(large, DataConfig(cache=16, region=1024, batch=12), 400) == 12
+    assert window_size(large[:20], config, 4) == 0
+    assert window_size(small, config, 4) == 0
+    assert window_size(large, config, 4) == 256
+    assert window_size(large, DataConfig(cache=300, region=1024), 4) == 100
+    assert window_size(large, DataConfig(cache=16, region=1024, batch=12), 4) == 12
 
 
 def windowed(images: list[TrainingImage], *, cache: int = 16) -> Crops:
@@ -180,8 +183,8 @@ def test_folders_are_drawn_by_weight() -> None:
     ]
     plain = DataConfig(gt=(Path("a"), Path("b")))
     weighted = DataConfig(gt=(Path("a"), Path("b")), weights=(1.0, 3.0))
-    assert np.diff(folder_chances(images, plain), prepend=0).tolist() == [0.25] * 4
-    assert np.diff(folder_chances(images, weighted), prepend=0)[-1] == pytest.approx(0.75)
+    assert np.diff(cumulative_weights(images, plain), prepend=0).tolist() == [0.25] * 4
+    assert np.diff(cumulative_weights(images, weighted), prepend=0)[-1] == pytest.approx(0.75)
 
 
 def test_a_damaged_file_is_named_and_another_taken_in_its_place(tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_a_damaged_file_is_named_and_another_taken_in_its_place(tmp_path: Path) 
     data = images[1].gt.read_bytes()
     images[1].gt.write_bytes(data[: len(data) // 2])
     source = crops(images, DataConfig(patch=4, batch=12, margin=1, flip=False))
-    with pytest.warns(RealesrWarning, match=r"left out of training: .*1\.png"):
+    with pytest.warns(RealesrWarning, match=r"skipped in training: .*1\.png"):
         batch = source.batch(0, 0)
     assert {int(crop[0, 0, 2]) for crop in batch.gt} == {0, 2}
     with pytest.warns(RealesrWarning):
@@ -216,14 +219,14 @@ def test_the_cache_keeps_to_its_budget_and_returns_the_same_anyway(tmp_path: Pat
     cache = RegionCache(2 * 40 * 40 * 3)
     for _ in range(2):
         for img in images:
-            assert np.array_equal(cache.get(whole(img)), read_rgb8(img.gt))
+            assert np.array_equal(cache.get(whole_region(img)), read_rgb8(img.gt))
     assert cache.decoded == 6
     part = cache.get(Region(images[0].gt, 4, 5, 10, 12))
     assert np.array_equal(part, read_rgb8(images[0].gt)[4:14, 5:17])
     assert part.base is None
     roomy = RegionCache(10**6)
     for img in images * 2:
-        roomy.get(whole(img))
+        roomy.get(whole_region(img))
     assert roomy.decoded == 3
 
 
@@ -232,13 +235,12 @@ def test_turns_are_applied_in_order() -> None:
     region = Region(Path("a"), 0, 0, 2, 2)
     turns = {"flip": True, "upside_down": False, "transpose": True}
     crop = TrainingCrop(TrainingImage(Path("a"), 2, 2), region, 0, 0, **turns)
-    assert turn(pixels, crop)[..., :2].tolist() == [[[0, 1], [1, 1]], [[0, 0], [1, 0]]]
+    assert orient(pixels, crop)[..., :2].tolist() == [[[0, 1], [1, 1]], [[0, 0], [1, 0]]]
 
 
 @pytest.mark.parametrize("ahead", [0, 3])
 def test_preparing_ahead_changes_nothing(ahead: int) -> None:
-    keys = list(step_keys(2, 5, (0, 1)))
-    assert keys == [(2, 0), (2, 1), (3, 0), (3, 1), (4, 0), (4, 1)]
+    keys = [(2, 0), (2, 1), (3, 0), (3, 1), (4, 0), (4, 1)]
     with Prefetcher(lambda a, b: 10 * a + b, iter(keys), ahead) as prefetcher:
         assert [prefetcher.take(*key) for key in keys] == [20, 21, 30, 31, 40, 41]
 
@@ -249,7 +251,7 @@ def test_an_error_in_the_background_is_raised_where_the_batch_is_taken() -> None
             raise DatasetError("damaged")
         return step
 
-    with Prefetcher(make, step_keys(0, 9, (0,)), 2) as prefetcher:
+    with Prefetcher(make, ((step, 0) for step in range(9)), 2) as prefetcher:
         assert prefetcher.take(0, 0) == 0
         with pytest.raises(DatasetError, match="damaged"):
             prefetcher.take(1, 0)
@@ -257,7 +259,7 @@ def test_an_error_in_the_background_is_raised_where_the_batch_is_taken() -> None
 
 def test_batches_must_be_taken_in_order() -> None:
     with (
-        Prefetcher(lambda a, b: a, step_keys(0, 9, (0,)), 2) as prefetcher,
-        pytest.raises(RuntimeError, match="asked for"),
+        Prefetcher(lambda a, b: a, ((step, 0) for step in range(9)), 2) as prefetcher,
+        pytest.raises(RuntimeError, match="requested"),
     ):
         prefetcher.take(5, 0)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from realesr_cli.errors import DatasetError
 from realesr_cli.train.config import DataConfig, ValidationConfig
-from realesr_cli.train.files import TrainingImages, gather, spaced
+from realesr_cli.train.files import TrainingImages, find_training_images, pick_evenly
 
 
 def image(path: Path, width: int = 16, height: int = 12) -> Path:
@@ -26,10 +26,10 @@ def folder(root: Path, *names: str, width: int = 16, height: int = 12) -> Path:
 
 
 def found(data: DataConfig, validation: ValidationConfig | None = None) -> TrainingImages:
-    return gather(data, validation or ValidationConfig(split=0), scale=4)
+    return find_training_images(data, validation or ValidationConfig(split=0), scale=4)
 
 
-def test_folders_are_searched_deeply_and_other_files_passed_over(tmp_path: Path) -> None:
+def test_folders_are_searched_recursively_and_other_files_skipped(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", "one.png", "deep/er/two.jpg", ".hidden.png")
     (root / "notes.txt").write_text("no image")
     images = found(DataConfig(gt=(root,))).train
@@ -59,17 +59,17 @@ def test_unusable_folders_are_refused(tmp_path: Path, make: object, message: str
 
 
 def test_no_folder_at_all_is_refused() -> None:
-    with pytest.raises(DatasetError, match="--data"):
+    with pytest.raises(DatasetError, match="no training images"):
         found(DataConfig())
 
 
-def test_an_unreadable_file_is_left_out_and_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_excluded_and_named(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", "one.png", "two.png")
     (root / "bad.png").write_bytes(b"not an image at all")
     result = found(DataConfig(gt=(root,)))
     assert [p.gt.name for p in result.train] == ["one.png", "two.png"]
-    assert [item.path.name for item in result.left_out] == ["bad.png"]
-    assert result.left_out[0].reason
+    assert [item.path.name for item in result.excluded] == ["bad.png"]
+    assert result.excluded[0].reason
 
 
 def test_pairs_are_matched_by_subfolder_name_prefix_and_suffix(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_pairs_are_matched_by_subfolder_name_prefix_and_suffix(tmp_path: Path) -
 def test_pairs_that_are_not_to_scale_are_named(tmp_path: Path) -> None:
     gt = folder(tmp_path / "gt", "1.png", width=32, height=24)
     lq = folder(tmp_path / "lq", "1.png", width=16, height=12)
-    with pytest.raises(DatasetError, match=r"1\.png \(32x24 and 16x12\).*exactly 4 times"):
+    with pytest.raises(DatasetError, match=r"1\.png \(32x24, 16x12\).*exactly 4 times"):
         found(DataConfig(gt=(gt,), lq=(lq,)))
 
 
@@ -107,10 +107,10 @@ def test_a_few_images_are_all_trained_on(tmp_path: Path) -> None:
 def test_validation_images_must_not_be_trained_on(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", "1.png", "sub/2.png")
     for val, message in (
-        (root, "is the training folder"),
+        (root, "training folder"),
         (root / "sub", "overlaps"),
         (tmp_path, "overlaps"),
-        (root / "sub" / "..", "is the training folder"),
+        (root / "sub" / "..", "training folder"),
     ):
         with pytest.raises(DatasetError, match=message):
             found(DataConfig(gt=(root,)), ValidationConfig(gt=str(val)))
@@ -136,21 +136,21 @@ def test_a_validation_folder_without_images_is_refused(tmp_path: Path) -> None:
         found(DataConfig(gt=(root,)), ValidationConfig(gt=str(tmp_path / "none")))
 
 
-def test_spaced_never_takes_more_than_there_are(tmp_path: Path) -> None:
+def test_even_picks_never_takes_more_than_there_are(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", *(f"{i}.png" for i in range(3)))
     images = found(DataConfig(gt=(root,))).train
-    assert spaced(images, 5) == list(images)
-    assert spaced(images, 1) == [images[1]]
+    assert pick_evenly(images, 5) == list(images)
+    assert pick_evenly(images, 1) == [images[1]]
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
+def test_progress_is_reported(tmp_path: Path) -> None:
     root = folder(tmp_path / "a", "1.png", "2.png")
-    told: list[tuple[int, int]] = []
-    gather(
+    reported: list[tuple[int, int]] = []
+    find_training_images(
         DataConfig(gt=(root,)),
         ValidationConfig(split=0),
         scale=4,
-        report=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: reported.append((done, total)),
     )
-    assert told == [(1, 2), (2, 2)]
-    assert np.all(np.diff([done for done, _ in told]) > 0)
+    assert reported == [(1, 2), (2, 2)]
+    assert np.all(np.diff([done for done, _ in reported]) > 0)

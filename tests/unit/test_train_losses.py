@@ -9,27 +9,22 @@ import torch
 from torch import Tensor
 
 from realesr_cli.nets.features import VGG19Features
-from realesr_cli.train.losses import (
-    KINDS,
-    PerceptualLoss,
-    discriminator_gan_loss,
-    generator_gan_loss,
-    pixel_loss,
-)
+from realesr_cli.train.adversarial import KINDS, discriminator_gan_loss, generator_gan_loss
+from realesr_cli.train.losses import PerceptualLoss, pixel_loss
 
 REAL, FAKE = torch.ones(2, 1), torch.zeros(2, 1)
 LN2 = math.log(2)
 
 
-def judge_as(real: float, fake: float) -> object:
-    """A judge that gives images of ones the first logit and of zeros the second."""
+def discriminator_as(real: float, fake: float) -> object:
+    """A discriminator that gives images of ones the first logit and of zeros the second."""
     return lambda x: x * real + (1 - x) * fake
 
 
 def both(kind: str, real: float, fake: float) -> tuple[float, float]:
-    judge = judge_as(real, fake)
-    d = discriminator_gan_loss(kind, judge, FAKE, REAL)[0]
-    return float(d), float(generator_gan_loss(kind, judge, FAKE, REAL))
+    net = discriminator_as(real, fake)
+    d = discriminator_gan_loss(kind, net, FAKE, REAL)[0]
+    return float(d), float(generator_gan_loss(kind, net, FAKE, REAL))
 
 
 @pytest.mark.parametrize(

@@ -13,22 +13,27 @@ from torch.amp import GradScaler
 
 from realesr_cli.degrade.pairs import Pair
 from realesr_cli.train.config import ScheduleConfig, TrainConfig
-from realesr_cli.train.distributed import ALONE
-from realesr_cli.train.machine import Machine
+from realesr_cli.train.machine import Machine, Stopwatch
 from realesr_cli.train.recipes import load_config
-from realesr_cli.train.schedule import learning_rate
 from realesr_cli.train.state import (
     TrainState,
+    learning_rate,
     new_discriminator,
     new_generator,
     new_stage,
-    set_rates,
+    set_learning_rates,
     update_ema,
 )
 from realesr_cli.train.step import (
-    Setup,
+    Gradients,
+    StageSetup,
+    StepResult,
+    discriminator_gradients,
     generate,
-    generator_terms,
+    generator_gradients,
+    generator_losses,
+    make_setup,
+    train_step,
     update_discriminator,
     update_generator,
 )
@@ -47,18 +52,27 @@ def tiny(*more: str, recipe: str = "realesrgan-x4") -> TrainConfig:
 
 def started(
     config: TrainConfig, stage: int = 1, machine: Machine = CPU
-) -> tuple[TrainState, Setup]:
+) -> tuple[TrainState, StageSetup]:
     state = new_stage(config, machine, stage=stage, generator=new_generator(config))
-    setup = Setup(
-        stage=config.stages[stage],
-        machine=machine,
-        world=ALONE,
-        generator=state.generator,
-        discriminator=state.discriminator,
-        perceptual=None,
-        ema_decay=config.ema.decay,
-    )
-    return state, setup
+    return state, make_setup(config, machine, state, networks={})
+
+
+def one_step(state: TrainState, setup: StageSetup, *pairs: Pair) -> StepResult:
+    return train_step(state, setup, pairs, Stopwatch(setup.machine))
+
+
+def step_generator(state: TrainState, setup: StageSetup, *pairs: Pair) -> Gradients:
+    gradients = generator_gradients(state, setup, pairs)
+    update_generator(state, setup, gradients)
+    return gradients
+
+
+def step_discriminator(
+    state: TrainState, setup: StageSetup, pairs: tuple[Pair, ...], fakes: tuple[Tensor, ...]
+) -> Gradients:
+    gradients = discriminator_gradients(state, setup, pairs, fakes)
+    update_discriminator(state, setup, gradients)
+    return gradients
 
 
 def pair(batch: int = 2, seed: int = 0) -> Pair:
@@ -87,10 +101,10 @@ def test_multistep_halves_after_each_milestone() -> None:
 
 
 def test_cosine_falls_and_starts_again() -> None:
-    schedule = ScheduleConfig("cosine", period=250_000, lowest=1e-7)
+    schedule = ScheduleConfig("cosine", period=250_000, min_lr=1e-7)
     found = rates(schedule, 2e-4, 0, 62_500, 125_000, 250_000)
     assert found == pytest.approx([2e-4, 1.7072532e-4, 1.0005e-4, 2e-4], rel=1e-7)
-    whole_stage = ScheduleConfig("cosine", lowest=0)
+    whole_stage = ScheduleConfig("cosine", min_lr=0)
     assert rates(whole_stage, 1.0, 500) == pytest.approx([0.5])
 
 
@@ -102,7 +116,7 @@ def test_warmup_rises_from_nothing() -> None:
 def test_both_networks_get_their_rates() -> None:
     config = tiny("optimizer.discriminator_lr=3e-4", "schedule.kind=constant")
     state, setup = started(config)
-    assert set_rates(state, setup.stage, 0) == {"lr": 1e-4, "d_lr": 3e-4}
+    assert set_learning_rates(state, setup.stage) == {"lr": 1e-4, "d_lr": 3e-4}
     assert state.optimizer.param_groups[0]["lr"] == 1e-4
     assert state.d_optimizer is not None
     assert state.d_optimizer.param_groups[0]["lr"] == 3e-4
@@ -157,10 +171,10 @@ def test_accumulated_batches_make_the_step_of_one_large_batch() -> None:
     for batches in (parts, [joined]):
         state, setup = started(config)
         assert state.discriminator is not None
-        outcome = update_generator(state, setup, batches)
-        judged = update_discriminator(state, setup, batches, outcome.fakes)
-        gradient_step = [*weights(state.generator), *state.discriminator.state_dict().values()]
-        outcomes.append((outcome.losses | judged.losses, gradient_step))
+        result = one_step(state, setup, *batches)
+        changed = [*weights(state.generator), *state.discriminator.state_dict().values()]
+        stats = {k: v for k, v in result.stats.items() if "lr" not in k}
+        outcomes.append((result.losses | stats, changed))
     (losses_a, weights_a), (losses_b, weights_b) = outcomes
     assert losses_a == pytest.approx(losses_b, rel=1e-4)
     for a, b in zip(weights_a, weights_b, strict=True):
@@ -171,14 +185,15 @@ def test_an_update_moves_the_generator_its_average_and_the_discriminator() -> No
     state, setup = started(tiny())
     assert state.discriminator is not None
     before = [weights(net) for net in (state.generator, state.ema, state.discriminator)]
-    outcome = update_generator(state, setup, [pair()])
-    assert not outcome.skipped
-    assert set(outcome.losses) == {"pixel", "gan", "generator", "norm"}
+    gradients = step_generator(state, setup, pair())
+    assert gradients.finite
+    assert set(gradients.losses) == {"pixel", "gan"}
+    assert set(gradients.stats) == {"generator", "norm"}
     assert not same(before[0], weights(state.generator))
     assert not same(before[1], weights(state.ema))
     assert same(before[2], weights(state.discriminator))
     assert all(p.grad is None for p in state.discriminator.parameters())
-    update_discriminator(state, setup, [pair()], outcome.fakes)
+    step_discriminator(state, setup, (pair(),), gradients.fakes)
     assert not same(before[2], weights(state.discriminator))
 
 
@@ -186,9 +201,9 @@ def test_the_discriminator_sees_fakes_made_before_the_update() -> None:
     state, setup = started(tiny())
     batch = pair()
     before = generate(setup, [batch])[0]
-    outcome = update_generator(state, setup, [batch])
-    assert torch.equal(outcome.fakes[0], before)
-    assert not outcome.fakes[0].requires_grad
+    gradients = step_generator(state, setup, batch)
+    assert torch.equal(gradients.fakes[0], before)
+    assert not gradients.fakes[0].requires_grad
     assert not torch.equal(generate(setup, [batch])[0], before)
 
 
@@ -197,7 +212,7 @@ def test_each_loss_compares_with_the_ground_truth_it_asks_for() -> None:
     for sharpened in (True, False):
         state, setup = started(tiny(f"pixel.sharpened={str(sharpened).lower()}"), stage=0)
         fake = torch.zeros_like(batch.gt)
-        terms = generator_terms(setup, None, fake, batch)
+        terms = generator_losses(setup, fake, batch)
         real = batch.gt_usm if sharpened else batch.gt
         assert float(terms["pixel"]) == pytest.approx(float(real.mean()))
         assert state.discriminator is None
@@ -207,9 +222,8 @@ def test_only_the_generators_term_has_the_adversarial_weight() -> None:
     results = []
     for weight in (0.1, 0.2):
         state, setup = started(tiny(f"gan.weight={weight}"))
-        outcome = update_generator(state, setup, [pair()])
-        judged = update_discriminator(state, setup, [pair()], outcome.fakes)
-        results.append((outcome.losses["gan"], judged.losses["discriminator"]))
+        losses = one_step(state, setup, pair()).losses
+        results.append((losses["gan"], losses["discriminator"]))
     assert results[1][0] == pytest.approx(2 * results[0][0])
     assert results[1][1] == pytest.approx(results[0][1], rel=1e-5)
 
@@ -222,11 +236,10 @@ def broken(number: float) -> Pair:
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_changes_nothing(number: float) -> None:
     state, setup = started(tiny())
-    update_generator(state, setup, [pair()])
+    step_generator(state, setup, pair())
     before = [weights(state.generator), weights(state.ema)]
     moments = copy.deepcopy(state.optimizer.state_dict()["state"])
-    outcome = update_generator(state, setup, [pair(), broken(number)])
-    assert outcome.skipped
+    assert one_step(state, setup, pair(), broken(number)).skipped
     assert same(before[0], weights(state.generator))
     assert same(before[1], weights(state.ema))
     after = state.optimizer.state_dict()["state"]
@@ -239,14 +252,14 @@ def test_a_broken_discriminator_step_changes_nothing_either() -> None:
     assert state.discriminator is not None
     before = weights(state.discriminator)
     nan = (torch.full((2, 3, 16, 16), math.nan),)
-    assert update_discriminator(state, setup, [pair()], nan).skipped
+    assert not step_discriminator(state, setup, (pair(),), nan).finite
     assert same(before, weights(state.discriminator))
 
 
 def test_a_stage_without_discriminator_has_no_discriminator_step() -> None:
     state, setup = started(tiny(), stage=0)
     with pytest.raises(ValueError, match="no discriminator"):
-        update_discriminator(state, setup, [pair()], ())
+        discriminator_gradients(state, setup, (pair(),), ())
 
 
 def test_gradients_are_clipped_to_their_norm() -> None:
@@ -255,7 +268,7 @@ def test_gradients_are_clipped_to_their_norm() -> None:
         state, setup = started(config, stage=0)
         state.optimizer = torch.optim.SGD(state.generator.parameters(), lr=1.0)
         before = weights(state.generator)
-        norm = update_generator(state, setup, [pair()]).losses["norm"]
+        norm = step_generator(state, setup, pair()).stats["norm"]
         moved = [a - b for a, b in zip(before, weights(state.generator), strict=True)]
         length = math.sqrt(sum(float((m**2).sum()) for m in moved))
         assert length == pytest.approx(clip or norm, rel=1e-3)
@@ -274,10 +287,8 @@ def test_scaling_the_loss_changes_neither_update_nor_clipping() -> None:
     for prepare in (scaled, lambda state: state):
         state, setup = started(tiny("optimizer.clip=0.01"))
         prepare(state)
-        outcome = update_generator(state, setup, [pair(2, 1), pair(2, 2)])
-        judged = update_discriminator(state, setup, [pair(2, 1), pair(2, 2)], outcome.fakes)
-        assert state.discriminator is not None
-        ends.append((outcome.losses | judged.losses, weights(state.generator)))
+        result = one_step(state, setup, pair(2, 1), pair(2, 2))
+        ends.append((result.losses | result.stats, weights(state.generator)))
     assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-5)
     for a, b in zip(ends[0][1], ends[1][1], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
@@ -288,30 +299,27 @@ def test_a_loss_that_is_not_finite_is_skipped_and_too_large_a_scale_lowered() ->
     scaled(state)
     before = weights(state.generator)
     assert state.scaler is not None
-    assert update_generator(state, setup, [broken(math.nan)]).skipped
+    assert one_step(state, setup, broken(math.nan)).skipped
     assert same(before, weights(state.generator))
     # Gradients too large for the scale alone are the scaler's own affair, not a failed step.
     state.scaler = GradScaler("cpu", init_scale=2.0**127)
-    assert not update_generator(state, setup, [pair()]).skipped
+    assert not one_step(state, setup, pair()).skipped
     assert same(before, weights(state.generator))
     assert state.scaler.get_scale() < 2.0**127
 
 
 def test_mixed_precision_keeps_single_precision_weights_and_losses() -> None:
     state, setup = started(tiny(), machine=Machine(torch.device("cpu"), "bf16"))
-    outcome = update_generator(state, setup, [pair()])
-    judged = update_discriminator(state, setup, [pair()], outcome.fakes)
-    assert not outcome.skipped
-    assert not judged.skipped
+    gradients = step_generator(state, setup, pair())
+    assert gradients.finite
+    assert step_discriminator(state, setup, (pair(),), gradients.fakes).finite
     assert all(p.dtype == torch.float32 for p in state.generator.parameters())
-    assert outcome.fakes[0].dtype == torch.float32
-    exact, setup_exact = started(tiny())
-    wanted = update_generator(exact, setup_exact, [pair()]).losses
-    assert outcome.losses == pytest.approx(wanted, rel=0.05)
+    assert gradients.fakes[0].dtype == torch.float32
+    wanted = step_generator(*started(tiny()), pair()).losses
+    assert gradients.losses == pytest.approx(wanted, rel=0.05)
 
 
 def test_training_lowers_the_loss() -> None:
     state, setup = started(tiny("optimizer.lr=3e-3"), stage=0)
-    set_rates(state, setup.stage, 0)
-    losses = [update_generator(state, setup, [pair()]).losses["pixel"] for _ in range(60)]
+    losses = [one_step(state, setup, pair()).losses["pixel"] for _ in range(60)]
     assert losses[-1] < 0.8 * losses[0]

@@ -12,16 +12,16 @@ from torch import nn
 
 from realesr_cli.nets.compact import Compact, CompactArchitecture
 from realesr_cli.train.config import TrainConfig
+from realesr_cli.train.events import Scores
 from realesr_cli.train.files import TrainingImage
 from realesr_cli.train.recipes import load_config
 from realesr_cli.train.validation import (
-    Scene,
-    Scores,
-    bicubic_scenes,
-    prepare_scenes,
+    ValidationSample,
+    compute_scores,
+    prepare_samples,
     save_sheet,
-    score,
-    upscale_scenes,
+    upscale_bicubic,
+    upscale_samples,
 )
 
 
@@ -38,75 +38,75 @@ def config(*sets: str) -> TrainConfig:
     return load_config("realesrgan-x4", list(sets))
 
 
-def test_scenes_are_cropped_to_the_grid_and_degraded_alike_every_time(tmp_path: Path) -> None:
+def test_samples_are_cropped_to_the_grid_and_degraded_alike_every_time(tmp_path: Path) -> None:
     images = [image(tmp_path / "a.png"), image(tmp_path / "b.png", 75, 61)]
-    scenes = prepare_scenes(images, config("validation.side=48"))
-    assert [(s.gt.shape, s.lq.shape) for s in scenes] == [((48, 48, 3), (12, 12, 3))] * 2
-    again = prepare_scenes(images, config("validation.side=48"))
-    assert all(np.array_equal(a.lq, b.lq) for a, b in zip(scenes, again, strict=True))
-    other = prepare_scenes(images, config("validation.side=48", "seed=1"))
-    assert not np.array_equal(scenes[0].lq, other[0].lq)
-    uncropped = prepare_scenes(images, config("validation.side=0"))
+    samples = prepare_samples(images, config("validation.side=48"))
+    assert [(s.gt.shape, s.lq.shape) for s in samples] == [((48, 48, 3), (12, 12, 3))] * 2
+    again = prepare_samples(images, config("validation.side=48"))
+    assert all(np.array_equal(a.lq, b.lq) for a, b in zip(samples, again, strict=True))
+    other = prepare_samples(images, config("validation.side=48", "seed=1"))
+    assert not np.array_equal(samples[0].lq, other[0].lq)
+    uncropped = prepare_samples(images, config("validation.side=0"))
     assert [s.gt.shape for s in uncropped] == [(68, 88, 3), (72, 60, 3)]
 
 
-def test_paired_scenes_keep_their_own_low_quality_version(tmp_path: Path) -> None:
+def test_paired_samples_keep_their_own_low_quality_version(tmp_path: Path) -> None:
     gt = image(tmp_path / "gt.png", 64, 80)
     small = Image.open(gt.gt).resize((20, 16), Image.Resampling.BOX)
     small.save(tmp_path / "lq.png")
     pair = TrainingImage(gt.gt, 64, 80, tmp_path / "lq.png")
-    scene = prepare_scenes([pair], config("validation.side=32"))[0]
-    assert np.array_equal(scene.lq, np.asarray(small)[4:12, 6:14])
-    assert np.array_equal(scene.gt, np.asarray(Image.open(gt.gt))[16:48, 24:56])
+    one = prepare_samples([pair], config("validation.side=32"))[0]
+    assert np.array_equal(one.lq, np.asarray(small)[4:12, 6:14])
+    assert np.array_equal(one.gt, np.asarray(Image.open(gt.gt))[16:48, 24:56])
 
 
-def scene(size: int = 64) -> Scene:
+def sample(size: int = 64) -> ValidationSample:
     rng = np.random.default_rng(1)
     lq = rng.integers(60, 200, (size // 4, size // 4, 3), dtype=np.uint8)
-    return Scene("s", lq.repeat(4, 0).repeat(4, 1), lq)
+    return ValidationSample("s", lq.repeat(4, 0).repeat(4, 1), lq)
 
 
 def test_scores_are_means_and_color_is_the_largest_shift() -> None:
-    one = scene()
+    one = sample()
     shifted = one.gt.copy()
     shifted[..., 2] += 5
-    found = score([one, one], [one.gt, shifted], 4)
+    found = compute_scores([one, one], [one.gt, shifted], 4)
     assert found.psnr == pytest.approx((100 + 10 * np.log10(3 * 255**2 / 25)) / 2)
     assert found.color == pytest.approx(2.5)
     assert 0.99 < found.ssim < 1
-    assert score([one], [one.gt], 4) == Scores(100.0, 1.0, 0.0)
+    assert compute_scores([one], [one.gt], 4) == Scores(100.0, 1.0, 0.0)
 
 
-def test_scenes_are_upscaled_by_the_network_itself() -> None:
+def test_samples_are_upscaled_by_the_network_itself() -> None:
     net = Compact(CompactArchitecture(4, 1, 4))
     last = net.body[-1]
     assert isinstance(last, nn.Conv2d)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)  # type: ignore[arg-type]
     threads = torch.get_num_threads()
-    outputs = upscale_scenes(net, [scene()], torch.device("cpu"))
+    outputs = upscale_samples(net, [sample()], torch.device("cpu"))
     # Without its last layer the network is the nearest-neighbor enlargement.
-    assert np.array_equal(outputs[0], scene().gt)
+    assert np.array_equal(outputs[0], sample().gt)
     assert torch.get_num_threads() == threads
 
 
 def test_bicubic_has_the_size_of_the_ground_truth() -> None:
-    output = bicubic_scenes([scene()], 4)[0]
-    assert output.shape == scene().gt.shape
-    assert score([scene()], [output], 4).psnr < 40
+    output = upscale_bicubic([sample()], 4)[0]
+    assert output.shape == sample().gt.shape
+    assert compute_scores([sample()], [output], 4).psnr < 40
 
 
 def test_a_sheet_has_a_row_for_each_of_the_first_images(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "sheet.png"
-    scenes = [scene(), scene(400), scene()]
-    save_sheet(path, scenes, [s.gt for s in scenes], 2)
+    samples = [sample(), sample(400), sample()]
+    save_sheet(path, samples, [s.gt for s in samples], 2)
     sheet = np.asarray(Image.open(path))
     assert sheet.shape == (512, 768, 3)
     assert np.array_equal(sheet[:64, :64], sheet[:64, 256:320])
     assert (sheet[100, 100] == 128).all()
-    assert np.array_equal(sheet[256:, 512:], scenes[1].gt[72:328, 72:328])
+    assert np.array_equal(sheet[256:, 512:], samples[1].gt[72:328, 72:328])
 
 
 def test_small_images_are_scored_without_ssim() -> None:
-    tiny = Scene("t", np.full((8, 8, 3), 9, np.uint8), np.full((2, 2, 3), 9, np.uint8))
-    assert score([tiny], [tiny.gt], 4).ssim == 0.0
+    tiny = ValidationSample("t", np.full((8, 8, 3), 9, np.uint8), np.full((2, 2, 3), 9, np.uint8))
+    assert compute_scores([tiny], [tiny.gt], 4).ssim == 0.0

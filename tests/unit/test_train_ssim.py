@@ -1,4 +1,4 @@
-"""The structure loss is the papers' SSIM of the luma, and can be learned from."""
+"""The SSIM loss is the papers' SSIM of the luma, and can be learned from."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import torch
 from realesr_cli.degrade.pairs import Pair
 from realesr_cli.errors import ConfigError
 from realesr_cli.metrics.reference import ssim
-from realesr_cli.train.config import PixelConfig, SsimConfig, StageConfig
-from realesr_cli.train.distributed import ALONE
-from realesr_cli.train.losses import ssim_loss
-from realesr_cli.train.machine import choose_machine
+from realesr_cli.train.config import StageConfig
+from realesr_cli.train.losses import LossInputs, PixelConfig, SsimConfig, active_losses, ssim_loss
 from realesr_cli.train.recipes import load_config
-from realesr_cli.train.step import Setup, generator_terms
 
 
 def images(seed: int, side: int = 40) -> torch.Tensor:
@@ -22,7 +19,7 @@ def images(seed: int, side: int = 40) -> torch.Tensor:
     return torch.randint(0, 256, (2, 3, side, side), generator=generator) / 255
 
 
-def test_it_is_one_less_the_score() -> None:
+def test_it_is_one_minus_the_score() -> None:
     real = images(1)
     fake = ((real + images(2)) / 2 * 255).round() / 255
     scores = [ssim(a, b, luma=True) for a, b in zip(fake, real, strict=True)]
@@ -55,21 +52,21 @@ def test_half_precision_is_summed_in_single() -> None:
     assert 0 <= float(loss) < 0.01
 
 
-def test_a_stage_of_structure_alone_is_a_stage() -> None:
+def test_a_stage_of_ssim_alone_is_a_stage() -> None:
     nothing = PixelConfig(weight=0)
-    StageConfig(name="s", iterations=1, pixel=nothing, structure=SsimConfig(weight=1.0))
-    with pytest.raises(ConfigError, match="every loss has weight 0"):
+    StageConfig(name="s", iterations=1, pixel=nothing, ssim=SsimConfig(weight=1.0))
+    with pytest.raises(ConfigError, match="weight above 0"):
         StageConfig(name="s", iterations=1, pixel=nothing)
 
 
 def test_set_from_the_command_line_it_is_one_of_the_generators_terms() -> None:
-    config = load_config("compact-x4", ["structure.weight=0.5"])
-    assert config.stages[-1].structure.weight == 0.5
-    net = torch.nn.Identity()
-    setup = Setup(
-        config.stages[-1], choose_machine(config.runtime, device="cpu"), ALONE, net, None, None, 0.9
-    )
+    config = load_config("compact-x4", ["ssim.weight=0.5"])
+    assert config.stages[-1].ssim.weight == 0.5
     fake, real = images(7), images(8)
-    terms = generator_terms(setup, None, fake, Pair(fake, real, real))
-    assert set(terms) == {"pixel", "structure"}
-    assert float(terms["structure"]) == pytest.approx(0.5 * float(ssim_loss(fake, real)))
+    inputs = LossInputs(fake, Pair(fake, real, real))
+    found = {
+        name: float(loss.weight * spec.compute(loss, inputs))
+        for name, spec, loss in active_losses(config.stages[-1])
+    }
+    assert set(found) == {"pixel", "ssim"}
+    assert found["ssim"] == pytest.approx(0.5 * float(ssim_loss(fake, real)))
