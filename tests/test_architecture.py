@@ -112,8 +112,6 @@ NAME_PARTS = {
 TOO_LONG = {"cli/models.py"}
 REPEATED_MODULE_NAMES = {"interpolate"}
 NAMING_FLAGS = {
-    "dataset/check.py",
-    "dataset/prepare.py",
     "export/exporter.py",
     "export/onnx_file.py",
     "export/settings.py",
@@ -125,11 +123,9 @@ NAMING_FLAGS = {
 }
 QUAINT = {
     "atomic.py",
-    "cli/dataset.py",
     "cli/interpolate.py",
     "cli/models.py",
     "compat.py",
-    "dataset/prepare.py",
     "errors.py",
     "export/exporter.py",
     "export/settings.py",

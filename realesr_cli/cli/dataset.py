@@ -1,4 +1,4 @@
-"""`realesr dataset`: look over training images and cut large ones."""
+"""`realesr dataset`: check training images and cut large ones."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from realesr_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from realesr_cli.dataset.check import DatasetReport
-    from realesr_cli.dataset.prepare import Prepared
+    from realesr_cli.dataset.prepare import PrepareResult
 
-SHOWN = 10
+_SHOWN = 10
 """Lines of one kind that are printed without --verbose."""
 
 PathType = click.Path(path_type=Path)
@@ -32,7 +32,7 @@ PathType = click.Path(path_type=Path)
 
 @click.group("dataset")
 def dataset_group() -> None:
-    """Look over training images, and cut large ones into training files."""
+    """Check training images, and cut large ones into training crops."""
 
 
 @dataset_group.command("check")
@@ -41,7 +41,7 @@ def dataset_group() -> None:
     "--lq",
     multiple=True,
     type=PathType,
-    help="Folder of the low-quality partners; one for each FOLDER, in the same order.",
+    help="Folder of low-quality images; one for each FOLDER, in the same order.",
 )
 @click.option("--val", multiple=True, type=PathType, help="Folder of validation images.")
 @settings_options(CheckSettings)
@@ -58,72 +58,73 @@ def check_command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Look over the images in FOLDERS before training on them.
+    """Check the images in FOLDERS before training on them.
 
-    Every image is decoded. Told are: unreadable files, names that are not unique, pairs that do
-    not match in name, size, channels or content, images that are too small, copies and
-    near-copies, hard JPEG compression, and validation images that are trained on.
-    Ends with exit code 1 if anything was found.
+    Every image is decoded. Reported are unreadable files, names that are not unique, pairs that do
+    not match in name, size, channels or content, images that are too small, duplicates and
+    near-duplicates, strong JPEG compression, and validation images that are trained on. The exit
+    code is 1 if there is any problem.
 
     \b
     realesr dataset check DIV2K/ --val Set14/
-    realesr dataset check hr/ --lq lr/ --scale 4 --lq-suffix x4
+    realesr dataset check hr/ --lq lr/ --scale 4
     """
-    from realesr_cli.dataset.check import Folders, check_dataset
+    from realesr_cli.dataset.check import DatasetFolders, check_dataset
 
     settings = settings_from(ctx, CheckSettings)
     with ProgressBar("checking", unit="file", enabled=not quiet) as progress:
-        checked = check_dataset(Folders(folders, lq, val), settings, report=progress)
+        report = check_dataset(DatasetFolders(folders, lq, val), settings, progress=progress)
     if as_json:
-        _print_json(_plain(checked))
-    elif not quiet or checked.faults:
-        _tell_checked(checked, verbose=verbose)
-    return 1 if checked.faults else 0
+        _print_json(_report_to_plain(report))
+    elif not quiet or report.problems:
+        _print_report(report, verbose=verbose)
+    return 1 if report.problems else 0
 
 
 def _print_json(data: Any) -> None:
     click.echo(json.dumps(data, ensure_ascii=False, indent=2))
 
 
-def _plain(checked: DatasetReport) -> dict[str, Any]:
-    faults = [
+def _report_to_plain(report: DatasetReport) -> dict[str, Any]:
+    problems = [
         {
-            "kind": fault.kind,
-            "path": str(fault.path),
-            "other": None if fault.other is None else str(fault.other),
-            "text": fault.text,
+            "kind": problem.kind,
+            "path": str(problem.path),
+            "other": None if problem.other is None else str(problem.other),
+            "text": problem.text,
         }
-        for fault in checked.faults
+        for problem in report.problems
     ]
     return {
         "format": 1,
-        "images": checked.images,
-        "counts": checked.counts(),
-        "faults": faults,
+        "images": report.images,
+        "counts": report.counts(),
+        "problems": problems,
     }
 
 
-def _tell_checked(checked: DatasetReport, *, verbose: bool) -> None:
-    from realesr_cli.dataset.check import ADVICE
+def _print_report(report: DatasetReport, *, verbose: bool) -> None:
+    from realesr_cli.dataset.check import SUGGESTIONS
 
-    for kind, group in groupby(checked.faults, key=lambda fault: fault.kind):
-        faults = list(group)
-        click.echo(f"{kind}: {len(faults)} ({ADVICE[kind]})")
-        for fault in faults if verbose else faults[:SHOWN]:
-            click.echo(f"  {fault.path}: {fault.text}")
-        if len(faults) > SHOWN and not verbose:
-            click.echo(f"  and {len(faults) - SHOWN} more; --verbose lists all")
-    found = sum(checked.counts().values())
-    click.echo(f"{checked.images} images looked at, {found or 'no'} faults")
+    for kind, group in groupby(report.problems, key=lambda problem: problem.kind):
+        problems = list(group)
+        click.echo(f"{kind}: {len(problems)} ({SUGGESTIONS[kind]})")
+        for problem in problems if verbose else problems[:_SHOWN]:
+            click.echo(f"  {problem.path}: {problem.text}")
+        if len(problems) > _SHOWN and not verbose:
+            click.echo(f"  and {len(problems) - _SHOWN} more; --verbose lists all")
+    count = len(report.problems)
+    found = f"{count or 'no'} problem{'' if count == 1 else 's'}"
+    click.echo(f"{report.images} images checked, {found}")
 
 
 @dataset_group.command("prepare")
 @click.argument("folder", type=PathType)
-@click.option("-o", "--output", required=True, type=PathType, help="Folder to write into.")
-@click.option("--lq", type=PathType, help="Folder of the low-quality partners: both are cut alike.")
+@click.option("-o", "--output", required=True, type=PathType, help="Folder to write to.")
+@click.option("--lq", type=PathType, help="Folder of low-quality images: pairs are cut alike.")
 @settings_options(PrepareSettings)
-@click.option("--overwrite", is_flag=True, help="Make files again that are there already.")
-@click.option("--dry-run", is_flag=True, help="Only count what would be made.")
+@click.option("--overwrite", is_flag=True, help="Write existing files again.")
+@click.option("--dry-run", is_flag=True, help="Only count the files that would be written.")
 @json_option
 @quiet_option
 @verbose_option
@@ -139,74 +140,62 @@ def prepare_command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Make training files of the images in FOLDER.
+    """Cut the images in FOLDER into training crops.
 
-    Each image is taken at several sizes and cut into overlapping squares, as PNG files that
-    training reads quickly. Transparency is left out. A run that was stopped goes on where it was.
-    Ends with exit code 1 if an image had to be left out.
+    Each image is cut into overlapping crops at several sizes, as PNG files that training reads
+    quickly. Transparency is dropped. A stopped run continues where it was. The exit code is 1 if an
+    image was excluded.
 
     \b
-    realesr dataset prepare DIV2K/ -o DIV2K_sub/ --least-detail 2
-    realesr dataset prepare hr/ --lq lr/ -o pairs/ --side 480 --step 240
+    realesr dataset prepare DIV2K/ -o DIV2K_sub/ --min-detail 2
+    realesr dataset prepare hr/ --lq lr/ -o pairs/ --crop-size 480 --step 240
     """
-    from realesr_cli.dataset.crops import count, find_sources
+    from realesr_cli.dataset.crops import count_crops, find_source_images
     from realesr_cli.dataset.prepare import prepare
 
-    settings = _prepare_settings(ctx, paired=lq is not None)
-    _refuse_inside(output, folder, lq)
-    sources = find_sources(folder, lq, settings)
+    # Pairs have no downscaled versions, so for them the default is none.
+    base = PrepareSettings() if lq is None else PrepareSettings(scales=(), shortest_edge=0)
+    settings = settings_from(ctx, PrepareSettings, base)
+    for source in (folder, lq):
+        # Training on the folder would read what is written into it.
+        if source is not None and output.resolve().is_relative_to(source.resolve()):
+            raise ConfigError(f"{output} is inside {source}: choose a folder outside of it")
+    sources = find_source_images(folder, lq, settings)
     if dry_run:
-        _tell_plan(len(sources), count(sources, settings), settings, as_json=as_json)
+        files = count_crops(sources, settings)
+        if as_json:
+            _print_json({"format": 1, "images": len(sources), "files": files})
+        else:
+            most = "at most " if settings.min_detail else ""
+            click.echo(f"would write {most}{files} files from {len(sources)} images")
         return 0
     with ProgressBar("preparing", unit="image", enabled=not quiet) as progress:
-        done = prepare(sources, output, settings, overwrite=overwrite, report=progress)
+        result = prepare(sources, output, settings, overwrite=overwrite, progress=progress)
     if as_json:
-        _print_json(_plain_prepared(done))
-    elif not quiet or done.left_out:
-        _tell_prepared(done, output, verbose=verbose)
-    return 1 if done.left_out else 0
+        _print_json(_result_to_plain(result))
+    elif not quiet or result.excluded:
+        _print_result(result, output, verbose=verbose)
+    return 1 if result.excluded else 0
 
 
-def _prepare_settings(ctx: click.Context, *, paired: bool) -> PrepareSettings:
-    """Pairs have no smaller versions: for them that is the default."""
-    if not paired:
-        return settings_from(ctx, PrepareSettings)
-    base = PrepareSettings(scales=(), shortest=0)
-    return settings_from(ctx, PrepareSettings, base)
-
-
-def _refuse_inside(output: Path, folder: Path, lq: Path | None) -> None:
-    """What is written below a folder that is read would be read itself the next time."""
-    for source in (folder, lq):
-        if source is not None and output.resolve().is_relative_to(source.resolve()):
-            raise ConfigError(f"{output} lies within {source}: choose a folder outside of it")
-
-
-def _tell_plan(images: int, files: int, settings: PrepareSettings, *, as_json: bool) -> None:
-    if as_json:
-        _print_json({"format": 1, "images": images, "files": files})
-    else:
-        most = "at most " if settings.least_detail else ""
-        click.echo(f"{images} images would give {most}{files} files")
-
-
-def _plain_prepared(done: Prepared) -> dict[str, Any]:
-    left = [{"path": str(one.path), "reason": one.reason} for one in done.left_out]
+def _result_to_plain(result: PrepareResult) -> dict[str, Any]:
     return {
         "format": 1,
-        "images": done.images,
-        "written": done.written,
-        "present": done.present,
-        "plain": done.plain,
-        "left_out": left,
+        "images": result.images,
+        "written": result.written,
+        "existing": result.existing,
+        "low_detail": result.low_detail,
+        "excluded": [{"path": str(one.path), "reason": one.reason} for one in result.excluded],
     }
 
 
-def _tell_prepared(done: Prepared, output: Path, *, verbose: bool) -> None:
-    for one in done.left_out if verbose else done.left_out[:SHOWN]:
-        click.echo(f"left out: {one.path}: {one.reason}")
-    if len(done.left_out) > SHOWN and not verbose:
-        click.echo(f"and {len(done.left_out) - SHOWN} more; --verbose lists all")
-    present = f", {done.present} were there already" if done.present else ""
-    plain = f", {done.plain} squares had too little detail" if done.plain else ""
-    click.echo(f"{output}: {done.written} files made of {done.images} images{present}{plain}")
+def _print_result(result: PrepareResult, output: Path, *, verbose: bool) -> None:
+    for one in result.excluded if verbose else result.excluded[:_SHOWN]:
+        click.echo(f"excluded: {one.path}: {one.reason}")
+    if len(result.excluded) > _SHOWN and not verbose:
+        click.echo(f"and {len(result.excluded) - _SHOWN} more; --verbose lists all")
+    existing = f", {result.existing} existed already" if result.existing else ""
+    low = f", {result.low_detail} crops had too little detail" if result.low_detail else ""
+    click.echo(
+        f"{output}: {result.written} files written from {result.images} images{existing}{low}"
+    )

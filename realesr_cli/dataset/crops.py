@@ -1,4 +1,4 @@
-"""Which training files are made of which images: versions, squares and names, all unwritten."""
+"""Plan training files: which versions of an image are made, cut into which crops, named how."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from realesr_cli.image.pairing import (
 from realesr_cli.image.probe import probe
 
 Size = tuple[int, int]
+"""(height, width) in pixels."""
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image to be prepared, by its path inside its folder, with its partner if any."""
+    """An image to prepare, its path inside its folder without extension, and its partner if any."""
 
     path: Path
     inside: Path
@@ -31,103 +32,98 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class ScaledVersion:
-    """One version of an image: what its name gets, and its size (height, width) in pixels."""
+    """A version of an image: the suffix of its file name, and its size."""
 
-    mark: str
+    suffix: str
     size: Size
-
-
-def versions(size: Size, settings: PrepareSettings) -> list[ScaledVersion]:
-    """The versions of an image of `size`; none is larger than the image itself."""
-    made = [ScaledVersion("", size)] if settings.original else []
-    for number, factor in enumerate(settings.scales):
-        height, width = (max(1, int(side * factor)) for side in size)
-        made.append(ScaledVersion(f"T{number}", (height, width)))
-    if settings.shortest and min(size) > settings.shortest:
-        factor = settings.shortest / min(size)
-        height, width = (max(settings.shortest, int(side * factor)) for side in size)
-        made.append(ScaledVersion(f"T{len(settings.scales)}", (height, width)))
-    return made
-
-
-def corners(size: Size, settings: PrepareSettings) -> list[Size]:
-    """Top and left of every square; the last of a row or column ends at the image's edge."""
-    return [
-        (top, left) for top in _starts(size[0], settings) for left in _starts(size[1], settings)
-    ]
-
-
-def _starts(length: int, settings: PrepareSettings) -> list[int]:
-    if length < settings.side:
-        return []
-    starts = list(range(0, length - settings.side + 1, settings.step))
-    if length - (starts[-1] + settings.side) > settings.rest:
-        starts.append(length - settings.side)
-    return starts
-
-
-def count_files(size: Size, settings: PrepareSettings) -> int:
-    """How many files an image of `size` gives."""
-    if not settings.side:
-        return len(versions(size, settings))
-    return sum(len(corners(version.size, settings)) for version in versions(size, settings))
-
-
-def find_sources(gt: Path, lq: Path | None, settings: PrepareSettings) -> list[SourceImage]:
-    """The images of a folder, with their partners.
-
-    DatasetError where the folder is missing or empty, partners are missing, or two images would
-    give files of one name; ConfigError for smaller versions of pairs, which have none.
-    """
-    if lq is None:
-        images = ImageFolder.scan(gt, recursive=True)
-        require_unique_names(images)  # Their crops would have one name.
-        return [SourceImage(path, path.relative_to(gt).with_suffix("")) for path in images.files]
-    if settings.scales or settings.shortest or not settings.original:
-        raise ConfigError(
-            "pairs are prepared at their own size: set scales to nothing and shortest to 0"
-        )
-    if settings.side % settings.scale or settings.step % settings.scale:
-        raise ConfigError(
-            f"squares of {settings.side} every {settings.step} pixels do not lie on the grid of "
-            f"low-quality pixels: give multiples of {settings.scale}"
-        )
-    affix = Affix(settings.lq_prefix, settings.lq_suffix)
-    pairs = require_pairs(*scan_pair(gt, lq, recursive=True, lq_affix=affix), advice="names")
-    return [SourceImage(path, path.relative_to(gt).with_suffix(""), other) for path, other in pairs]
 
 
 @dataclass(frozen=True)
 class CropFile:
-    """One file to write: where, and which square of which version (None: all of it)."""
+    """A file to write, and the corner (top, left) of its crop; None is the whole version."""
 
     path: Path
     version: ScaledVersion
     corner: Size | None
 
 
-def pieces(source: SourceImage, size: Size, out: Path, settings: PrepareSettings) -> list[CropFile]:
-    """The ground-truth files of an image of `size`, as `name_T0_s001.png`."""
-    made = []
-    folder = out / "gt" if source.lq is not None else out
-    for version in versions(size, settings):
-        stem = source.inside.name + (f"_{version.mark}" if version.mark else "")
-        parent = folder / source.inside.parent
-        if not settings.side:
-            made.append(CropFile(parent / f"{stem}.png", version, None))
+def find_source_images(gt: Path, lq: Path | None, settings: PrepareSettings) -> list[SourceImage]:
+    """Return the images of a folder, with their partners if there is a folder of them.
+
+    Raises DatasetError if a folder is missing or empty, partners are missing, or two images have
+    the same name; ConfigError for settings that pairs do not allow.
+    """
+    if lq is None:
+        images = ImageFolder.scan(gt, recursive=True)
+        require_unique_names(images)  # Their crops would have the same names.
+        return [SourceImage(path, path.relative_to(gt).with_suffix("")) for path in images.files]
+    if settings.scales or settings.shortest_edge or not settings.original:
+        raise ConfigError(
+            "pairs are prepared at their own size only: set scales to nothing and shortest_edge to "
+            "0, and keep original on"
+        )
+    if settings.crop_size % settings.scale or settings.step % settings.scale:
+        raise ConfigError(
+            f"crop_size = {settings.crop_size} and step = {settings.step} must be multiples of the "
+            f"scale ({settings.scale}), so that crops start at low-quality pixels"
+        )
+    affix = Affix(settings.lq_prefix, settings.lq_suffix)
+    pairs = require_pairs(*scan_pair(gt, lq, recursive=True, lq_affix=affix), advice="names")
+    return [SourceImage(path, path.relative_to(gt).with_suffix(""), other) for path, other in pairs]
+
+
+def scaled_versions(size: Size, settings: PrepareSettings) -> list[ScaledVersion]:
+    """Return the versions of an image; none is larger than the image."""
+    versions = [ScaledVersion("", size)] if settings.original else []
+    for number, factor in enumerate(settings.scales):
+        height, width = (max(1, int(side * factor)) for side in size)
+        versions.append(ScaledVersion(f"_T{number}", (height, width)))
+    shortest = settings.shortest_edge
+    if shortest and min(size) > shortest:
+        height, width = (max(shortest, int(side * shortest / min(size))) for side in size)
+        versions.append(ScaledVersion(f"_T{len(settings.scales)}", (height, width)))
+    return versions
+
+
+def crop_corners(size: Size, settings: PrepareSettings) -> list[Size]:
+    """Return top and left of every crop; the last of a row or column ends at the image's edge."""
+    return [
+        (top, left) for top in _starts(size[0], settings) for left in _starts(size[1], settings)
+    ]
+
+
+def _starts(length: int, settings: PrepareSettings) -> list[int]:
+    if length < settings.crop_size:
+        return []
+    starts = list(range(0, length - settings.crop_size + 1, settings.step))
+    if length - (starts[-1] + settings.crop_size) > settings.thresh_size:
+        starts.append(length - settings.crop_size)
+    return starts
+
+
+def plan_crops(
+    source: SourceImage, size: Size, out: Path, settings: PrepareSettings
+) -> list[CropFile]:
+    """Return the ground-truth files of an image, named like `name_T0_s001.png`."""
+    files = []
+    folder = (out / "gt" if source.lq is not None else out) / source.inside.parent
+    for version in scaled_versions(size, settings):
+        stem = source.inside.name + version.suffix
+        if not settings.crop_size:
+            files.append(CropFile(folder / f"{stem}.png", version, None))
             continue
-        for number, corner in enumerate(corners(version.size, settings), 1):
-            made.append(CropFile(parent / f"{stem}_s{number:03d}.png", version, corner))
-    return made
+        for number, corner in enumerate(crop_corners(version.size, settings), 1):
+            files.append(CropFile(folder / f"{stem}_s{number:03d}.png", version, corner))
+    return files
 
 
-def count(sources: Sequence[SourceImage], settings: PrepareSettings) -> int:
-    """How many ground-truth files would be made, by the headers alone; unreadable ones count 0."""
+def count_crops(sources: Sequence[SourceImage], settings: PrepareSettings) -> int:
+    """Return the number of ground-truth files, by the headers; unreadable images count 0."""
     total = 0
     for source in sources:
         try:
             header = probe(source.path)
         except ImageError:
             continue
-        total += count_files((header.height, header.width), settings)
+        total += len(plan_crops(source, (header.height, header.width), Path(), settings))
     return total

@@ -1,4 +1,4 @@
-"""`realesr dataset check`, `prepare` and `draw` as a user runs them."""
+"""`realesr dataset check` and `prepare` as a user runs them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_check_without_faults(folder: Path) -> None:
+def test_check_without_problems(folder: Path) -> None:
     result = run("check", folder / "in")
     assert result.return_value == 0
-    assert "3 images looked at, no faults" in result.output
+    assert "3 images checked, no problems" in result.output
 
 
-def test_check_with_faults(folder: Path) -> None:
+def test_check_with_problems(folder: Path) -> None:
     for number in range(12):
         (folder / "in" / f"bad{number:02}.png").write_text("no image")
     result = run("check", folder / "in")
@@ -56,48 +56,59 @@ def test_check_with_faults(folder: Path) -> None:
 
 
 def test_check_json(folder: Path) -> None:
-    result = run("check", folder / "in", "--val", folder / "in", "--smallest", 290, "--json")
-    told = json.loads(result.output)
+    result = run("check", folder / "in", "--val", folder / "in", "--min-size", 290, "--json")
+    found = json.loads(result.output)
     assert result.return_value == 1
-    assert told["images"] == 3
-    assert told["counts"] == {"small": 3, "leak": 3}
-    assert set(told["faults"][0]) == {"kind", "path", "other", "text"}
+    assert found["images"] == 3
+    assert found["counts"] == {"small": 3, "leak": 3}
+    assert set(found["problems"][0]) == {"kind", "path", "other", "text"}
 
 
 def test_prepare(folder: Path) -> None:
     out = folder / "out"
-    args = ("prepare", folder / "in", "-o", out, "--side", 200, "--step", 100, "--shortest", 210)
-    assert "3 images would give" in run(*args, "--dry-run").output
+    args = (
+        "prepare",
+        folder / "in",
+        "-o",
+        out,
+        "--crop-size",
+        200,
+        "--step",
+        100,
+        "--shortest-edge",
+        210,
+    )
+    assert "from 3 images" in run(*args, "--dry-run").output
     assert not out.exists()
     planned = json.loads(run(*args, "--dry-run", "--json").output)["files"]
-    told = json.loads(run(*args, "--json").output)
-    assert told["written"] == planned == len(list(out.glob("*.png")))
+    found = json.loads(run(*args, "--json").output)
+    assert found["written"] == planned == len(list(out.glob("*.png")))
     again = run(*args)
     assert again.return_value == 0
-    assert f"{planned} were there already" in again.output
+    assert f"{planned} existed already" in again.output
 
 
-def test_prepare_tells_what_it_left_out(folder: Path) -> None:
+def test_prepare_reports_what_it_excluded(folder: Path) -> None:
     (folder / "in" / "bad.png").write_text("no image")
-    result = run("prepare", folder / "in", "-o", folder / "out", "--side", 200, "--step", 200)
+    result = run("prepare", folder / "in", "-o", folder / "out", "--crop-size", 200, "--step", 200)
     assert result.return_value == 1
-    assert "left out: " in result.output
+    assert "excluded: " in result.output
     assert "bad.png" in result.output
 
 
-def test_prepare_leaves_out_squares_without_detail(folder: Path) -> None:
+def test_prepare_excludes_crops_without_detail(folder: Path) -> None:
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 256, (280, 300, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "in" / "noise.png")
     out = folder / "out"
     args = ("prepare", folder / "in", "-o", out, "--scales", "1", "--no-original",
-            "--shortest", 0, "--side", 280, "--step", 280, "--least-detail", 4)  # fmt: skip
+            "--shortest-edge", 0, "--crop-size", 280, "--step", 280, "--min-detail", 4)  # fmt: skip
     planned = json.loads(run(*args, "--dry-run", "--json").output)["files"]
     assert f"at most {planned} files" in run(*args, "--dry-run").output
-    told = json.loads(run(*args, "--json").output)
-    assert told["plain"] == planned - 2
+    found = json.loads(run(*args, "--json").output)
+    assert found["low_detail"] == planned - 2
     assert {path.name for path in out.glob("*.png")} == {"noise_T0_s001.png", "noise_T0_s002.png"}
-    assert f"{planned - 2} squares had too little detail" in run(*args).output
+    assert f"{planned - 2} crops had too little detail" in run(*args).output
 
 
 def test_prepare_pairs(folder: Path) -> None:
@@ -105,7 +116,7 @@ def test_prepare_pairs(folder: Path) -> None:
     for path in (folder / "in").iterdir():
         opened(path).resize((75, 70)).save(folder / "lq" / path.name)
     result = run("prepare", folder / "in", "--lq", folder / "lq", "-o", folder / "out",
-                 "--side", 200, "--step", 100)  # fmt: skip
+                 "--crop-size", 200, "--step", 100)  # fmt: skip
     assert result.return_value == 0
     gt, lq = (sorted(p.name for p in (folder / "out" / s).iterdir()) for s in ("gt", "lq"))
     assert gt == lq
@@ -115,12 +126,12 @@ def test_prepare_pairs(folder: Path) -> None:
 def test_prepare_refuses_to_write_into_its_input(folder: Path) -> None:
     result = run("prepare", folder / "in", "-o", folder / "in" / "sub")
     assert isinstance(result.exception, ConfigError)
-    assert "lies within" in str(result.exception)
+    assert "is inside" in str(result.exception)
 
 
-def test_prepare_all_lists_all_left_out(folder: Path) -> None:
+def test_verbose_lists_all_excluded(folder: Path) -> None:
     for number in range(12):
         (folder / "in" / f"bad{number:02}.png").write_text("no image")
-    args = ("prepare", folder / "in", "-o", folder / "out", "--side", 200, "--step", 200)
+    args = ("prepare", folder / "in", "-o", folder / "out", "--crop-size", 200, "--step", 200)
     assert "and 2 more; --verbose lists all" in run(*args).output
     assert "bad11.png" in run(*args, "--verbose").output

@@ -1,4 +1,4 @@
-"""Faults planted in a folder are found, each by its name; clean folders have none."""
+"""Problems planted in a folder are found, each by its kind; clean folders have none."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realesr_cli.dataset.check import ADVICE, DatasetReport, Folders, check_dataset
+from realesr_cli.dataset.check import SUGGESTIONS, DatasetFolders, DatasetReport, check_dataset
 from realesr_cli.dataset.settings import CheckSettings
 from realesr_cli.errors import ConfigError, DatasetError
 
-SETTINGS = CheckSettings(smallest=64, workers=1)
+SETTINGS = CheckSettings(min_size=64, workers=1)
 
 
 def photo(seed: int, size: tuple[int, int] = (120, 100)) -> Image.Image:
@@ -29,7 +29,7 @@ def opened(path: Path) -> Image.Image:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four images without faults, and their partners of a quarter of the size."""
+    """Four images without problems, and their partners of a quarter of the size."""
     for name in ("gt", "lq", "val"):
         (tmp_path / name).mkdir()
     for seed in range(4):
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def checked(folder: Path, *, lq: bool = False, val: bool = False) -> DatasetReport:
-    folders = Folders(
+    folders = DatasetFolders(
         (folder / "gt",),
         (folder / "lq",) if lq else (),
         (folder / "val",) if val else (),
@@ -50,15 +50,15 @@ def checked(folder: Path, *, lq: bool = False, val: bool = False) -> DatasetRepo
 
 
 def only(outcome: DatasetReport, kind: str) -> tuple[str, str, str | None]:
-    """Name, text and other name of the one fault there is."""
-    assert outcome.counts() == {kind: 1}, outcome.faults
-    (fault,) = outcome.faults
-    return fault.path.name, fault.text, None if fault.other is None else fault.other.name
+    """Return name, text and other name of the only problem."""
+    assert outcome.counts() == {kind: 1}, outcome.problems
+    (problem,) = outcome.problems
+    return problem.path.name, problem.text, None if problem.other is None else problem.other.name
 
 
 def test_clean(folder: Path) -> None:
     outcome = checked(folder, lq=True, val=True)
-    assert outcome.faults == ()
+    assert outcome.problems == ()
     assert outcome.images == 9
 
 
@@ -89,9 +89,9 @@ def test_suffix(folder: Path) -> None:
     for path in list((folder / "lq").iterdir()):
         path.rename(path.with_name(f"{path.stem}x4.png"))
     photo(7).save(folder / "lq" / "0x2.png")
-    folders = Folders((folder / "gt",), (folder / "lq",))
+    folders = DatasetFolders((folder / "gt",), (folder / "lq",))
     assert check_dataset(folders, SETTINGS).counts() == {"unpaired": 1}
-    assert check_dataset(folders, replace(SETTINGS, lq_suffix="x4")).faults == ()
+    assert check_dataset(folders, replace(SETTINGS, lq_suffix="x4")).problems == ()
 
 
 def test_ratio(folder: Path) -> None:
@@ -115,7 +115,7 @@ def test_content(folder: Path) -> None:
 def test_small(folder: Path) -> None:
     photo(6, (64, 64)).save(folder / "gt" / "6.png")
     photo(7, (100, 63)).save(folder / "gt" / "7.png")
-    assert only(checked(folder), "small")[1] == "100x63 is less than 64 pixels"
+    assert only(checked(folder), "small")[1] == "100x63 is smaller than 64 pixels"
 
 
 @pytest.mark.parametrize("change", ["copy", "smaller", "jpeg"])
@@ -129,7 +129,7 @@ def test_duplicate(folder: Path, change: str) -> None:
     assert (name, other) == (path.name, "3.png")
 
 
-def test_third_copy_is_told_once(folder: Path) -> None:
+def test_a_third_copy_is_reported_once(folder: Path) -> None:
     for name in ("a", "b"):
         opened(folder / "gt" / "3.png").save(folder / "gt" / f"z{name}.png")
     assert checked(folder).counts() == {"duplicate": 2}
@@ -138,7 +138,7 @@ def test_third_copy_is_told_once(folder: Path) -> None:
 def test_flat_images_are_not_copies_of_each_other(folder: Path) -> None:
     for value in (10, 120, 240):
         Image.new("RGB", (80, 80), (value, value, value)).save(folder / "gt" / f"flat{value}.png")
-    assert checked(folder).faults == ()
+    assert checked(folder).problems == ()
 
 
 def test_blocky(folder: Path) -> None:
@@ -149,7 +149,7 @@ def test_blocky(folder: Path) -> None:
     (folder / "gt" / "hard.jpg").write_bytes(held.getvalue())
     name, text, _ = only(checked(folder), "blocky")
     assert name == "hard.jpg"
-    assert text.startswith("blocks stand out by ")
+    assert text.startswith("blockiness ")
 
 
 @pytest.mark.parametrize("change", ["same file", "copy", "smaller"])
@@ -162,28 +162,30 @@ def test_leak(folder: Path, change: str) -> None:
         (img.resize((96, 80)) if change == "smaller" else img).save(path)
     name, text, other = only(checked(folder, val=True), "leak")
     assert (name, other) == ("leak.png", "2.png")
-    assert ("is trained on too" in text) == (change == "same file")
+    assert ("is a training image too" in text) == (change == "same file")
 
 
-def test_every_kind_of_fault_is_planted_above() -> None:
+def test_every_kind_of_problem_is_planted_above() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
-    for kind in ADVICE:
+    for kind in SUGGESTIONS:
         assert f'"{kind}"' in source
 
 
 def test_progress(folder: Path) -> None:
     calls: list[tuple[int, int]] = []
-    check_dataset(Folders((folder / "gt",)), SETTINGS, report=lambda *call: calls.append(call))
+    check_dataset(
+        DatasetFolders((folder / "gt",)), SETTINGS, progress=lambda *call: calls.append(call)
+    )
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_folders_that_do_not_fit(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="no folder"):
-        check_dataset(Folders(()), SETTINGS)
-    with pytest.raises(ConfigError, match="2 folders of low-quality images for 1"):
-        check_dataset(Folders((folder / "gt",), (folder / "lq", folder / "lq")), SETTINGS)
+    with pytest.raises(ConfigError, match="at least one folder"):
+        check_dataset(DatasetFolders(()), SETTINGS)
+    with pytest.raises(ConfigError, match="2 for 1"):
+        check_dataset(DatasetFolders((folder / "gt",), (folder / "lq", folder / "lq")), SETTINGS)
     with pytest.raises(DatasetError, match="does not exist"):
-        check_dataset(Folders((folder / "nowhere",)), SETTINGS)
+        check_dataset(DatasetFolders((folder / "nowhere",)), SETTINGS)
     (folder / "empty").mkdir()
     with pytest.raises(DatasetError, match="contains no files"):
-        check_dataset(Folders((folder / "empty",)), SETTINGS)
+        check_dataset(DatasetFolders((folder / "empty",)), SETTINGS)

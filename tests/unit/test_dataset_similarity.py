@@ -1,4 +1,4 @@
-"""Measures of images: hashes that survive small changes, blocks that are found."""
+"""Fingerprints of images survive small changes; JPEG blocks are found."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_hash_survives_small_changes() -> None:
         assert apart(original, changed) <= 4
 
 
-def test_hash_tells_images_apart() -> None:
+def test_hashes_of_different_images_differ() -> None:
     assert min(apart(photo(a), photo(b)) for a in range(4) for b in range(4, 8)) > 12
 
 
@@ -62,27 +62,50 @@ def test_luma_of_every_depth(kind: type) -> None:
         np.testing.assert_allclose(M.luma_of(pixels), 255, rtol=1e-5)
 
 
-def test_likeness() -> None:
+def test_correlation() -> None:
     thumb = np.random.default_rng(0).random((16, 16)).astype(np.float32) * 255
     flat = np.full((16, 16), 80, dtype=np.float32)
-    assert M.likeness(thumb, thumb * 0.5 + 20) == pytest.approx(1)
-    assert M.likeness(thumb, -thumb) == pytest.approx(-1)
-    assert M.likeness(flat, flat + 1) == 1
-    assert M.likeness(flat, flat + 50) == 0
+    assert M.correlation(thumb, thumb * 0.5 + 20) == pytest.approx(1)
+    assert M.correlation(thumb, -thumb) == pytest.approx(-1)
+    assert M.correlation(flat, flat + 1) == 1
+    assert M.correlation(flat, flat + 50) == 0
 
 
-def test_near_pairs_are_those_of_a_plain_search() -> None:
+def by_plain_search(
+    images: list[M.Fingerprint], others: list[M.Fingerprint] | None, distance: int
+) -> list[tuple[int, int]]:
+    found = []
+    for i, one in enumerate(images):
+        for j, other in enumerate(images[:i] if others is None else others):
+            near = (one.hash != other.hash).sum() <= distance
+            if near and M.correlation(one.thumb, other.thumb) > M.SAME_CORRELATION:
+                found.append((i, j))
+                break
+    return found
+
+
+def test_first_matches_are_those_of_a_plain_search(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
-    first = [rng.random(64) < 0.5 for _ in range(30)]
-    first += [bits ^ (np.arange(64) < flips) for flips, bits in enumerate(first[:10])]
-    distances = np.array([[(a != b).sum() for b in first] for a in first])
-    within = {(i, j) for i, j in np.argwhere(distances <= 4) if i < j}
-    assert set(M.near_pairs(first, distance=4)) == within
-    assert len(within) == 5
-    across = {(i, j) for i, j in np.argwhere(distances[:30, 30:] <= 4)}
-    assert set(M.near_pairs(first[:30], first[30:], distance=4)) == across
-    assert M.near_pairs([], distance=4) == []
-    assert M.near_pairs(first, [], distance=4) == []
+    thumbs = [rng.random((16, 16)).astype(np.float32) * 255 for _ in range(30)]
+    first = [M.Fingerprint(rng.random(64) < 0.5, thumb) for thumb in thumbs]
+    first += [
+        M.Fingerprint(one.hash ^ (np.arange(64) < flips), one.thumb * (1 if flips % 2 else -1))
+        for flips, one in enumerate(first[:10])
+    ]
+    for pairs in (2**24, 100):  # The second in several blocks.
+        monkeypatch.setattr(M, "_BLOCK_PAIRS", pairs)
+        found = M.first_matches(first, hash_distance=4)
+        assert found == by_plain_search(first, None, 4) == [(31, 1), (33, 3)]
+        across = M.first_matches(first[:30], first[30:], hash_distance=4)
+        assert across == by_plain_search(first[:30], first[30:], 4) == [(1, 1), (3, 3)]
+    assert M.first_matches([], hash_distance=4) == []
+    assert M.first_matches(first, [], hash_distance=4) == []
+
+
+def test_many_equal_images_take_no_more_time_or_memory_than_others() -> None:
+    flat = M.fingerprint(np.full((20, 20), 80, dtype=np.float32))
+    found = M.first_matches([flat] * 3000, hash_distance=6)
+    assert found == [(i, 0) for i in range(1, 3000)]
 
 
 def test_blockiness_grows_with_compression() -> None:

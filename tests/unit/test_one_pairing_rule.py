@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realesr_cli.dataset.check import Folders, check_dataset
-from realesr_cli.dataset.crops import find_sources
+from realesr_cli.dataset.check import DatasetFolders, check_dataset
+from realesr_cli.dataset.crops import find_source_images
 from realesr_cli.dataset.settings import CheckSettings, PrepareSettings
 from realesr_cli.errors import DatasetError
 from realesr_cli.evaluate.sets import find_items
@@ -63,8 +63,10 @@ def by_evaluation(gt: Path, lq: Path, naming: dict[str, str]) -> Pairs:
 
 
 def by_preparation(gt: Path, lq: Path, naming: dict[str, str]) -> Pairs:
-    settings = PrepareSettings(scales=(), shortest=0, **naming)
-    return {s.inside.as_posix(): inside(s.lq, lq) for s in find_sources(gt, lq, settings) if s.lq}
+    settings = PrepareSettings(scales=(), shortest_edge=0, **naming)
+    return {
+        s.inside.as_posix(): inside(s.lq, lq) for s in find_source_images(gt, lq, settings) if s.lq
+    }
 
 
 @pytest.fixture(params=LAYOUTS)
@@ -95,11 +97,11 @@ def test_the_pairs_are_the_same(
 def test_the_check_reports_what_the_others_refuse(layout: tuple[Path, Path, str]) -> None:
     gt, lq, name = layout
     _, _, naming, expected = LAYOUTS[name]
-    settings = CheckSettings(smallest=32, **naming)  # type: ignore[arg-type]
+    settings = CheckSettings(min_size=32, **naming)  # type: ignore[arg-type]
     if naming.get("lq_suffix") == "x3":
         with pytest.raises(DatasetError):
-            check_dataset(Folders((gt,), (lq,)), settings)
+            check_dataset(DatasetFolders((gt,), (lq,)), settings)
         return
-    counts = check_dataset(Folders((gt,), (lq,)), settings).counts()
+    counts = check_dataset(DatasetFolders((gt,), (lq,)), settings).counts()
     assert ("unpaired" in counts) == (not expected)
     assert not {"ratio", "content", "unreadable"} & set(counts)
