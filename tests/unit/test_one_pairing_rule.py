@@ -17,7 +17,7 @@ from realesr_cli.errors import DatasetError
 from realesr_cli.evaluate.sets import find_items
 from realesr_cli.evaluate.settings import ImageSetSettings
 from realesr_cli.train.config import DataConfig, ValidationConfig
-from realesr_cli.train.files import gather
+from realesr_cli.train.files import find_training_images
 
 Pairs = dict[str, str]
 """Ground truth to low-quality image, by their paths inside the two folders."""
@@ -53,7 +53,8 @@ def inside(path: Path, root: Path) -> str:
 
 
 def by_training(gt: Path, lq: Path, naming: dict[str, str]) -> Pairs:
-    images = gather(DataConfig(gt=(gt,), lq=(lq,), **naming), ValidationConfig(split=0), scale=4)
+    data = DataConfig(gt=(gt,), lq=(lq,), **naming)
+    images = find_training_images(data, ValidationConfig(split=0), scale=4)
     return {inside(i.gt, gt): inside(i.lq, lq) for i in images.train if i.lq is not None}
 
 
