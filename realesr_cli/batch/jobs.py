@@ -137,6 +137,7 @@ def _make_job(source: InputSource, wanted: Destination, settings: BatchSettings)
                 advice="choose-format",
             )
         check_size(format, height, width, bytes_per_pixel=job.pixel_bytes)
+        outputs.check_name(target)
     except ImageError as error:
         return replace(job, error=error)
     try:

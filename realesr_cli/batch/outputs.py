@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from realesr_cli.batch.jobs import Job
     from realesr_cli.batch.output_paths import Destination
 
+_MAX_NAME_BYTES = 255
+
 
 def without_results_by_name(
     sources: Sequence[InputSource], wanted: Destination
@@ -132,6 +134,14 @@ def check_not_folders(jobs: Sequence[Job]) -> None:
         raise ConfigError(text, advice="choose-output")
 
 
+def check_name(target: Path | None) -> None:
+    """Raise ImageWriteError for a file name that is too long for most file systems."""
+    size = 0 if target is None else len(os.fsencode(target.name))
+    if target is not None and size > _MAX_NAME_BYTES:
+        text = f"{target}: the name has {size} bytes, expected at most {_MAX_NAME_BYTES}"
+        raise ImageWriteError(text, advice="choose-output")
+
+
 def with_existing(jobs: Sequence[Job], progress: Progress | None) -> list[Job]:
     """Return the jobs, those marked whose result exists whole and in the right size.
 
@@ -140,7 +150,7 @@ def with_existing(jobs: Sequence[Job], progress: Progress | None) -> list[Job]:
     """
     report = progress or no_progress
     existing = [j.target for j in jobs if j.error is None and j.target is not None]
-    existing = [t for t in existing if t.is_file()]
+    existing = [t for t in existing if os.path.isfile(t)]
     sizes: dict[Path, tuple[int, int] | None] = {}
     for done, path in enumerate(existing, 1):
         sizes[path] = whole_size(path)

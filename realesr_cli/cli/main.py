@@ -15,11 +15,11 @@ from click.shell_completion import get_completion_class
 from realesr_cli._version import __version__
 from realesr_cli.cli.advice import message_with_advice
 from realesr_cli.cli.terminal import (
+    StandardOutputError,
     discard_stdout,
     open_standard_streams,
     say_error,
     show_warnings,
-    stdout_failure,
 )
 from realesr_cli.errors import OutOfMemoryError, RealesrError
 from realesr_cli.text import did_you_mean
@@ -139,29 +139,31 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
     memory, 130 interrupted. A command may return its exit code. An exception that is not a
     RealesrError is a bug and keeps its traceback.
     """
-    open_standard_streams()
+    if args is None:
+        open_standard_streams()
     show_warnings()
     try:
         code = _run(args)
         sys.stdout.flush()
-    except OSError as error:
-        failure = stdout_failure()
-        if failure is None and not isinstance(error, BrokenPipeError):
-            raise
+    except StandardOutputError as error:
         discard_stdout()
-        # A closed pipe means that the reader (`| head`) has seen enough.
-        if not isinstance(failure or error, BrokenPipeError):
-            say_error(f"cannot write to stdout: {(failure or error).strerror}")
+        say_error(str(error))
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader of stdout (`| head`) has seen enough: there is nothing to report.
+        discard_stdout()
         code = 1
     sys.exit(code)
 
 
 def _run(args: Sequence[str] | None) -> int:
-    """Run the command line and return its exit code; OSError only where stdout cannot be used."""
+    """Run the command line, print its errors, and return its exit code."""
     try:
         result = cli.main(
             list(args) if args is not None else None, prog_name="realesr", standalone_mode=False
         )
+    except StandardOutputError:
+        raise
     except RealesrError as error:
         say_error(message_with_advice(error))
         return error.exit_code

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from realesr_cli.cli.terminal import ProgressBar
+from realesr_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from realesr_cli.weights.load import OpenedModel
@@ -35,6 +36,8 @@ def find_model(
     """Find a model. Raises what `locate` raises, and ConfigError for a denoise it cannot have."""
     from realesr_cli.weights.locate import denoise_partner, locate
 
+    if not model:
+        raise ConfigError("the model is empty; is a shell variable unset?")
     located = locate(model, scale=scale)
     if denoise is not None:
         denoise_partner(located)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from realesr_cli.errors import RealesrWarning
+from realesr_cli.errors import RealesrError, RealesrWarning
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -24,31 +25,59 @@ _SIGNAL_EXIT_CODE = 128
 """A shell gives 128 + the signal's number as the exit code of what a signal ended."""
 
 
+class StandardOutputError(RealesrError):
+    """Standard output was closed by the caller, or its disk is full."""
+
+
+class _Stdout(io.FileIO):
+    """Standard output whose failures have their own class."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StandardOutputError(f"cannot write to stdout: {error.strerror}") from error
+
+
+class _Stderr(io.FileIO):
+    """Standard error whose failures are ignored: messages are lost, but not the work."""
+
+    def write(self, data: Any) -> int:
+        with suppress(OSError):
+            super().write(data)
+        return len(data)
+
+
 def open_standard_streams() -> None:
-    """Replace standard streams that the caller closed (`2>&-`) by the null device.
+    """Open stdin, stdout and stderr so that no failure of theirs is a traceback.
 
-    Without this the next file that is opened, perhaps a result, takes the descriptor's number, and
-    whatever prints would write into it. Writing to a closed stdout is still an error.
+    Streams that the caller closed (`2>&-`) become the null device. Otherwise the next file that is
+    opened, perhaps a result, would take the descriptor's number, and whatever prints would write
+    into it. Writing to a closed stdout is still an error.
     """
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        if getattr(sys, name) is not None:
-            continue
-        # A null device open for reading only refuses what is written to it.
-        flags = os.O_WRONLY if name == "stderr" else os.O_RDONLY
-        opened = os.open(os.devnull, flags)
-        if opened != number:
-            os.dup2(opened, number)
-            os.close(opened)
-        setattr(sys, name, open(number, mode, encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # The lowest free number is taken. Read-only refuses what is written.
+            os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = _wrap(_Stdout(1, "w", closefd=False), sys.stdout)
+    sys.stderr = _wrap(_Stderr(2, "w", closefd=False), sys.stderr)
 
 
-def stdout_failure() -> OSError | None:
-    """Return the error that writing to stdout ends in, after one; None if stdout works."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        return error
-    return None
+def _wrap(raw: io.FileIO, like: TextIO | None) -> io.TextIOWrapper:
+    encoding = "utf-8" if like is None else like.encoding
+    errors = "backslashreplace" if like is None else like.errors
+    buffer = io.BufferedWriter(raw)
+    return io.TextIOWrapper(
+        buffer,
+        encoding=encoding,
+        errors=errors,
+        line_buffering=raw.isatty() or isinstance(raw, _Stderr),
+    )
 
 
 def discard_stdout() -> None:

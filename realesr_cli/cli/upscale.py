@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -113,8 +114,9 @@ def upscale_command(
     run = settings_from(ctx, RunOptions, RunOptions(**alias_values(ctx).given("denoise")))
     inputs = (*inputs, *alias_values(ctx).inputs)
     if not inputs and run.from_file is None:
-        click.echo(f"Usage: {ctx.command_path} [OPTIONS] INPUTS...\n\n{_EXAMPLES}\n", err=True)
-        raise click.UsageError("no input: name an image, a folder, or - for stdin")
+        examples = "".join(f"\n  {line}" for line in _EXAMPLES.splitlines())
+        click.echo(f"Usage: {ctx.command_path} [OPTIONS] INPUTS...\n{examples}\n", err=True)
+        raise ConfigError("no input: name an image, a folder, or - for stdin (--help: all options)")
     request = _read_request(
         ctx, inputs, (model, blend_model), run, Style(quiet=quiet, verbose=verbose, json=as_json)
     )
@@ -235,10 +237,10 @@ def _check_stdout(request: UpscaleRequest) -> None:
 
 def _print_avoided(request: UpscaleRequest, avoid: Path | None) -> None:
     """Print that the output folder is not searched, where it is inside an input folder."""
-    if avoid is None or not avoid.is_dir() or not request.run.recursive or request.style.quiet:
+    searched = [Path(a).resolve() for a in request.inputs if os.path.isdir(a)]
+    if avoid is None or not request.run.recursive or request.style.quiet:
         return
-    place = avoid.resolve()
-    if any(Path(a).resolve() in place.parents for a in request.inputs if Path(a).is_dir()):
+    if os.path.isdir(avoid) and set(searched) & set(avoid.resolve().parents):
         click.echo(f"{avoid} is the output folder: it is not searched for inputs", err=True)
 
 

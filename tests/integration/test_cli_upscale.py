@@ -317,3 +317,30 @@ def test_an_unforeseen_error_shows_its_traceback(shell: Shell, monkeypatch: pyte
     assert outcome.code == 1
     assert "unexpected ZeroDivisionError: bug" in outcome.err
     assert "Traceback" in outcome.err
+
+
+def test_inputs_from_a_list(shell: Shell):
+    make_image("in/a.png")
+    make_image("in/sub/b.png")
+    Path("list.txt").write_text("in/a.png\nin/sub/b.png\nin/missing.png\n")
+    outcome = shell("--from-file", "list.txt", "-o", "out/")
+    assert outcome.code == 1
+    assert "in/missing.png: no such file" in outcome.err
+    assert "2 done, 1 failed" in outcome.err
+    assert size_of("out/in/a_x4.png") == size_of("out/in/sub/b_x4.png") == (48, 32)
+    outcome = shell("--from-file", "-", "-o", "out2/", stdin=b"in/a.png\0in/sub/b.png\0")
+    assert outcome.code == 0
+    assert sorted(p.name for p in Path("out2").rglob("*.png")) == ["a_x4.png", "b_x4.png"]
+
+
+def test_lists_that_cannot_be_read(shell: Shell):
+    make_image("a.png")
+    for arguments, reason in (
+        (["--from-file", "missing.txt"], "missing.txt: no such file"),
+        (["--from-file", "."], "not a regular file"),
+        (["--from-file", "/dev/null", "-o", "x/"], "/dev/null"),
+        (["-", "--from-file", "-"], "standard input"),
+    ):
+        outcome = shell(*arguments)
+        assert outcome.code == 2
+        assert reason in outcome.err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from realesr_cli.batch.sources import InputSource, find_sources
+from realesr_cli.batch.sources import InputSource, find_sources, read_list
 from realesr_cli.errors import ConfigError
 
 
@@ -129,3 +129,46 @@ def test_a_broken_link_is_a_source_whose_reading_will_fail(tree: Path):
 def test_a_source_knows_its_stem_and_extension():
     source = InputSource(Path("a/b.c.PNG"))
     assert (source.stem, source.extension) == ("b.c", ".PNG")
+
+
+def test_a_list_has_one_path_a_line_or_between_nuls():
+    assert read_list("a b.png\r\n\nsub/ü.png\n#c.png".encode()) == [
+        "a b.png",
+        "sub/ü.png",
+        "#c.png",
+    ]
+    assert read_list(b"a\n.png\0b.png\0") == ["a\n.png", "b.png"]
+    assert read_list(b"") == []
+    (odd,) = read_list(b"caf\xe9.png")
+    assert os.fsencode(odd) == b"caf\xe9.png"
+
+
+def test_listed_files_keep_their_folders_and_need_not_exist(tree: Path):
+    listed = ["in/sub/c.webp", "missing.png", str(tree / "in" / "b.png"), "in/../in/a.JPG"]
+    found = find_sources(["in/b.png"], listed=listed)
+    assert [(s.name, s.below) for s in found] == [
+        ("in/b.png", Path()),
+        ("in/sub/c.webp", Path("in/sub")),
+        ("missing.png", Path()),
+        ("in/../in/a.JPG", Path()),
+    ]
+
+
+def test_an_empty_list_is_refused():
+    with pytest.raises(ConfigError, match="the list"):
+        find_sources([], listed=[])
+
+
+def test_special_files_in_a_folder_are_skipped(tree: Path):
+    os.mkfifo(tree / "in" / "pipe.png")
+    os.symlink("/dev/zero", tree / "in" / "zero.png")
+    os.symlink("b.png", tree / "in" / "link.png")
+    assert _names("in") == ["in/a.JPG", "in/b.png", "in/link.png"]
+    assert _names("in/*.png") == ["in/b.png", "in/link.png"]
+    with pytest.raises(ConfigError, match="regular file"):
+        _names("in/pipe.png")
+
+
+def test_an_empty_argument_is_refused(tree: Path):
+    with pytest.raises(ConfigError, match="empty"):
+        find_sources(["in", ""])
