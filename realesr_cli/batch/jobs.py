@@ -118,7 +118,9 @@ def has_size(settings: UpscaleSettings) -> bool:
 
 def _make_job(source: InputSource, wanted: Destination, settings: BatchSettings) -> Job:
     job = Job(source, upscale=settings.upscale, write=settings.write)
-    job = replace(job, max_pixels=settings.max_pixels)
+    job = replace(job, max_pixels=settings.max_pixels, error=source.error)
+    if source.error is not None:
+        return job
     try:
         info = probe(source.content, max_pixels=job.max_pixels)
         height, width = output_size(job.upscale, (info.height, info.width), settings.scale)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from realesr_cli.errors import ConfigError
+from realesr_cli.errors import ConfigError, ImageError, UnreadableImageError
+from realesr_cli.image.folders import is_regular, walk_files
 from realesr_cli.image.formats import is_image
 from realesr_cli.text import format_names, format_value
 
@@ -27,6 +27,8 @@ class InputSource:
     """Folder of the file relative to the searched folder; empty for a file named by itself."""
     searched: bool = False
     """Whether a folder or pattern was searched for it, rather than the file being named."""
+    error: ImageError | None = field(default=None, compare=False)
+    """Why there is nothing to read."""
 
     @property
     def name(self) -> str:
@@ -126,26 +128,14 @@ def _in_glob(pattern: str, *, recursive: bool, avoid: Path | None) -> Iterator[I
 def _in_folder(
     folder: Path, *, recursive: bool, avoid: Path | None, root: Path | None = None
 ) -> Iterator[InputSource]:
-    for here, folders, files in os.walk(folder):
-        place = Path(here)
-        kept = [f for f in folders if not f.startswith(".") and not _same(place / f, avoid)]
-        folders[:] = sorted(kept) if recursive else []
-        for name in sorted(files):
-            if is_image(place / name) and is_regular(place / name):
-                below = place.relative_to(root or folder)
-                yield InputSource(place / name, below=below, searched=True)
-
-
-def is_regular(path: Path) -> bool:
-    """Return whether a path is a regular file or a broken link, which opening will report."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return True
-
-
-def _same(path: Path, other: Path | None) -> bool:
-    return other is not None and os.path.realpath(path) == os.path.realpath(other)
+    unreadable: list[OSError] = []
+    files = walk_files(folder, recursive=recursive, skip=avoid, on_error=unreadable.append)
+    for path in files:
+        if is_image(path):
+            yield InputSource(path, below=path.parent.relative_to(root or folder), searched=True)
+    for error in unreadable:
+        reason = f"{error.filename}: cannot be read: {error.strerror or error}"
+        yield InputSource(Path(error.filename), searched=True, error=UnreadableImageError(reason))
 
 
 def read_list(data: bytes) -> list[str]:

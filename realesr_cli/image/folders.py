@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +42,20 @@ def find_images(folder: Path, *, recursive: bool) -> list[Path]:
     raise DatasetError(f"{folder} contains no files: expected a folder of images")
 
 
-def walk_files(folder: Path, *, recursive: bool, skip: Path | None = None) -> Iterator[Path]:
+def walk_files(
+    folder: Path,
+    *,
+    recursive: bool,
+    skip: Path | None = None,
+    on_error: Callable[[OSError], None] | None = None,
+) -> Iterator[Path]:
     """Yield the files of a folder sorted by name, then those of its subfolders.
 
     Skipped are hidden files and folders (temporary files of this package are hidden), the folder
     `skip`, and whatever is no regular file (reading a FIFO or device could block forever). Links
     are followed, each folder is visited once, and a broken link is yielded so that it is reported
-    when it is opened. Raises DatasetError for a folder that cannot be read.
+    when it is opened. Raises DatasetError for a folder that cannot be read, unless there is an
+    `on_error`, which is called instead.
     """
     visited = {os.path.realpath(path) for path in (folder, skip) if path is not None}
 
@@ -56,7 +63,7 @@ def walk_files(folder: Path, *, recursive: bool, skip: Path | None = None) -> It
         reason = error.strerror or error
         raise DatasetError(f"{error.filename} cannot be read: {reason}") from error
 
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=fail):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=on_error or fail):
         kept = []
         for name in sorted(folders) if recursive else ():
             identity = os.path.realpath(Path(parent, name))
@@ -66,11 +73,12 @@ def walk_files(folder: Path, *, recursive: bool, skip: Path | None = None) -> It
         folders[:] = kept
         for name in sorted(names):
             path = Path(parent, name)
-            if not name.startswith(".") and _is_regular(path):
+            if not name.startswith(".") and is_regular(path):
                 yield path
 
 
-def _is_regular(path: Path) -> bool:
+def is_regular(path: Path) -> bool:
+    """Return whether a path is a regular file, or a broken link, which opening will report."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:

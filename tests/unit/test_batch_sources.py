@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -172,3 +173,29 @@ def test_special_files_in_a_folder_are_skipped(tree: Path):
 def test_an_empty_argument_is_refused(tree: Path):
     with pytest.raises(ConfigError, match="empty"):
         find_sources(["in", ""])
+
+
+def test_a_folder_that_cannot_be_read_is_an_input_that_fails(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scan = os.scandir
+
+    def denied(path: str) -> object:
+        if str(path).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    found = find_sources(["in"], recursive=True)
+    assert [(s.name, str(s.error)) for s in found if s.error is not None] == [
+        ("in/sub/deep", "in/sub/deep: cannot be read: Permission denied")
+    ]
+    assert "in/sub/c.webp" in [s.name for s in found]
+
+
+def test_linked_folders_are_searched_once(tree: Path):
+    os.symlink(tree / "in", tree / "in" / "sub" / "loop")
+    (tree / "other").mkdir()
+    (tree / "other" / "x.png").write_bytes(b"")
+    os.symlink(tree / "other", tree / "in" / "sub" / "link")
+    assert _names("in/sub", recursive=True).count("in/sub/link/x.png") == 1
