@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from realesr_cli.atomic import check_writable
 from realesr_cli.batch import outputs
+from realesr_cli.batch.archives import image_members
 from realesr_cli.batch.output_paths import Destination, NameFields, known_format, make_path
-from realesr_cli.batch.sources import InputSource
+from realesr_cli.batch.sources import InputSource, is_archive
 from realesr_cli.engine.settings import UpscaleSettings, output_size
 from realesr_cli.errors import ConfigError, ImageError, RealesrError, UnsupportedImageError
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings, check_size
@@ -19,7 +20,7 @@ from realesr_cli.progress import Progress
 
 @dataclass(frozen=True)
 class Job:
-    """One image to make, with everything that decides its pixels except the model."""
+    """One image or archive to make, with everything that decides its pixels except the model."""
 
     source: InputSource
     target: Path | None = None
@@ -36,6 +37,10 @@ class Job:
     """Whether the result exists already."""
     error: RealesrError | None = field(default=None, compare=False)
     """Why the image cannot be made; the rest of the run goes on."""
+    members: tuple[Job, ...] = ()
+    """The images of an archive, each with an `entry`; empty for an image."""
+    entry: str = ""
+    """Name of the result inside the archive that it belongs to."""
 
     @property
     def pending(self) -> bool:
@@ -118,19 +123,32 @@ def has_size(settings: UpscaleSettings) -> bool:
 
 def _make_job(source: InputSource, wanted: Destination, settings: BatchSettings) -> Job:
     job = Job(source, upscale=settings.upscale, write=settings.write)
-    job = replace(job, max_pixels=settings.max_pixels, error=source.error)
-    if source.error is not None:
-        return job
+    job = replace(job, max_pixels=settings.max_pixels)
     try:
-        info = probe(source.content, max_pixels=job.max_pixels)
+        if source.error is not None:
+            raise source.error
+        if source.is_archive:
+            return _make_archive_job(job, wanted, settings)
+        info = probe(source.content(), max_pixels=job.max_pixels)
         height, width = output_size(job.upscale, (info.height, info.width), settings.scale)
     except ImageError as error:
         return replace(job, error=error)
+    job = replace(job, info=info, out_height=height, out_width=width)
+    job = replace(job, target=make_path(wanted, _name_fields(job, settings)))
+    return _check_format(job, wanted, settings)
+
+
+def _name_fields(job: Job, settings: BatchSettings) -> NameFields:
+    assert job.info is not None
     scale = job.upscale.scale
     if scale is None:
-        scale = width / info.width if has_size(job.upscale) else settings.scale
-    target = make_path(wanted, NameFields(settings.model, scale, height, width, info, source))
-    job = replace(job, target=target, info=info, out_height=height, out_width=width)
+        scale = job.out_width / job.info.width if has_size(job.upscale) else settings.scale
+    return NameFields(settings.model, scale, job.out_height, job.out_width, job.info, job.source)
+
+
+def _check_format(job: Job, wanted: Destination, settings: BatchSettings) -> Job:
+    """Return the job with the format of its result, or with the reason why it cannot have it."""
+    target = job.target
     format = wanted.format or (None if target is None else known_format(target))
     try:
         if format is None:
@@ -138,7 +156,7 @@ def _make_job(source: InputSource, wanted: Destination, settings: BatchSettings)
                 f"{target}: the extension names no format that can be written",
                 advice="choose-format",
             )
-        check_size(format, height, width, bytes_per_pixel=job.pixel_bytes)
+        check_size(format, job.out_height, job.out_width, bytes_per_pixel=job.pixel_bytes)
         outputs.check_name(target)
     except ImageError as error:
         return replace(job, error=error)
@@ -146,3 +164,32 @@ def _make_job(source: InputSource, wanted: Destination, settings: BatchSettings)
         return replace(job, write=replace(settings.write, format=format))
     except ConfigError as error:
         raise error.prefixed(str(target or "standard output")) from None
+
+
+def _make_archive_job(job: Job, wanted: Destination, settings: BatchSettings) -> Job:
+    """Plan an archive: a job for each of its images, and the archive that they go to.
+
+    Raises ImageError where an image cannot be made: an archive is made whole or not at all.
+    """
+    inside = Destination("beside", template="{stem}{ext}", format=settings.write.format)
+    members = []
+    for source in image_members(job.source, job.max_pixels):
+        member = _make_job(source, inside, settings)
+        if member.error is not None:
+            error = member.error
+            raise error if source.name in str(error) else error.prefixed(source.name)
+        assert member.target is not None
+        assert source.member is not None
+        entry = str(PurePosixPath(source.member).with_name(member.target.name))
+        members.append(replace(member, target=None, entry=entry))
+    entries = [member.entry for member in members]
+    if len(set(entries)) < len(entries):
+        text = f"{job.source.name}: two of its images would have the same name"
+        raise UnsupportedImageError(text, advice="archive-format")
+    first = replace(members[0], source=job.source)
+    target = make_path(wanted, _name_fields(first, settings))
+    if target is None or not is_archive(target.suffix):
+        text = f"{job.source.name}: an archive, but the output {target or 'stdout'} is none"
+        raise UnsupportedImageError(text, advice="archive-output")
+    outputs.check_name(target)
+    return replace(job, target=target, members=tuple(members))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from realesr_cli.batch.sources import InputSource
+from realesr_cli.batch.sources import InputSource, is_archive
 from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.image.formats import (
     WRITABLE,
@@ -87,8 +87,13 @@ def parse_output(
     several = len(sources) > 1 or any(source.searched for source in sources)
     if os.path.isdir(path) or output.endswith(("/", os.sep)):
         return Destination("folder", folder=path, template=template, format=format)
-    if several and known_format(path) is None and not os.path.exists(path):
+    named = known_format(path) is not None or is_archive(path.suffix)
+    if several and not named and not os.path.exists(path):
         return Destination("folder", folder=path, template=template, format=format)
+    if is_archive(path.suffix) and not several:
+        if not sources or not sources[0].is_archive:
+            raise ConfigError(f"output {output}: an archive as output needs one as input")
+        return Destination("file", file=path, format=format)
     if several:
         raise ConfigError(
             f"output {output}: one file for {len(sources)} inputs", advice="folder-or-template"
@@ -114,7 +119,7 @@ def _parse_template(output: str, format: str | None) -> Destination:
             near = did_you_mean(name, FIELDS)
             known = ", ".join(FIELDS)
             raise ConfigError(f"output {output}: unknown field {{{name}}}{near} (known: {known})")
-    if not {"ext", "name"} & set(_fields(last)):
+    if not {"ext", "name"} & set(_fields(last)) and not is_archive(Path(last).suffix):
         format = _agree(Path(last), format)
     return Destination("template", template=output, format=format)
 
@@ -182,6 +187,8 @@ def _fill(wanted: Destination, fields: NameFields) -> str:
 
 def _extension(wanted: Destination, fields: NameFields) -> str:
     """Return the source's own extension, as it is spelled, where the result can be written so."""
+    if fields.source.is_archive:
+        return fields.source.extension
     if wanted.format is not None:
         usual = extension_of(wanted.format)
     else:

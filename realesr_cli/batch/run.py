@@ -1,125 +1,17 @@
-"""Run jobs: the next image is read and the last one written while one is upscaled."""
+"""Run the jobs of a plan: images through the pipeline, archives image by image."""
 
 from __future__ import annotations
 
-import errno
-import queue
-import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+import itertools
+from collections.abc import Sequence
 
-from realesr_cli.atomic import remove_stale_files
+from realesr_cli.atomic import atomic_write, remove_stale_files, write_errors
+from realesr_cli.batch.archives import ArchiveWriter, open_archive
 from realesr_cli.batch.jobs import Job
+from realesr_cli.batch.pipeline import Observer, Upscale, is_fatal, make_folder, run_images
 from realesr_cli.batch.records import Record
-from realesr_cli.engine.settings import UpscaleSettings
-from realesr_cli.errors import CancelledError, ImageWriteError, OutOfMemoryError, RealesrError
-from realesr_cli.image.read import read_image
-from realesr_cli.image.types import Image
-from realesr_cli.image.write import encode_image, write_image
-from realesr_cli.progress import Progress, StopRequested, never
-
-IN_FLIGHT_BYTES = 1 << 30
-"""Finished images that wait to be written hold at most this much, one image excepted."""
-
-_POLL_SECONDS = 0.05
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-class Upscale(Protocol):
-    """What a run needs of an `Upscaler`."""
-
-    def __call__(
-        self,
-        image: Image,
-        settings: UpscaleSettings = ...,
-        *,
-        progress: Progress | None = None,
-        stop_requested: StopRequested | None = None,
-    ) -> Image: ...
-
-
-class Observer:
-    """Receives what happens in a run; the methods do nothing until a subclass overrides them.
-
-    Each method is called by one thread at a time. An exception in one ends the run.
-    """
-
-    def started(self, job: Job) -> None:
-        """Note that an image is being upscaled from now on."""
-
-    def __call__(self, done: int, total: int) -> None:
-        """Note the progress of that image, in tiles."""
-
-    def finished(self, record: Record) -> None:
-        """Take the record of an image; records come in the order of the jobs."""
-
-
-@dataclass
-class _Item:
-    """A job on its way through the stages."""
-
-    job: Job
-    image: Image | None = None
-    failure: Exception | None = None
-    seconds: float = 0.0
-    cost: int = 0
-    """Bytes of the result that the gate counts."""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Pipeline:
-    """The stages of one run and the queues between them."""
-
-    observer: Observer
-    stop_requested: StopRequested
-    fail_fast: bool
-    gate: _Gate
-    stop: threading.Event = field(default_factory=threading.Event)
-    loaded: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
-    ready: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
-    crashes: list[BaseException] = field(default_factory=list)
-    """What the observer raised in one of our threads, for the caller's thread to raise."""
-
-    def thread(self, work: Callable[[], None]) -> threading.Thread:
-        """Make a thread whose crash ends the run instead of leaving the other stages waiting."""
-
-        def body() -> None:
-            try:
-                work()
-            except BaseException as error:
-                self.crashes.append(error)
-                self.stop.set()
-
-        return threading.Thread(target=body, daemon=True)
-
-    def stopped(self) -> bool:
-        """Return whether the run is to end early; asks the caller too."""
-        if not self.stop.is_set() and self.stop_requested():
-            self.stop.set()
-        return self.stop.is_set()
-
-
-class _Gate:
-    """Lets finished images wait up to a number of bytes; one always fits."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-        self._change = threading.Condition()
-
-    def enter(self, cost: int, stopped: Callable[[], bool]) -> None:
-        with self._change:
-            while self._held and self._held + cost > self._limit and not stopped():
-                self._change.wait(_POLL_SECONDS)
-            self._held += cost
-
-    def leave(self, cost: int) -> None:
-        with self._change:
-            self._held -= cost
-            self._change.notify_all()
+from realesr_cli.errors import CancelledError, ImageWriteError
+from realesr_cli.progress import StopRequested, never
 
 
 def run_jobs(
@@ -129,161 +21,107 @@ def run_jobs(
     *,
     stop_requested: StopRequested = never,
     fail_fast: bool = False,
-    in_flight_bytes: int = IN_FLIGHT_BYTES,
 ) -> list[Record]:
     """Run the jobs in order and return one record each, in the same order.
 
     `upscale` may be None where no job is pending. An image that fails is recorded and the rest
     goes on, unless `fail_fast` or a full disk ends the run; jobs not finished then, or when
     `stop_requested` says so, are recorded as stopped. Files are written atomically, and temporary
-    files that a killed run left behind are removed first.
+    files that a killed run left behind are removed first. An archive is made whole or not at all:
+    one that was interrupted is made again from its first image.
     """
     for folder in {job.target.parent for job in jobs if job.target is not None}:
         remove_stale_files(folder)
     watch = observer or Observer()
-    line = _Pipeline(watch, stop_requested, fail_fast, _Gate(in_flight_bytes))
     records: list[Record] = []
-    reader = line.thread(lambda: _read_all(line, jobs))
-    writer = line.thread(lambda: _write_all(line, records))
-    reader.start()
-    writer.start()
-    try:
-        _upscale_all(line, upscale)
-    except BaseException:
-        line.stop.set()
-        raise
-    finally:
-        _put(line.ready, None, lambda: not writer.is_alive())
-        writer.join()
-        reader.join()
-    if line.crashes:
-        raise line.crashes[0]
-    for job in jobs[len(records) :]:
-        record = Record(job, "stopped")
-        records.append(record)
-        watch.finished(record)
+    # Consecutive images make up a group, and so does each archive.
+    groups = itertools.groupby(jobs, lambda job: id(job) if job.members else None)
+    for group in [list(members) for _, members in groups]:
+        if group[0].members or _is_over(records, fail_fast) or stop_requested():
+            for job in group:
+                record = Record(job, "stopped")
+                if not (_is_over(records, fail_fast) or stop_requested()):
+                    record = _run_archive(job, upscale, watch, stop_requested)
+                watch.finished(record)
+                records.append(record)
+        else:
+            records += run_images(
+                group, upscale, watch, stop_requested=stop_requested, fail_fast=fail_fast
+            )
     return records
 
 
-def _put(place: queue.Queue[_Item | None], item: _Item | None, stopped: Callable[[], bool]) -> bool:
-    while True:
-        try:
-            place.put(item, timeout=_POLL_SECONDS)
-            return True
-        except queue.Full:
-            if stopped():
-                return False
+def _is_over(records: Sequence[Record], fail_fast: bool) -> bool:
+    """Return whether the jobs after these are not to be started."""
+    failed = [record for record in records if record.status == "failed"]
+    fatal = any(is_fatal(record.failure) for record in failed)
+    return fatal or (fail_fast and bool(failed)) or any(r.status == "stopped" for r in records)
 
 
-def _read_all(line: _Pipeline, jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        if line.stop.is_set():
-            return
-        item = _Item(job, failure=job.error)
-        if job.pending:
-            _time(item, _read)
-        if not _put(line.loaded, item, line.stop.is_set):
-            return
-    _put(line.loaded, None, line.stop.is_set)
+class _ArchiveObserver(Observer):
+    """Passes on what happens to the images of an archive, and puts them into the new archive."""
+
+    def __init__(self, observer: Observer, writer: ArchiveWriter) -> None:
+        self._observer, self._writer = observer, writer
+
+    def started(self, job: Job) -> None:
+        self._observer.started(job)
+
+    def __call__(self, done: int, total: int) -> None:
+        self._observer(done, total)
+
+    def finished(self, record: Record) -> None:
+        if record.data is not None:
+            self._writer.add(record.job.entry, record.data)
 
 
-def _read(item: _Item) -> None:
-    item.image = read_image(item.job.source.content, max_pixels=item.job.max_pixels)
-    item.notes = item.image.notes
-
-
-def _upscale_all(line: _Pipeline, upscale: Upscale | None) -> None:
-    while not line.stopped():
-        try:
-            item = line.loaded.get(timeout=_POLL_SECONDS)
-        except queue.Empty:
-            continue
-        if item is None:
-            return
-        if item.image is not None:
-            assert upscale is not None
-            line.observer.started(item.job)
-            item.cost = item.job.output_bytes
-            line.gate.enter(item.cost, line.stopped)
-            _time(item, lambda item: _upscale(item, line, upscale))
-        if isinstance(item.failure, CancelledError) or not _put(line.ready, item, line.stopped):
-            line.stop.set()
-            return
-
-
-def _upscale(item: _Item, line: _Pipeline, upscale: Upscale) -> None:
-    image, item.image = item.image, None
-    assert image is not None
-    item.image = upscale(
-        image, item.job.upscale, progress=line.observer, stop_requested=line.stopped
-    )
-
-
-def _write_all(line: _Pipeline, records: list[Record]) -> None:
-    while True:
-        item = line.ready.get()
-        if item is None:
-            return
-        if line.stop.is_set():
-            continue  # Only taken from the queue, so that nobody waits for room in it.
-        record = _finish(item)
-        line.gate.leave(item.cost)
-        records.append(record)
-        line.observer.finished(record)
-        if record.status == "failed" and (line.fail_fast or _is_fatal(item.failure)):
-            line.stop.set()
-
-
-def _finish(item: _Item) -> Record:
-    if item.job.finished:
-        return Record(item.job, "skipped")
-    data: list[bytes] = []
-    if item.failure is None:
-        _time(item, lambda item: _write(item, data))
-    if item.failure is not None:
-        return Record(item.job, "failed", item.seconds, item.failure, notes=item.notes)
-    return Record(item.job, "done", item.seconds, data=data[0] if data else None, notes=item.notes)
-
-
-def _write(item: _Item, data: list[bytes]) -> None:
-    job, image = item.job, item.image
-    item.image = None
-    assert image is not None
-    if job.target is None:
-        assert job.write.format is not None
-        data.append(encode_image(image, job.write.format, job.write))
-        return
+def _run_archive(
+    job: Job, upscale: Upscale | None, observer: Observer, stop_requested: StopRequested
+) -> Record:
+    """Make one archive; it appears when all its images are done."""
+    if job.finished:
+        return Record(job, "skipped")
+    records: list[Record] = []
+    failure: Exception | None = None
     try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageWriteError(f"{job.target.parent}: cannot be created: {error}") from error
-    write_image(image, job.target, job.write)
-
-
-def _time(item: _Item, work: Callable[[_Item], None]) -> None:
-    """Run one stage of an item; what it raises is kept, so that one image harms no other."""
-    start = time.perf_counter()
-    try:
-        work(item)
-    except MemoryError as error:
-        item.failure = error if isinstance(error, RealesrError) else _out_of_memory(item.job)
+        _write_archive(job, upscale, observer, stop_requested, records)
+    except CancelledError:
+        failure = next((r.failure for r in records if r.failure is not None), None)
+        if failure is None:
+            return Record(job, "stopped")
     except Exception as error:
-        item.failure = error
-    if item.failure is not None:
-        item.image = None
-    item.seconds += time.perf_counter() - start
+        failure = error
+    seconds = sum(record.seconds for record in records)
+    notes = tuple(dict.fromkeys(note for record in records for note in record.notes))
+    return Record(job, "done" if failure is None else "failed", seconds, failure, notes=notes)
 
 
-def _out_of_memory(job: Job) -> OutOfMemoryError:
-    need = job.output_bytes / 2**30
-    text = f"{job.source.name}: not enough memory; the result alone takes {need:.1f} GiB"
-    return OutOfMemoryError(text, advice="result-too-large")
+def _write_archive(
+    job: Job,
+    upscale: Upscale | None,
+    observer: Observer,
+    stop_requested: StopRequested,
+    records: list[Record],
+) -> None:
+    """Write the archive and fill in the records of its images.
 
-
-def _is_fatal(failure: BaseException | None) -> bool:
-    """Return whether the images after this one are bound to fail as well: the disk is full."""
-    while failure is not None:
-        if isinstance(failure, OSError) and failure.errno in _DISK_FULL:
-            return True
-        failure = failure.__cause__
-    return False
+    Raises CancelledError, and leaves no file, unless all images are done.
+    """
+    assert job.source.path is not None
+    assert job.target is not None
+    make_folder(job.target.parent)
+    with (
+        open_archive(job.source.path) as source,
+        write_errors(job.target, ImageWriteError),
+        atomic_write(job.target) as file,
+        ArchiveWriter(source, file) as writer,
+    ):
+        records += run_images(
+            job.members,
+            upscale,
+            _ArchiveObserver(observer, writer),
+            stop_requested=stop_requested,
+            fail_fast=True,
+        )
+        if any(record.status != "done" for record in records):
+            raise CancelledError("cancelled")

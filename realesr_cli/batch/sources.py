@@ -5,52 +5,87 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
-from realesr_cli.errors import ConfigError, ImageError, UnreadableImageError
+from realesr_cli.errors import (
+    ConfigError,
+    ImageError,
+    UnreadableImageError,
+    UnsupportedImageError,
+)
 from realesr_cli.image.folders import is_regular, walk_files
 from realesr_cli.image.formats import is_image
 from realesr_cli.text import format_names, format_value
 
 STDIN = "-"
+ARCHIVE_EXTENSIONS = (".cbz", ".zip")
 
 
 @dataclass(frozen=True)
 class InputSource:
-    """One image to read: a file, or the bytes that came through standard input."""
+    """One input: a file, the bytes of standard input, or an image inside an archive."""
 
     path: Path | None
+    """File to read; None for standard input."""
     data: bytes | None = field(default=None, repr=False)
     below: Path = Path()
     """Folder of the file relative to the searched folder; empty for a file named by itself."""
     searched: bool = False
     """Whether a folder or pattern was searched for it, rather than the file being named."""
+    member: str | None = None
+    """Name of the image inside the archive `path`."""
     error: ImageError | None = field(default=None, compare=False)
     """Why there is nothing to read."""
 
     @property
     def name(self) -> str:
         """The source as a person typed or would type it."""
-        return STDIN if self.path is None else str(self.path)
+        if self.path is None:
+            return STDIN
+        return str(self.path) if self.member is None else f"{self.path}/{self.member}"
 
     @property
     def stem(self) -> str:
         """File name without its extension; `stdin` for standard input."""
-        return "stdin" if self.path is None else self.path.stem
+        return "stdin" if self.path is None else self._file_name.stem
 
     @property
     def extension(self) -> str:
         """Extension with its dot; empty for standard input."""
-        return "" if self.path is None else self.path.suffix
+        return "" if self.path is None else self._file_name.suffix
 
     @property
+    def _file_name(self) -> PurePath:
+        assert self.path is not None
+        return self.path if self.member is None else PurePosixPath(self.member)
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether this is a ZIP or CBZ file, by its extension."""
+        return self.member is None and is_archive(self.extension)
+
     def content(self) -> Path | bytes:
-        """What `read_image` and `probe` take: the path, or the bytes."""
-        content = self.data if self.path is None else self.path
-        assert content is not None
-        return content
+        """Return what `read_image` and `probe` take: the path, or the bytes.
+
+        Raises ImageError where an archive is damaged.
+        """
+        if self.path is None:
+            assert self.data is not None
+            return self.data
+        if self.member is None:
+            return self.path
+        with archive_errors(self.name), zipfile.ZipFile(self.path) as archive:
+            return archive.read(self.member)
+
+
+def is_archive(extension: str) -> bool:
+    """Return whether files with this extension are archives of images."""
+    return extension.lower() in ARCHIVE_EXTENSIONS
 
 
 def find_sources(
@@ -63,10 +98,10 @@ def find_sources(
 ) -> list[InputSource]:
     """Return the images that arguments name, in the order given, folders sorted by name.
 
-    A folder yields its image files, with `recursive` those of its subfolders too; hidden files
-    and special files such as pipes are skipped. `avoid` is a folder that is not searched: the
-    output folder. `stdin` holds the bytes for `-`. `listed` are paths of a list: each is one file,
-    whether it exists or not, and the folders of relative ones are kept in the output.
+    A folder yields its image files and comics (.cbz), with `recursive` those of its subfolders
+    too; hidden files and special files such as pipes are skipped. `avoid` is a folder that is not
+    searched: the output folder. `stdin` holds the bytes for `-`. `listed` are paths of a list: each
+    is one file, whether it exists or not, and the folders of relative ones are kept in the output.
 
     Raises ConfigError for an argument that names nothing or a special file, and where no image
     is left.
@@ -121,7 +156,7 @@ def _in_glob(pattern: str, *, recursive: bool, avoid: Path | None) -> Iterator[I
         if path.is_dir():
             if recursive:
                 yield from _in_folder(path, recursive=True, avoid=avoid, root=root)
-        elif is_image(path) and is_regular(path):
+        elif (is_image(path) or is_archive(path.suffix)) and is_regular(path):
             yield InputSource(path, below=path.parent.relative_to(root), searched=True)
 
 
@@ -131,11 +166,29 @@ def _in_folder(
     unreadable: list[OSError] = []
     files = walk_files(folder, recursive=recursive, skip=avoid, on_error=unreadable.append)
     for path in files:
-        if is_image(path):
+        # A .zip may contain anything, so it is taken only where it is named.
+        if is_image(path) or path.suffix.lower() == ".cbz":
             yield InputSource(path, below=path.parent.relative_to(root or folder), searched=True)
     for error in unreadable:
         reason = f"{error.filename}: cannot be read: {error.strerror or error}"
         yield InputSource(Path(error.filename), searched=True, error=UnreadableImageError(reason))
+
+
+@contextmanager
+def archive_errors(name: str) -> Iterator[None]:
+    """Turn the exceptions of `zipfile` into ImageErrors with the name of the archive."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except NotImplementedError as error:
+        raise UnsupportedImageError(f"{name}: {error}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        raise UnreadableImageError(f"{name}: not a ZIP archive, or damaged: {error}") from error
+    except FileNotFoundError:
+        raise UnreadableImageError(f"{name}: no such file") from None
+    except OSError as error:
+        raise UnreadableImageError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
 def read_list(data: bytes) -> list[str]:

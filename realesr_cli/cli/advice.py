@@ -9,6 +9,8 @@ from realesr_cli.errors import RealesrError
 
 ADVICE: dict[str, str] = {
     "backend": "`realesr doctor` lists the backends; --backend auto chooses one that works.",
+    "archive-format": "Choose another format with --format.",
+    "archive-output": "Name a .cbz or .zip file, or a folder, with -o.",
     "choose-format": "Choose a format with --format.",
     "choose-output": "Choose another output with -o.",
     "corrupt-weights": "Check the file with `realesr models verify`, or download it again.",

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from realesr_cli.batch.jobs import Job
+from realesr_cli.batch.pipeline import Observer
 from realesr_cli.batch.records import Record, summarize
-from realesr_cli.batch.run import Observer
 from realesr_cli.cli.advice import message_with_advice
 from realesr_cli.cli.terminal import ProgressBar, say_error, wants_color
 from realesr_cli.engine.policy import Policy
@@ -75,7 +75,9 @@ class Console(Observer):
         self.style = style
         self.description = description
         self._labels = {
-            id(job): f"[{i}/{len(jobs)}] {job.source.name}" for i, job in enumerate(jobs, 1)
+            id(image): f"[{i}/{len(jobs)}] {image.source.name}"
+            for i, job in enumerate(jobs, 1)
+            for image in (job, *job.members)
         }
         self._bar = ProgressBar(unit="tile", enabled=not style.quiet)
 
@@ -130,6 +132,7 @@ def record_to_plain(record: Record, description: RunDescription) -> dict[str, An
         "height": None if info is None else info.height,
         "out_width": job.out_width or None,
         "out_height": job.out_height or None,
+        "images": len(job.members) or 1,
         "notes": list(record.notes),
         "seconds": round(record.seconds, 3),
         **description.to_plain(),
@@ -172,7 +175,9 @@ def format_summary(counts: dict[str, Any]) -> str:
 
 
 def format_sizes(job: Job) -> str:
-    """Return `640x480 -> 2560x1920`: width x height, as people write sizes."""
+    """Return `640x480 -> 2560x1920`, width x height, or the number of images of an archive."""
+    if job.members:
+        return f"{len(job.members)} images"
     if job.info is None:
         return ""
     return f"{job.info.width}x{job.info.height} -> {job.out_width}x{job.out_height}"

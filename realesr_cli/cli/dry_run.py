@@ -39,7 +39,8 @@ class DryRun:
 
     description: RunDescription
     jobs: Sequence[Job]
-    estimates: Sequence[Estimate | None]
+    estimates: Sequence[Sequence[Estimate]]
+    """Of each job one for every image; none where it is finished or cannot be done."""
     download: int | bool = False
     """Bytes of weights to download; True where their number is unknown, False where none."""
 
@@ -55,8 +56,12 @@ def calibrate(upscaler: Upscaler, settings: UpscaleSettings) -> None:
     upscaler(Image(noise), UpscaleSettings(blend=settings.blend))
 
 
-def estimate_cost(upscaler: Upscaler, job: Job) -> Estimate:
-    """Estimate the cost of one image."""
+def estimate_costs(upscaler: Upscaler, job: Job) -> list[Estimate]:
+    """Estimate the cost of each image of a job; none where there is nothing to do."""
+    return [_estimate(upscaler, image) for image in job.members or (job,) if job.pending]
+
+
+def _estimate(upscaler: Upscaler, job: Job) -> Estimate:
     info = job.info
     assert info is not None
     shape = ImageShape(info.height, info.width, info.channels, info.has_alpha, info.bits)
@@ -68,8 +73,8 @@ def print_dry_run(run: DryRun, style: Style) -> None:
     rows = list(zip(run.jobs, run.estimates, strict=True))
     totals = add_up(run.jobs, run.estimates)
     if style.json:
-        for job, cost in rows:
-            print_json(_to_plain(job, cost, run.description))
+        for job, costs in rows:
+            print_json(_to_plain(job, costs, run.description))
         print_json({"summary": {**totals, "fetch": run.download}})
         return
     text = run.description.describe()
@@ -79,51 +84,60 @@ def print_dry_run(run: DryRun, style: Style) -> None:
     click.echo(text)
     if style.verbose and run.description.policy is not None:
         click.echo("\n".join(f"  {reason}" for reason in run.description.policy.reasons))
-    for job, cost in rows:
-        click.echo(_format_row(job, cost, style))
+    for job, costs in rows:
+        click.echo(_format_row(job, costs, style))
     click.echo(_format_totals(totals))
 
 
-def _to_plain(job: Job, cost: Estimate | None, description: RunDescription) -> dict[str, Any]:
-    plain = record_to_plain(planned(job), description)
-    if cost is None:
+def _to_plain(job: Job, costs: Sequence[Estimate], run: RunDescription) -> dict[str, Any]:
+    plain = record_to_plain(planned(job), run)
+    if not costs:
         return plain
+    seconds = _add_seconds(costs)
     return plain | {
-        "tiles": cost.tiles,
-        "passes": cost.passes,
-        "tile": cost.tile,
-        "overlap": cost.overlap,
-        "output_bytes": cost.output_bytes,
-        "peak_bytes": cost.peak_bytes,
-        "seconds": None if cost.seconds is None else round(cost.seconds, 1),
+        "tiles": sum(cost.tiles for cost in costs),
+        "passes": max(cost.passes for cost in costs),
+        "tile": costs[0].tile,
+        "overlap": costs[0].overlap,
+        "output_bytes": sum(cost.output_bytes for cost in costs),
+        "peak_bytes": max(cost.peak_bytes for cost in costs),
+        "seconds": None if seconds is None else round(seconds, 1),
     }
 
 
-def _format_row(job: Job, cost: Estimate | None, style: Style) -> str:
-    if cost is None:
+def _format_row(job: Job, costs: Sequence[Estimate], style: Style) -> str:
+    if not costs:
         return format_record(planned(job), style)
     target = "stdout" if job.target is None else str(job.target)
-    tiles = f"{cost.tiles} tile{'s' if cost.tiles != 1 else ''}"
-    if cost.passes != 1:
-        tiles += f" x {cost.passes} passes"
+    count = sum(cost.tiles for cost in costs)
+    tiles = f"{count} tile{'s' if count != 1 else ''}"
+    if costs[0].passes != 1 and not job.members:
+        tiles += f" x {costs[0].passes} passes"
     return (
         f"{job.source.name} -> {target}  {format_sizes(job)}  {tiles}, "
-        f"result {format_bytes(cost.output_bytes)}, "
-        f"working memory {format_bytes(cost.peak_bytes)}, {_format_time(cost.seconds)}"
+        f"result {format_bytes(sum(cost.output_bytes for cost in costs))}, "
+        f"working memory {format_bytes(max(cost.peak_bytes for cost in costs))}, "
+        f"{_format_time(_add_seconds(costs))}"
     )
 
 
-def add_up(jobs: Sequence[Job], estimates: Sequence[Estimate | None]) -> dict[str, Any]:
-    """Return counts, time, memory and disk of the whole run; None for an unknown time."""
-    costs = [cost for cost in estimates if cost is not None]
+def _add_seconds(costs: Sequence[Estimate]) -> float | None:
+    """Return the time of several images; None where one is unknown."""
     times = [cost.seconds for cost in costs if cost.seconds is not None]
+    return sum(times) if len(times) == len(costs) else None
+
+
+def add_up(jobs: Sequence[Job], estimates: Sequence[Sequence[Estimate]]) -> dict[str, Any]:
+    """Return counts, time, memory and disk of the whole run; None for an unknown time."""
+    costs = [cost for of_job in estimates for cost in of_job]
+    seconds = _add_seconds(costs)
     targets = [job.target for job in jobs if job.pending and job.target is not None]
     free = [_free_bytes(folder) for folder in dict.fromkeys(t.parent for t in targets)]
     return {
-        "planned": len(costs),
+        "planned": sum(bool(of_job) for of_job in estimates),
         "skipped": sum(job.finished for job in jobs),
         "failed": sum(job.error is not None for job in jobs),
-        "seconds": round(sum(times), 1) if len(times) == len(costs) else None,
+        "seconds": None if seconds is None else round(seconds, 1),
         "peak_bytes": max((cost.peak_bytes for cost in costs), default=0),
         "output_bytes": sum(cost.output_bytes for cost in costs),
         "free_bytes": min(free, default=None),

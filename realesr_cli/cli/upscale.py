@@ -298,7 +298,7 @@ def _dry_run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedMo
     run = dry_run.DryRun(
         RunDescription(names, request.upscale, upscaler.policy),
         plan.jobs,
-        [dry_run.estimate_cost(upscaler, job) if job.pending else None for job in plan.jobs],
+        [dry_run.estimate_costs(upscaler, job) for job in plan.jobs],
         download=(sum(missing) or True) if missing else False,
     )
     dry_run.print_dry_run(run, request.style)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as pillow
 from upscale_cli import Shell, make_image, save_tiny, size_of
 
-from realesr_cli.batch import run
+from realesr_cli.batch import pipeline
 
 
 def test_a_result_goes_beside_its_input(shell: Shell):
@@ -301,7 +301,7 @@ def test_memory_that_runs_out_has_its_exit_code(shell: Shell, monkeypatch: pytes
         raise MemoryError
 
     make_image("a.png")
-    monkeypatch.setattr(run, "read_image", read_image)
+    monkeypatch.setattr(pipeline, "read_image", read_image)
     outcome = shell("a.png")
     assert outcome.code == 4
     assert "not enough memory" in outcome.err
@@ -312,7 +312,7 @@ def test_an_unforeseen_error_shows_its_traceback(shell: Shell, monkeypatch: pyte
         raise ZeroDivisionError("bug")
 
     make_image("a.png")
-    monkeypatch.setattr(run, "read_image", read_image)
+    monkeypatch.setattr(pipeline, "read_image", read_image)
     outcome = shell("a.png")
     assert outcome.code == 1
     assert "unexpected ZeroDivisionError: bug" in outcome.err

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realesr_cli.batch import run
+from realesr_cli.batch import pipeline
 from realesr_cli.batch.jobs import Job
+from realesr_cli.batch.pipeline import Observer, run_images
 from realesr_cli.batch.records import Record, exit_code, planned, summarize
-from realesr_cli.batch.run import Observer, run_jobs
+from realesr_cli.batch.run import run_jobs
 from realesr_cli.batch.sources import InputSource
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.errors import (
@@ -83,8 +84,8 @@ class Desk:
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     found = Desk()
-    monkeypatch.setattr(run, "read_image", found.read_image)
-    monkeypatch.setattr(run, "write_image", found.write_image)
+    monkeypatch.setattr(pipeline, "read_image", found.read_image)
+    monkeypatch.setattr(pipeline, "write_image", found.write_image)
     return found
 
 
@@ -256,7 +257,7 @@ def test_finished_images_wait_in_bounded_memory(desk: Desk, tmp_path: Path):
 
     desk.on_upscale = lambda name: count(+1)
     desk.on_write = lambda name: count(-1)
-    run_jobs(_jobs(tmp_path, "abcdefgh"), desk.upscale, in_flight_bytes=1)
+    run_images(_jobs(tmp_path, "abcdefgh"), desk.upscale, Observer(), in_flight_bytes=1)
     assert max(alive) == 1
 
 
@@ -288,8 +289,10 @@ def test_folders_of_results_are_made(desk: Desk, tmp_path: Path):
     assert (tmp_path / "x" / "y").is_dir()
 
 
-def test_a_job_without_a_file_returns_its_bytes(desk: Desk, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run, "encode_image", lambda image, format, settings: format.encode())
+def test_a_job_without_a_file_passes_on_its_bytes(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pipeline, "encode_image", lambda image, format, settings: format.encode())
     job = replace(_jobs(Path(), "a")[0], target=None, write=WriteSettings(format="webp"))
-    (record,) = run_jobs([job], desk.upscale)
-    assert (record.status, record.data) == ("done", b"webp")
+    listener = Listener()
+    (record,) = run_jobs([job], desk.upscale, listener)
+    assert (record.status, record.data) == ("done", None)
+    assert listener.records[0].data == b"webp"

@@ -1,0 +1,286 @@
+"""The pipeline of a run: the next image is read and the last written while one is upscaled."""
+
+from __future__ import annotations
+
+import errno
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from realesr_cli.batch.jobs import Job
+from realesr_cli.batch.records import Record
+from realesr_cli.engine.settings import UpscaleSettings
+from realesr_cli.errors import CancelledError, ImageWriteError, OutOfMemoryError, RealesrError
+from realesr_cli.image.read import read_image
+from realesr_cli.image.types import Image
+from realesr_cli.image.write import encode_image, write_image
+from realesr_cli.progress import Progress, StopRequested, never
+
+IN_FLIGHT_BYTES = 1 << 30
+"""Finished images that wait to be written hold at most this much, one image excepted."""
+
+_POLL_SECONDS = 0.05
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Upscale(Protocol):
+    """What a run needs of an `Upscaler`."""
+
+    def __call__(
+        self,
+        image: Image,
+        settings: UpscaleSettings = ...,
+        *,
+        progress: Progress | None = None,
+        stop_requested: StopRequested | None = None,
+    ) -> Image: ...
+
+
+class Observer:
+    """Receives what happens in a run; the methods do nothing until a subclass overrides them.
+
+    Each method is called by one thread at a time. An exception in one ends the run.
+    """
+
+    def started(self, job: Job) -> None:
+        """Note that an image is being upscaled from now on."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Note the progress of that image, in tiles."""
+
+    def finished(self, record: Record) -> None:
+        """Take the record of an image; records come in the order of the jobs."""
+
+
+@dataclass
+class _Item:
+    """A job on its way through the stages."""
+
+    job: Job
+    image: Image | None = None
+    failure: Exception | None = None
+    seconds: float = 0.0
+    cost: int = 0
+    """Bytes of the result that the gate counts."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Pipeline:
+    """The stages of one run and the queues between them."""
+
+    observer: Observer
+    stop_requested: StopRequested
+    fail_fast: bool
+    gate: _Gate
+    stop: threading.Event = field(default_factory=threading.Event)
+    loaded: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
+    ready: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
+    crashes: list[BaseException] = field(default_factory=list)
+    """What the observer raised in one of our threads, for the caller's thread to raise."""
+
+    def thread(self, work: Callable[[], None]) -> threading.Thread:
+        """Make a thread whose crash ends the run instead of leaving the other stages waiting."""
+
+        def body() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self.crashes.append(error)
+                self.stop.set()
+
+        return threading.Thread(target=body, daemon=True)
+
+    def stopped(self) -> bool:
+        """Return whether the run is to end early; asks the caller too."""
+        if not self.stop.is_set() and self.stop_requested():
+            self.stop.set()
+        return self.stop.is_set()
+
+
+class _Gate:
+    """Lets finished images wait up to a number of bytes; one always fits."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._change = threading.Condition()
+
+    def enter(self, cost: int, stopped: Callable[[], bool]) -> None:
+        with self._change:
+            while self._held and self._held + cost > self._limit and not stopped():
+                self._change.wait(_POLL_SECONDS)
+            self._held += cost
+
+    def leave(self, cost: int) -> None:
+        with self._change:
+            self._held -= cost
+            self._change.notify_all()
+
+
+def run_images(
+    jobs: Sequence[Job],
+    upscale: Upscale | None,
+    observer: Observer,
+    *,
+    stop_requested: StopRequested = never,
+    fail_fast: bool = False,
+    in_flight_bytes: int = IN_FLIGHT_BYTES,
+) -> list[Record]:
+    """Run jobs of images in order; see `run_jobs`, which calls this."""
+    line = _Pipeline(observer, stop_requested, fail_fast, _Gate(in_flight_bytes))
+    records: list[Record] = []
+    reader = line.thread(lambda: _read_all(line, jobs))
+    writer = line.thread(lambda: _write_all(line, records))
+    reader.start()
+    writer.start()
+    try:
+        _upscale_all(line, upscale)
+    except BaseException:
+        line.stop.set()
+        raise
+    finally:
+        _put(line.ready, None, lambda: not writer.is_alive())
+        writer.join()
+        reader.join()
+    if line.crashes:
+        raise line.crashes[0]
+    for job in jobs[len(records) :]:
+        record = Record(job, "stopped")
+        records.append(record)
+        observer.finished(record)
+    return records
+
+
+def _put(place: queue.Queue[_Item | None], item: _Item | None, stopped: Callable[[], bool]) -> bool:
+    while True:
+        try:
+            place.put(item, timeout=_POLL_SECONDS)
+            return True
+        except queue.Full:
+            if stopped():
+                return False
+
+
+def _read_all(line: _Pipeline, jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if line.stop.is_set():
+            return
+        item = _Item(job, failure=job.error)
+        if job.pending:
+            _time(item, _read)
+        if not _put(line.loaded, item, line.stop.is_set):
+            return
+    _put(line.loaded, None, line.stop.is_set)
+
+
+def _read(item: _Item) -> None:
+    item.image = read_image(item.job.source.content(), max_pixels=item.job.max_pixels)
+    item.notes = item.image.notes
+
+
+def _upscale_all(line: _Pipeline, upscale: Upscale | None) -> None:
+    while not line.stopped():
+        try:
+            item = line.loaded.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            continue
+        if item is None:
+            return
+        if item.image is not None:
+            assert upscale is not None
+            line.observer.started(item.job)
+            item.cost = item.job.output_bytes
+            line.gate.enter(item.cost, line.stopped)
+            _time(item, lambda item: _upscale(item, line, upscale))
+        if isinstance(item.failure, CancelledError) or not _put(line.ready, item, line.stopped):
+            line.stop.set()
+            return
+
+
+def _upscale(item: _Item, line: _Pipeline, upscale: Upscale) -> None:
+    image, item.image = item.image, None
+    assert image is not None
+    item.image = upscale(
+        image, item.job.upscale, progress=line.observer, stop_requested=line.stopped
+    )
+
+
+def _write_all(line: _Pipeline, records: list[Record]) -> None:
+    while True:
+        item = line.ready.get()
+        if item is None:
+            return
+        if line.stop.is_set():
+            continue  # Only taken from the queue, so that nobody waits for room in it.
+        record = _finish(item)
+        line.gate.leave(item.cost)
+        line.observer.finished(record)
+        records.append(replace(record, data=None))  # Encoded images do not pile up.
+        if record.status == "failed" and (line.fail_fast or is_fatal(item.failure)):
+            line.stop.set()
+
+
+def _finish(item: _Item) -> Record:
+    if item.job.finished:
+        return Record(item.job, "skipped")
+    data: list[bytes] = []
+    if item.failure is None:
+        _time(item, lambda item: _write(item, data))
+    if item.failure is not None:
+        return Record(item.job, "failed", item.seconds, item.failure, notes=item.notes)
+    return Record(item.job, "done", item.seconds, data=data[0] if data else None, notes=item.notes)
+
+
+def _write(item: _Item, data: list[bytes]) -> None:
+    job, image = item.job, item.image
+    item.image = None
+    assert image is not None
+    if job.target is None:
+        assert job.write.format is not None
+        data.append(encode_image(image, job.write.format, job.write))
+        return
+    make_folder(job.target.parent)
+    write_image(image, job.target, job.write)
+
+
+def make_folder(folder: Path) -> None:
+    """Create the folder of a result. Raises ImageWriteError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"{folder}: cannot be created: {error.strerror or error}"
+        raise ImageWriteError(text, advice="choose-output") from error
+
+
+def _time(item: _Item, work: Callable[[_Item], None]) -> None:
+    """Run one stage of an item; what it raises is kept, so that one image harms no other."""
+    start = time.perf_counter()
+    try:
+        work(item)
+    except MemoryError as error:
+        item.failure = error if isinstance(error, RealesrError) else _out_of_memory(item.job)
+    except Exception as error:
+        item.failure = error
+    if item.failure is not None:
+        item.image = None
+    item.seconds += time.perf_counter() - start
+
+
+def _out_of_memory(job: Job) -> OutOfMemoryError:
+    need = job.output_bytes / 2**30
+    text = f"{job.source.name}: not enough memory; the result alone takes {need:.1f} GiB"
+    return OutOfMemoryError(text, advice="result-too-large")
+
+
+def is_fatal(failure: BaseException | None) -> bool:
+    """Return whether the images after this one are bound to fail as well: the disk is full."""
+    while failure is not None:
+        if isinstance(failure, OSError) and failure.errno in _DISK_FULL:
+            return True
+        failure = failure.__cause__
+    return False
