@@ -177,7 +177,7 @@ def format_summary(counts: dict[str, Any]) -> str:
 def format_sizes(job: Job) -> str:
     """Return `640x480 -> 2560x1920`, width x height, or the number of images of an archive."""
     if job.members:
-        return f"{len(job.members)} images"
+        return "1 image" if len(job.members) == 1 else f"{len(job.members)} images"
     if job.info is None:
         return ""
     return f"{job.info.width}x{job.info.height} -> {job.out_width}x{job.out_height}"
