@@ -69,6 +69,10 @@ class UnsupportedImageError(ImageError, ValueError):
     """The image is valid, but of a kind or size that is not handled."""
 
 
+class MissingDecoderError(MissingDependencyError, UnsupportedImageError):
+    """The image is of a kind that an optional library decodes, which is not installed."""
+
+
 class ImageTooLargeError(UnsupportedImageError):
     """An image has more pixels than the limit allows, or than the format can hold."""
 

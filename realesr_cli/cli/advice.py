@@ -21,6 +21,7 @@ ADVICE: dict[str, str] = {
     "evaluate-scale": "Use --scale.",
     "evaluate-what": "Use --lq or --degrade with models (-m), or name folders of results.",
     "folder-or-template": "Give a folder, or a template such as '{stem}_x{scale}{ext}', with -o.",
+    "max-pixels": "If you trust the file, raise the limit with --max-pixels.",
     "names": "If the prefix or suffix is not detected, give --lq-prefix or --lq-suffix.",
     "out-of-memory": "Close other programs, or choose a smaller model with --model.",
     "overwrite": "Use --overwrite to replace it.",

@@ -16,7 +16,7 @@ from realesr_cli.engine import backends, policy
 from realesr_cli.engine.policy import GpuInfo, MachineInfo, Policy
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import MissingDependencyError
-from realesr_cli.image.opencv import load_opencv
+from realesr_cli.image.plugins import load_opencv
 from realesr_cli.nets.detection import architecture_from_plain
 from realesr_cli.weights import fetch, registry
 

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from realesr_cli.engine.tiling import Grid
-from realesr_cli.image.alpha import constant_alpha
+from realesr_cli.image.pixels import constant_alpha
 from realesr_cli.image.types import Image
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from realesr_cli._version import __version__
 from realesr_cli.evaluate.scores import METRICS
 from realesr_cli.evaluate.sets import Failure
-from realesr_cli.image.depth import Array
+from realesr_cli.image.pixels import Array
 from realesr_cli.image.types import Image
 
 Kind = Literal["input", "bicubic", "model", "original"]

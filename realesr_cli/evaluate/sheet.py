@@ -21,7 +21,7 @@ from realesr_cli.evaluate.comparison import (
     pixels_of,
 )
 from realesr_cli.evaluate.settings import CropRegion, SheetSettings
-from realesr_cli.image.color import converted, is_srgb
+from realesr_cli.image.color import convert_to_srgb, is_srgb
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import write_image
 
@@ -161,7 +161,7 @@ def _cell(version: PhotoVersion, crop: CropRegion, scale: int) -> pillow.Image:
     alpha = None if image.alpha is None else image.alpha[rows, columns]
     part = pillow.fromarray(pixels_of(Image(image.pixels[rows, columns])))
     if image.icc is not None and not is_srgb(image.icc):
-        managed = converted(part, image.icc)
+        managed = convert_to_srgb(part, image.icc)
         part = part if managed is None else managed[0]
     part = part.convert("RGB")
     if factor != scale:

@@ -1,33 +1,33 @@
-"""EXIF and XMP: the orientation taken out of them, stale sizes and thumbnails put right.
+"""EXIF: its orientation applied to the pixels, stale sizes and thumbnails corrected.
 
-Sources: Exif 2.32 section 4.6 (tags) and XMP part 2 (the tiff: and exif: name spaces). The EXIF
-block is changed where it lies, so that everything else in it, maker notes with their absolute
-offsets included, stays byte for byte.
+Source: Exif 2.32 section 4.6 (tags). The block is edited in place, so that everything else in it,
+including maker notes with their absolute offsets, stays byte for byte.
 """
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from realesr_cli.image import ifd
-from realesr_cli.image.depth import Array
+from realesr_cli.image import ifd, xmp
+from realesr_cli.image.pixels import Array
 
 ORIENTATION = 274
 EXIF_IFD, GPS_IFD, INTEROP_IFD = 34665, 34853, 40965
+
+MAX_BYTES = 2**23
+"""A larger EXIF block is left out; those of cameras, with previews, have some 100 KiB."""
 
 _WIDTHS = (256, 40962)
 _HEIGHTS = (257, 40963)
 _THUMBNAIL_AT, _THUMBNAIL_SIZE = 513, 514
 _PREFIX = b"Exif\0\0"
 
-# What describes how a TIFF stores its pixels, or is carried apart (orientation, resolution, XMP,
-# profile); the rest of a TIFF's tags describes the image.
+# Tags that describe how a TIFF stores its pixels, or that are carried separately (orientation,
+# resolution, XMP, profile). The other tags of a TIFF describe the image.
 # fmt: off
 _TIFF_STRUCTURE = frozenset((
     254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281,
@@ -38,50 +38,47 @@ _TIFF_STRUCTURE = frozenset((
 ))
 # fmt: on
 _MAX_TIFF_VALUE = 32_768
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a file carries beside its pixels; `dpi` is pixels per inch across and down."""
-
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
+_DESCRIPTION = 270
+_LAYOUT_DESCRIPTIONS = (b'{"shape":', b"ImageJ=", b"<?xml")
+"""Starts of ImageDescription as tifffile, ImageJ and OME write it: the layout of the pixels in the
+file it was written for, which readers would believe of the enlarged image too."""
 
 
 def orient(array: Array, orientation: int) -> Array:
-    """The pixels (height, width, ...) turned as an EXIF orientation of 1 to 8 says.
+    """Return pixels (height, width, ...) turned upright from an EXIF orientation of 1 to 8.
 
-    Source: Exif 2.32 section 4.6.4, tag 274; other values leave the image as it is.
+    Source: Exif 2.32 section 4.6.4, tag 274. Other values leave the pixels unchanged.
     """
     if orientation in (5, 7):
         array = array.swapaxes(0, 1)
     turned = {
-        2: lambda a: a[:, ::-1],
-        3: lambda a: a[::-1, ::-1],
-        4: lambda a: a[::-1],
-        6: lambda a: np.rot90(a, -1),
-        7: lambda a: a[::-1, ::-1],
-        8: lambda a: np.rot90(a, 1),
-    }.get(orientation, lambda a: a)(array)
+        2: array[:, ::-1],
+        3: array[::-1, ::-1],
+        4: array[::-1],
+        6: np.rot90(array, -1),
+        7: array[::-1, ::-1],
+        8: np.rot90(array),
+    }.get(orientation, array)
     return np.ascontiguousarray(turned)
 
 
 def swaps_sides(orientation: int) -> bool:
-    """Whether an orientation exchanges height and width."""
+    """Return whether an orientation exchanges height and width."""
     return orientation in (5, 6, 7, 8)
 
 
 def without_prefix(exif: bytes | None) -> bytes | None:
-    """The block from its byte order mark on, or None where nothing is there."""
+    """Return the block from its byte order mark on, or None if it is empty."""
     while exif and exif.startswith(_PREFIX):
         exif = exif[len(_PREFIX) :]
     return exif or None
 
 
-def orientation_of(exif: bytes | None, xmp: bytes | None) -> int:
-    """The orientation EXIF states, else XMP's, else 1. Damaged EXIF states nothing."""
+def orientation_of(exif: bytes | None, packet: bytes | None) -> int:
+    """Return the orientation that EXIF states, else that of the XMP packet, else 1.
+
+    Damaged EXIF states none.
+    """
     value = 0
     if exif is not None:
         try:
@@ -89,17 +86,33 @@ def orientation_of(exif: bytes | None, xmp: bytes | None) -> int:
             value = block.number(block.directory(block.first), ORIENTATION, 0)
         except ifd.MalformedDirectoryError:
             value = 0
-    if value == 0 and xmp is not None:
-        match = _xmp_pattern(b"tiff:Orientation").search(xmp)
-        value = int(match[2]) if match else 0
+    value = value or xmp.orientation_of(packet)
     return value if 1 <= value <= 8 else 1
 
 
-def upright(exif: bytes) -> bytes:
-    """The block with orientation 1 and no thumbnail.
+def dpi_of(exif: bytes | None) -> tuple[float, float] | None:
+    """Return the resolution that EXIF states in pixels per inch; None if it is damaged."""
+    try:
+        block = ifd.parse(exif or b"")
+        return resolution(block, block.directory(block.first))
+    except ifd.MalformedDirectoryError:
+        return None
 
-    Raises ifd.Malformed where the block is damaged.
+
+def resolution(block: ifd.IfdBlock, main: ifd.Directory) -> tuple[float, float] | None:
+    """Return the resolution that a directory states in pixels per inch; None if it states none."""
+    unit = {2: 1.0, 3: 2.54}.get(block.number(main, 296, 2))
+    across, down = block.ratio(main, 282), block.ratio(main, 283)
+    return (across * unit, down * unit) if unit and across and down else None
+
+
+def make_upright(exif: bytes) -> bytes:
+    """Return the block with orientation 1 and without its thumbnail.
+
+    Raises ifd.MalformedDirectoryError if the block is damaged.
     """
+    if len(exif) > MAX_BYTES:
+        raise ifd.MalformedDirectoryError(f"it has {len(exif):,} bytes")
     data = bytearray(exif)
     block = ifd.parse(exif)
     main = block.directory(block.first)
@@ -110,10 +123,10 @@ def upright(exif: bytes) -> bytes:
     return bytes(data)
 
 
-def resized(exif: bytes, height: int, width: int) -> bytes:
-    """The block with the sizes it states, where it states any, set to these.
+def resize(exif: bytes, height: int, width: int) -> bytes:
+    """Return the block with the sizes that it states set to these.
 
-    A damaged block is returned as it is.
+    A damaged block is returned unchanged.
     """
     data = bytearray(exif)
     try:
@@ -130,26 +143,10 @@ def resized(exif: bytes, height: int, width: int) -> bytes:
     return bytes(data)
 
 
-def upright_xmp(xmp: bytes) -> bytes:
-    """The packet with orientation 1, where it states one."""
-    return _xmp_pattern(b"tiff:Orientation").sub(rb"\g<1>1", xmp)
-
-
-def resized_xmp(xmp: bytes, height: int, width: int) -> bytes:
-    """The packet with the sizes it states, where it states any, set to these."""
-    for names, value in (
-        ((b"tiff:ImageWidth", b"exif:PixelXDimension"), width),
-        ((b"tiff:ImageLength", b"exif:PixelYDimension"), height),
-    ):
-        for name in names:
-            xmp = _xmp_pattern(name).sub(rb"\g<1>%d" % value, xmp)
-    return xmp
-
-
 def from_tiff(block: ifd.IfdBlock, main: ifd.Directory) -> bytes | None:
-    """The tags of a TIFF that describe the image, as an EXIF block; None where there are none.
+    """Return the tags of a TIFF that describe the image as an EXIF block; None if there are none.
 
-    Raises ifd.Malformed where a directory inside is damaged.
+    Raises ifd.MalformedDirectoryError if a directory inside is damaged.
     """
     order = block.order
     mark = b"II" if order == "<" else b"MM"
@@ -157,13 +154,13 @@ def from_tiff(block: ifd.IfdBlock, main: ifd.Directory) -> bytes | None:
     kept, parts = _portable(block, main)
     if not kept and not parts:
         return None
-    return head + _nested(kept, parts, order, len(head))
+    return head + _nest(kept, parts, order, len(head))
 
 
 def to_tiff(exif: bytes) -> tuple[ifd.Order, list[ifd.IfdEntry], dict[int, list[ifd.IfdEntry]]]:
-    """Byte order, tags of the main directory and of those inside it, ready to go into a TIFF.
+    """Return byte order, tags of the main directory and of the inner ones, for writing a TIFF.
 
-    Raises ifd.Malformed where the block is damaged.
+    Raises ifd.MalformedDirectoryError if the block is damaged.
     """
     block = ifd.parse(exif)
     kept, parts = _portable(block, block.directory(block.first))
@@ -173,10 +170,8 @@ def to_tiff(exif: bytes) -> tuple[ifd.Order, list[ifd.IfdEntry], dict[int, list[
 def place_parts(
     parts: dict[int, list[ifd.IfdEntry]], order: ifd.Order, position: int
 ) -> tuple[bytes, list[ifd.IfdEntry]]:
-    """Inner directories laid out from an offset on, and the entries that point to them.
-
-    The directory for interoperability hangs below that of EXIF.
-    """
+    """Lay out inner directories from an offset on; return their bytes and the entries that point
+    to them. The interoperability directory belongs to that of EXIF."""
     data, pointers = b"", []
     inner = dict(parts)
     interop = inner.pop(INTEROP_IFD, None)
@@ -190,11 +185,11 @@ def place_parts(
     return data, pointers
 
 
-def _nested(
+def _nest(
     kept: list[ifd.IfdEntry], parts: dict[int, list[ifd.IfdEntry]], order: ifd.Order, position: int
 ) -> bytes:
-    # The main directory's own size does not depend on where the inner ones lie, so it is built
-    # twice: once to be measured.
+    # The size of the main directory does not depend on where the inner ones lie, so it is built
+    # twice: first to measure it.
     _, pointers = place_parts(parts, order, 0)
     size = len(ifd.build([*kept, *pointers], order, position))
     data, pointers = place_parts(parts, order, position + size)
@@ -204,12 +199,14 @@ def _nested(
 def _portable(
     block: ifd.IfdBlock, main: ifd.Directory
 ) -> tuple[list[ifd.IfdEntry], dict[int, list[ifd.IfdEntry]]]:
+    """Select the tags that describe the image, of the main directory and of the inner ones."""
     kept = [
         entry
         for entry in main.entries.values()
         if entry.tag not in _TIFF_STRUCTURE
         and entry.kind <= 12
-        and len(entry.data) <= _MAX_TIFF_VALUE
+        and entry.size <= _MAX_TIFF_VALUE
+        and not (entry.tag == _DESCRIPTION and entry.data.startswith(_LAYOUT_DESCRIPTIONS))
     ]
     parts = {}
     for tag, directory in _inner(block, main):
@@ -220,6 +217,8 @@ def _portable(
         ]
         if inside:
             parts[tag] = inside
+    if sum(entry.size for part in (kept, *parts.values()) for entry in part) > MAX_BYTES:
+        raise ifd.MalformedDirectoryError("its values overlap")
     return kept, parts
 
 
@@ -243,44 +242,48 @@ def _directories(block: ifd.IfdBlock) -> Iterator[ifd.Directory]:
 
 
 def _put(data: bytearray, block: ifd.IfdBlock, entry: ifd.IfdEntry, kind: int, value: int) -> None:
+    """Replace the value of an entry by one SHORT or LONG, in place."""
+    head, size = ("HHQ8x", 20) if block.big else ("HHI4x", 12)
+    if entry.position + size > len(data):
+        raise ifd.MalformedDirectoryError("it ends inside its last entry")
     form = {ifd.SHORT: "H", ifd.LONG: "I"}[kind]
-    if block.big:
-        struct.pack_into(block.order + "HHQ8x", data, entry.position, entry.tag, kind, 1)
-        struct.pack_into(block.order + form, data, entry.position + 12, value)
-        return
-    struct.pack_into(block.order + "HHI4x", data, entry.position, entry.tag, kind, 1)
-    struct.pack_into(block.order + form, data, entry.position + 8, value)
+    struct.pack_into(block.order + head, data, entry.position, entry.tag, kind, 1)
+    struct.pack_into(block.order + form, data, entry.position + (12 if block.big else 8), value)
 
 
 def _drop_thumbnail(data: bytearray, block: ifd.IfdBlock, main: ifd.Directory) -> None:
-    used = np.zeros(len(data) + 1, bool)
-    used[:8] = True
-    for directory in _directories(block):
-        _mark(used, directory)
+    """Unlink the second directory and blank the bytes that only it uses."""
+    end_of_main = main.position + main.size
+    if end_of_main > len(data):
+        raise ifd.MalformedDirectoryError("it ends inside its main directory")
+    used = _cover(len(data), [(0, 8), *_spans(_directories(block))])
+    stale: NDArray[np.bool_] = np.zeros_like(used)
     try:
         second = block.directory(main.next)
-        stale: NDArray[np.bool_] = np.zeros_like(used)
-        _mark(stale, second)
         start = block.number(second, _THUMBNAIL_AT, 0)
-        stale[start : start + block.number(second, _THUMBNAIL_SIZE, 0)] = True
+        size = block.number(second, _THUMBNAIL_SIZE, 0)
+        stale = _cover(len(data), [*_spans([second]), (start, start + size)]) & ~used
     except ifd.MalformedDirectoryError:
-        stale = np.zeros_like(used)
-    np.frombuffer(data, np.uint8)[(stale & ~used)[:-1]] = 0
-    struct.pack_into(block.order + "I", data, main.position + main.size - 4, 0)
-    # Only what is known to be stale is cut off: maker notes may point at bytes nobody else names.
-    free = (stale & ~used)[: len(data)]
-    end = len(data)
-    while end and free[end - 1]:
-        end -= 1
-    del data[end:]
+        pass
+    np.frombuffer(data, np.uint8)[stale] = 0
+    struct.pack_into(block.order + "I", data, end_of_main - 4, 0)
+    # Only bytes known to be stale are cut off: maker notes may point at bytes that no tag covers.
+    kept = np.flatnonzero(~stale)
+    del data[int(kept[-1]) + 1 if len(kept) else 0 :]
 
 
-def _mark(used: NDArray[np.bool_], directory: ifd.Directory) -> None:
-    used[directory.position : directory.position + directory.size] = True
-    for entry in directory.entries.values():
-        used[entry.data_position : entry.data_position + len(entry.data)] = True
+def _spans(directories: Iterable[ifd.Directory]) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each directory and of each of its values."""
+    for directory in directories:
+        yield directory.position, directory.position + directory.size
+        for entry in directory.entries.values():
+            yield entry.data_position, entry.data_position + entry.size
 
 
-def _xmp_pattern(name: bytes) -> re.Pattern[bytes]:
-    # As an attribute (name="6") and as an element (<name>6<).
-    return re.compile(rb"(" + name + rb"""(?:\s*=\s*["']|>\s*))(\d+)""")
+def _cover(length: int, spans: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
+    """Return which bytes lie in a span. Its cost does not grow with the overlap of the spans."""
+    limits = np.clip(np.array(list(spans), dtype=np.int64), 0, length)
+    depth = np.zeros(length + 1, np.int16)  # at most three directories of 4096 entries
+    np.add.at(depth, limits[:, 0], 1)
+    np.subtract.at(depth, limits[:, 1], 1)
+    return np.asarray(np.cumsum(depth, out=depth)[:-1] > 0)

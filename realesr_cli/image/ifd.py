@@ -1,7 +1,7 @@
 """Image file directories: the tagged structure that TIFF files and EXIF blocks share.
 
-Source: TIFF 6.0 section 2, and the BigTIFF extension. Values stay the bytes they are in the file,
-in the byte order of the file, so that what is copied is copied exactly.
+Source: TIFF 6.0 section 2, and the BigTIFF extension. Values stay the bytes of the file, in its
+byte order, so that what is copied is copied exactly.
 """
 
 from __future__ import annotations
@@ -22,29 +22,49 @@ BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _RATIONALS = {5: "I", 10: "i"}
 _MAX_ENTRIES = 4096
+_MAX_NUMBERS = 2**20
+"""Integers of one tag: the strips of the largest images are far fewer."""
 
 
 class MalformedDirectoryError(ValueError):
-    """The directory is damaged; callers turn this into an error of theirs or a note."""
+    """A directory is damaged. Internal: callers turn it into an `ImageError` or a note."""
 
 
 @dataclass(frozen=True)
 class IfdEntry:
-    """One tag: its type, how many values, their bytes, and where in the block they lie."""
+    """One tag: its type, its number of values, and their bytes or where they lie in the block.
+
+    A value that was read is sliced only when asked for: entries of a hostile file may all span the
+    whole file.
+    """
 
     tag: int
     kind: int
     count: int
-    data: bytes
+    content: bytes | None = None
+    """Bytes of the values of an entry that was made here."""
+    block: bytes = b""
     position: int = 0
     """Offset of the entry itself."""
     data_position: int = 0
-    """Offset of the values, which is inside the entry where they are small."""
+    """Offset of the values, which lie inside the entry if they are small."""
+
+    @property
+    def size(self) -> int:
+        """Number of bytes of the values."""
+        return TYPE_SIZES[self.kind] * self.count
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the values."""
+        if self.content is not None:
+            return self.content
+        return self.block[self.data_position : self.data_position + self.size]
 
 
 @dataclass(frozen=True)
 class Directory:
-    """The tags of one directory and the offset of the next (0: none)."""
+    """The tags of one directory and the offset of the next one (0 if there is none)."""
 
     entries: dict[int, IfdEntry]
     next: int
@@ -57,7 +77,7 @@ class Directory:
 
 @dataclass(frozen=True)
 class IfdBlock:
-    """The bytes that hold directories, with what their header says."""
+    """The bytes that contain directories, and what their header says."""
 
     data: bytes
     order: Order
@@ -65,43 +85,53 @@ class IfdBlock:
     first: int
 
     def directory(self, position: int) -> Directory:
-        """Read the directory at an offset. Raises Malformed where it is damaged."""
-        count_format, entry_size, pointer = ("Q", 20, "Q") if self.big else ("H", 12, "I")
-        head = struct.calcsize(self.order + count_format)
-        (count,) = self._unpack(count_format, position)
-        if count > _MAX_ENTRIES:
-            raise MalformedDirectoryError(f"a directory of {count} entries")
+        """Read the directory at an offset. Raises MalformedDirectoryError if it is damaged."""
+        head, entry_size, count = self._layout(position)
         entries: dict[int, IfdEntry] = {}
         for index in range(count):
             entry = self._entry(position + head + index * entry_size)
             if entry is not None:
                 entries.setdefault(entry.tag, entry)
-        end = position + head + count * entry_size
-        size = head + count * entry_size + struct.calcsize(self.order + pointer)
+        size = head + count * entry_size + (8 if self.big else 4)
+        return Directory(entries, self.next_directory(position), position, size)
+
+    def next_directory(self, position: int) -> int:
+        """Read the offset that follows the directory at an offset, without its entries."""
+        head, entry_size, count = self._layout(position)
         try:
-            (next_position,) = self._unpack(pointer, end)
+            return self._unpack("Q" if self.big else "I", position + head + count * entry_size)[0]
         except MalformedDirectoryError:
-            next_position = 0  # Some writers end the block here, where a zero belongs.
-        return Directory(entries, next_position, position, size)
+            return 0  # Some writers end the block here, where a zero belongs.
+
+    def _layout(self, position: int) -> tuple[int, int, int]:
+        """Return the bytes before the entries, the bytes of an entry, and their number."""
+        (count,) = self._unpack("Q" if self.big else "H", position)
+        if count > _MAX_ENTRIES:
+            raise MalformedDirectoryError(f"a directory has {count} entries")
+        return (8, 20, count) if self.big else (2, 12, count)
 
     def numbers(self, directory: Directory, tag: int) -> tuple[int, ...]:
-        """The integers of a tag, or an empty tuple where it is absent or of another type."""
+        """Return the integers of a tag; empty if it is absent, of another type or oversized."""
         entry = directory.entries.get(tag)
-        if entry is None or entry.kind not in _INTEGERS:
+        if entry is None or entry.kind not in _INTEGERS or entry.count > _MAX_NUMBERS:
             return ()
         return struct.unpack(f"{self.order}{entry.count}{_INTEGERS[entry.kind]}", entry.data)
 
     def number(self, directory: Directory, tag: int, default: int) -> int:
-        """The first integer of a tag, or the default."""
-        found = self.numbers(directory, tag)
-        return found[0] if found else default
+        """Return the first integer of a tag, or the default if there is none."""
+        entry = directory.entries.get(tag)
+        if entry is None or entry.kind not in _INTEGERS or entry.count < 1:
+            return default
+        form = self.order + _INTEGERS[entry.kind]
+        return int(struct.unpack_from(form, self.data, entry.data_position)[0])
 
     def ratio(self, directory: Directory, tag: int) -> float | None:
-        """The first rational of a tag, or None where it is absent or has no value."""
+        """Return the first rational of a tag, or None if it is absent or divides by zero."""
         entry = directory.entries.get(tag)
         if entry is None or entry.kind not in _RATIONALS or entry.count < 1:
             return None
-        top, bottom = struct.unpack(f"{self.order}2{_RATIONALS[entry.kind]}", entry.data[:8])
+        form = f"{self.order}2{_RATIONALS[entry.kind]}"
+        top, bottom = struct.unpack_from(form, self.data, entry.data_position)
         return float(top / bottom) if bottom else None
 
     def _entry(self, position: int) -> IfdEntry | None:
@@ -109,61 +139,69 @@ class IfdBlock:
         inline = 8 if self.big else 4
         (count,) = self._unpack("Q" if self.big else "I", position + 4)
         if kind not in TYPE_SIZES:
-            return None  # Readers shall skip types they do not know (TIFF 6.0, section 2).
+            return None  # Readers skip types they do not know (TIFF 6.0, section 2).
         size = TYPE_SIZES[kind] * count
         data_position = position + 4 + inline
         if size > inline:
             (data_position,) = self._unpack("Q" if self.big else "I", data_position)
         if data_position + size > len(self.data):
             return None
-        data = self.data[data_position : data_position + size]
-        return IfdEntry(tag, kind, count, data, position, data_position)
+        return IfdEntry(tag, kind, count, None, self.data, position, data_position)
 
     def _unpack(self, form: str, position: int) -> tuple[int, ...]:
-        try:
-            return struct.unpack_from(self.order + form, self.data, position)
-        except struct.error:
-            raise MalformedDirectoryError(f"it ends before byte {position}") from None
+        # An offset beyond the file may be too large for unpack_from to take.
+        if position + struct.calcsize(self.order + form) > len(self.data):
+            raise MalformedDirectoryError(f"the directory ends before byte {position}")
+        return struct.unpack_from(self.order + form, self.data, position)
 
 
 def parse(data: bytes) -> IfdBlock:
-    """Read the eight or sixteen bytes of the header. Raises Malformed where there is none."""
+    """Read the eight or sixteen bytes of the header.
+
+    Raises MalformedDirectoryError if there is none.
+    """
     orders: dict[bytes, Order] = {b"II": "<", b"MM": ">"}
     order = orders.get(data[:2])
     if order is None or len(data) < 8:
-        raise MalformedDirectoryError("no TIFF byte order mark")
+        raise MalformedDirectoryError("the TIFF byte order mark is missing")
     (version,) = struct.unpack_from(order + "H", data, 2)
     if version == 42:
         return IfdBlock(data, order, False, struct.unpack_from(order + "I", data, 4)[0])
     if version == 43 and len(data) >= 16:
         return IfdBlock(data, order, True, struct.unpack_from(order + "Q", data, 8)[0])
-    raise MalformedDirectoryError(f"TIFF version {version}")
+    raise MalformedDirectoryError(f"expected TIFF version 42 or 43, got {version}")
+
+
+def make_entry(tag: int, kind: int, content: bytes) -> IfdEntry:
+    """Return an entry with these bytes as its values."""
+    return IfdEntry(tag, kind, len(content) // TYPE_SIZES[kind], content)
 
 
 def integers(order: Order, tag: int, kind: int, *values: int) -> IfdEntry:
-    """An entry of integers (BYTE, SHORT or LONG) in a byte order."""
-    data = struct.pack(f"{order}{len(values)}{_INTEGERS[kind]}", *values)
-    return IfdEntry(tag, kind, len(values), data)
+    """Return an entry of integers (BYTE, SHORT or LONG) in a byte order."""
+    return make_entry(tag, kind, struct.pack(f"{order}{len(values)}{_INTEGERS[kind]}", *values))
 
 
 def rational(order: Order, tag: int, value: float) -> IfdEntry:
-    """An entry of one unsigned rational, exact to a ten-thousandth."""
+    """Return an entry of one unsigned rational, exact to 1/10,000."""
     whole = float(value).is_integer()
     bottom = 1 if whole or value >= 400_000 else 10_000
-    return IfdEntry(tag, RATIONAL, 1, struct.pack(order + "II", round(value * bottom), bottom))
+    return make_entry(tag, RATIONAL, struct.pack(order + "II", round(value * bottom), bottom))
 
 
 def build(entries: Iterable[IfdEntry], order: Order, position: int) -> bytes:
-    """A directory (classic, with no next one) and its values as they stand at an offset."""
+    """Return a classic directory without a successor, and its values, for an offset."""
     ordered = sorted(entries, key=lambda entry: entry.tag)
-    head = struct.pack(order + "H", len(ordered))
+    head = [struct.pack(order + "H", len(ordered))]
+    values: list[bytes] = []
     values_at = position + 2 + 12 * len(ordered) + 4
-    values = b""
     for entry in ordered:
-        if len(entry.data) <= 4:
-            field = entry.data.ljust(4, b"\0")
+        data = entry.data
+        if len(data) <= 4:
+            field = data.ljust(4, b"\0")
         else:
-            field = struct.pack(order + "I", values_at + len(values))
-            values += entry.data + b"\0" * (len(entry.data) % 2)
-        head += struct.pack(order + "HHI", entry.tag, entry.kind, entry.count) + field
-    return head + struct.pack(order + "I", 0) + values
+            field = struct.pack(order + "I", values_at)
+            values.append(data + b"\0" * (len(data) % 2))
+            values_at += len(values[-1])
+        head.append(struct.pack(order + "HHI", entry.tag, entry.kind, entry.count) + field)
+    return b"".join([*head, struct.pack(order + "I", 0), *values])

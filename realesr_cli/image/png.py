@@ -1,46 +1,53 @@
-"""PNG: its chunks checked and read, 16-bit color decoded, and files of any depth written.
+"""PNG files read: chunks and metadata, and 16-bit color.
 
 Source: PNG specification, third edition (W3C), sections 5 (chunks), 8 (interlacing), 9 (filters)
-and 11. Pillow has no 16-bit color, hence the reader for that and one writer for everything.
+and 11. Pillow decodes what has 8 bits per channel and 16-bit gray, OpenCV 16-bit color. Both get
+the pixels without the metadata, which is parsed here: no decoder inflates a hostile text chunk.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import BinaryIO
 
 import numpy as np
 
 from realesr_cli.errors import UnreadableImageError, UnsupportedImageError
-from realesr_cli.image.depth import Array, band_height, interleaved
-from realesr_cli.image.exif import Metadata
-from realesr_cli.image.opencv import load_opencv
+from realesr_cli.image import pillow as pil
+from realesr_cli.image.pixels import Array
+from realesr_cli.image.plugins import load_opencv
+from realesr_cli.image.source import check_pixels
+from realesr_cli.image.types import Decoded, Metadata
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
-_XMP_KEYWORD = b"XML:com.adobe.xmp"
-_MAX_METADATA = 2**26
-_INCH = 0.0254
-# First column, first row, and the steps between columns and rows of the seven passes (section 8.2).
-_ADAM7: tuple[tuple[int, int, int, int], ...] = (
-    (0, 0, 8, 8),
-    (4, 0, 8, 8),
-    (0, 4, 4, 8),
-    (2, 0, 4, 4),
-    (0, 2, 2, 4),
-    (1, 0, 2, 2),
-    (0, 1, 1, 2),
-)
+XMP_KEYWORD = b"XML:com.adobe.xmp"
+_EXIF_KEYWORD = b"Raw profile type exif"
+_STALE_KEYWORDS = (XMP_KEYWORD, _EXIF_KEYWORD, b"Raw profile type APP1", b"Raw profile type xmp")
+"""Texts that are carried as EXIF and XMP instead, with the orientation applied."""
+
+_TEXT_KINDS = (b"tEXt", b"zTXt", b"iTXt")
+_MAX_INFLATED = 2**24
+_MAX_TEXT = 2**24
+_MAX_CHUNKS = 2**20
+INCH = 0.0254
+"""Meters, in which PNG states the resolution."""
+
+# First column, first row, and the steps between columns and rows of the passes (section 8.2).
+_ADAM7 = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PngHeader:
-    """What the first chunk states."""
+    """The contents of the first chunk."""
 
     height: int
     width: int
@@ -50,141 +57,208 @@ class PngHeader:
 
     @property
     def channels(self) -> int:
-        """Samples of a pixel, alpha included; a palette's index counts as one."""
+        """Samples per pixel, including alpha; the index into a palette counts as one."""
         return _CHANNELS[self.color_type]
+
+    @property
+    def colors(self) -> int:
+        """Color channels of the image; a palette has three."""
+        return 1 if self.color_type in (0, 4) else 3
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Where a chunk lies: its kind, the offset of its contents, and their length."""
+
+    kind: bytes
+    start: int
+    length: int
+
+    @property
+    def ancillary(self) -> bool:
+        """Whether the image can be decoded without the chunk."""
+        return bool(self.kind[0] & 32)
 
 
 def read_header(data: bytes) -> PngHeader:
-    """The header of a PNG. Raises UnreadableImage where it is damaged."""
+    """Read the header of a PNG. Raises UnreadableImageError if it is damaged."""
     if len(data) < 33 or data[12:16] != b"IHDR":
-        raise UnreadableImageError("the PNG header is missing or cut off")
+        raise UnreadableImageError("the PNG header is missing or truncated")
     width, height, bits, color_type, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
     if not width or not height or color_type not in _CHANNELS or bits not in (1, 2, 4, 8, 16):
         raise UnreadableImageError("the PNG header is damaged")
     return PngHeader(height, width, bits, color_type, bool(interlace))
 
 
-def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of every chunk, in order.
-
-    Raises UnreadableImage where the file ends early or a chunk the image cannot do without
-    fails its checksum; ancillary chunks that fail it are left out.
-    """
-    position = len(SIGNATURE)
-    while True:
-        if position + 12 > len(data):
-            raise UnreadableImageError("the PNG is cut off: its end is missing")
-        (length,) = struct.unpack_from(">I", data, position)
-        kind = data[position + 4 : position + 8]
-        content = data[position + 8 : position + 8 + length]
-        if position + 12 + length > len(data):
-            raise UnreadableImageError(
-                f"the PNG is cut off inside its {kind.decode('latin1')} chunk"
-            )
-        (stored,) = struct.unpack_from(">I", data, position + 8 + length)
-        if zlib.crc32(content, zlib.crc32(kind)) == stored:
-            yield kind, content
-        elif not kind[0] & 32:
-            raise UnreadableImageError(
-                f"the PNG's {kind.decode('latin1')} chunk fails its checksum"
-            )
-        if kind == b"IEND":
-            return
-        position += 12 + length
-
-
-def skim(stream: BinaryIO) -> dict[bytes, bytes]:
-    """The metadata chunks of an open file by kind, its pixels jumped over.
-
-    Raises UnreadableImage where the file ends early.
-    """
-    found: dict[bytes, bytes] = {}
-    stream.seek(len(SIGNATURE))
-    while len(head := stream.read(8)) == 8:
+def find_chunks(file: BinaryIO) -> list[Chunk]:
+    """List the chunks of an open file up to IEND, or to where the file ends."""
+    found: list[Chunk] = []
+    size = file.seek(0, 2)
+    position = file.seek(len(SIGNATURE))
+    while len(head := file.read(8)) == 8 and len(found) < _MAX_CHUNKS:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if position + 12 + length > size:
+            break
+        found.append(Chunk(kind, position + 8, length))
         if kind == b"IEND":
-            return found
-        if kind in (b"eXIf", b"tRNS", b"iTXt") and length <= _MAX_METADATA:
-            content = stream.read(length)
-            if kind != b"iTXt" or content.startswith(_XMP_KEYWORD + b"\0"):
-                found[kind] = content
-            stream.seek(4, 1)
-        else:
-            stream.seek(length + 4, 1)
-    raise UnreadableImageError("the PNG is cut off: its end is missing")
+            break
+        position = file.seek(length + 4, 1)
+    return found
 
 
-def xmp_of(content: bytes) -> bytes | None:
-    """The XMP packet of an iTXt chunk, or None where it holds another text."""
-    if not content.startswith(_XMP_KEYWORD + b"\0"):
+def is_complete(file: BinaryIO) -> bool:
+    """Return whether a PNG has pixels and an end, and every chunk passes its checksum."""
+    chunks = find_chunks(file)
+    kinds = {chunk.kind for chunk in chunks}
+    return {b"IDAT", b"IEND"} <= kinds and all(_read(file, chunk) is not None for chunk in chunks)
+
+
+def _read(file: BinaryIO, chunk: Chunk) -> bytes | None:
+    """Return the contents of a chunk, or None if they fail their checksum."""
+    file.seek(chunk.start)
+    content, checksum = file.read(chunk.length), file.read(4)
+    stored = int.from_bytes(checksum, "big")
+    return content if zlib.crc32(content, zlib.crc32(chunk.kind)) == stored else None
+
+
+def read_metadata(file: BinaryIO, chunks: list[Chunk]) -> Metadata:
+    """Read profile, EXIF, XMP, resolution and texts; what is damaged or oversized is left out."""
+    first: dict[bytes, bytes] = {}
+    texts: list[tuple[bytes, bytes]] = []
+    for chunk in chunks:
+        if chunk.kind in (b"iCCP", b"eXIf", b"pHYs") and chunk.kind not in first:
+            content = _read(file, chunk) if chunk.length <= _MAX_INFLATED else None
+            if content is not None:  # The first one counts (section 5.6: at most one each).
+                first[chunk.kind] = content
+        elif chunk.kind in _TEXT_KINDS and chunk.length <= _MAX_TEXT:
+            content = _read(file, chunk)
+            if content is not None:
+                texts.append((chunk.kind, content))
+    icc = _inflate(first.get(b"iCCP", b"").partition(b"\0")[2][1:])
+    exif, dpi = first.get(b"eXIf"), None
+    if len(first.get(b"pHYs", b"")) == 9:
+        across, down, unit = struct.unpack(">IIB", first[b"pHYs"])
+        dpi = pil.parse_dpi((across * INCH, down * INCH)) if unit == 1 else None
+    xmp, raw_exif = (_find_text(texts, keyword) for keyword in (XMP_KEYWORD, _EXIF_KEYWORD))
+    if exif is None and raw_exif is not None:
+        exif = pil.parse_raw_profile(raw_exif.decode("latin1"))
+    return Metadata(icc, exif, xmp, dpi, tuple(_kept_texts(texts)))
+
+
+def _kept_texts(texts: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    total = 0
+    for kind, content in texts:
+        total += len(content)
+        if content.partition(b"\0")[0] not in _STALE_KEYWORDS and total <= _MAX_TEXT:
+            yield kind, content
+
+
+def _find_text(texts: list[tuple[bytes, bytes]], keyword: bytes) -> bytes | None:
+    """Return the first text with this keyword, inflated if it is compressed."""
+    for kind, content in texts:
+        name, _, rest = content.partition(b"\0")
+        if name == keyword:
+            return _parse_text(kind, rest)
+    return None
+
+
+def _parse_text(kind: bytes, content: bytes) -> bytes | None:
+    if kind == b"tEXt":
+        return content or None
+    if kind == b"zTXt":
+        return _inflate(content[1:])
+    compressed = content[:1] == b"\1"
+    _, _, text = content[2:].partition(b"\0")  # language tag
+    _, _, text = text.partition(b"\0")  # translated keyword
+    return _inflate(text) if compressed else text or None
+
+
+def _inflate(content: bytes) -> bytes | None:
+    """Inflate metadata; None if it is empty, damaged or larger than any real metadata."""
+    inflate = zlib.decompressobj()
+    try:
+        text = inflate.decompress(content, _MAX_INFLATED)
+    except zlib.error:
         return None
-    return _international_text(content[len(_XMP_KEYWORD) + 1 :])
+    return text if text and inflate.eof else None
 
 
-def read_deep(
-    data: bytes, header: PngHeader
-) -> tuple[Array, Array | None, Metadata, tuple[str, ...]]:
-    """A 16-bit PNG: pixels (height, width, 1 or 3), alpha, metadata and notes.
+def decode(data: bytes, limit: int | None) -> Decoded:
+    """Decode a PNG of at most `limit` pixels; an animation's still image.
 
-    Raises UnreadableImage where the file is cut off or damaged, and MissingDependency where
-    OpenCV is needed and cannot load.
+    Raises UnreadableImageError if it is truncated or damaged, ImageTooLargeError above the limit
+    and MissingDependencyError if OpenCV is needed and cannot be loaded.
     """
-    parts = list(chunks(data))
-    stream = [content for kind, content in parts if kind == b"IDAT"]
+    header = read_header(data)
+    check_pixels(header.height, header.width, limit)
+    file = BytesIO(data)
+    chunks = find_chunks(file)
+    if len(chunks) == _MAX_CHUNKS:
+        raise UnreadableImageError(f"the PNG is damaged: it has more than {_MAX_CHUNKS} chunks")
+    metadata = read_metadata(file, chunks)
+    notes = tuple(_animation_notes(data, chunks))
+    if header.bits == 16 and header.channels > 1:
+        pixels, alpha = _decode_deep(data, header, chunks)
+        return Decoded(pixels, alpha, metadata, "PNG", notes)
+    bare = _without(data, [c for c in chunks if c.ancillary and c.kind != b"tRNS"])
+    decoded = pil.decode(bare, limit, sample_bits=header.bits, metadata=metadata)
+    return dataclasses.replace(decoded, notes=(*notes, *decoded.notes))
+
+
+def _animation_notes(data: bytes, chunks: list[Chunk]) -> Iterator[str]:
+    for chunk in chunks:
+        if chunk.kind == b"acTL":
+            frames = int.from_bytes(data[chunk.start : chunk.start + 4], "big")
+            yield f"first frame of {frames} taken" if frames > 1 else "first frame taken"
+            return
+
+
+def _without(data: bytes, chunks: list[Chunk]) -> bytes:
+    """Return the file without some of its chunks; what follows the last whole chunk stays."""
+    parts, position = [], 0
+    for chunk in chunks:
+        parts.append(data[position : chunk.start - 8])
+        position = chunk.start + chunk.length + 4
+    return b"".join([*parts, data[position:]]) if parts else data
+
+
+def _decode_deep(data: bytes, header: PngHeader, chunks: list[Chunk]) -> tuple[Array, Array | None]:
+    """Decode 16-bit color, or gray with alpha, with OpenCV."""
+    if not chunks or chunks[-1].kind != b"IEND":
+        raise UnreadableImageError("the PNG is truncated: its end is missing")
+    file = BytesIO(data)
+    stream, key = [], b""
+    for chunk in chunks:
+        if chunk.kind in (b"IDAT", b"tRNS"):
+            content = _read(file, chunk)
+            if content is None and not chunk.ancillary:
+                raise UnreadableImageError("the PNG is damaged: an IDAT chunk fails its checksum")
+            if chunk.kind == b"IDAT":
+                stream.append(content or b"")
+            else:
+                key = key or content or b""
     _check_complete(stream, header)
-    bare = [(b"IHDR", data[16:29]), *((b"IDAT", content) for content in stream), (b"IEND", b"")]
-    samples = _decode(SIGNATURE + b"".join(_chunk(*part) for part in bare), header)
-    colors = 1 if header.color_type in (0, 4) else 3
-    pixels = np.ascontiguousarray(samples[..., :colors])
-    alpha = None
+    # Without tRNS, from which OpenCV would make alpha of another depth.
+    bare = _without(data, [chunk for chunk in chunks if chunk.ancillary])
+    samples = _decode_opencv(bare, header)
+    pixels = np.ascontiguousarray(samples[..., : header.colors])
     if header.channels in (2, 4):
-        alpha = np.ascontiguousarray(samples[..., -1])
-    named = dict(reversed(parts))
-    if alpha is None and len(named.get(b"tRNS", b"")) == 2 * colors:
-        clear = np.frombuffer(named[b"tRNS"], ">u2")
-        alpha = np.where((pixels == clear).all(-1), 0, 65535).astype(np.uint16)
-    notes = ("an animation: its still image was taken",) if b"acTL" in named else ()
-    return pixels, alpha, _metadata(parts), notes
-
-
-def write(
-    file: BinaryIO, pixels: Array, alpha: Array | None, metadata: Metadata, level: int = 6
-) -> None:
-    """Write a PNG of uint8 or uint16 pixels (height, width, 1 or 3) band by band.
-
-    The memory needed beside the pixels does not grow with them.
-    """
-    height, width, channels = pixels.shape
-    channels += alpha is not None
-    bits = pixels.dtype.itemsize * 8
-    header = struct.pack(">IIBBBBB", width, height, bits, _COLOR_TYPES[channels], 0, 0, 0)
-    file.write(SIGNATURE + _chunk(b"IHDR", header))
-    for kind, content in _metadata_chunks(metadata):
-        file.write(_chunk(kind, content))
-    pixel_bytes = channels * bits // 8
-    above = np.zeros(width * pixel_bytes, np.uint8)
-    deflate = zlib.compressobj(level)
-    step = band_height(width, pixel_bytes)
-    for start in range(0, height, step):
-        band = interleaved(pixels, alpha, start, start + step)
-        raw = np.ascontiguousarray(band, dtype=f">u{bits // 8}")
-        raw = raw.reshape(len(band), -1).view(np.uint8)
-        packed = deflate.compress(_filtered(raw, above, pixel_bytes).data)
-        above = raw[-1]
-        if packed:
-            file.write(_chunk(b"IDAT", packed))
-    file.write(_chunk(b"IDAT", deflate.flush()))
-    file.write(_chunk(b"IEND", b""))
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    checksum = zlib.crc32(content, zlib.crc32(kind))
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+        return pixels, np.ascontiguousarray(samples[..., -1])
+    if len(key) != 2 * header.colors:
+        return pixels, None
+    clear = (pixels == np.frombuffer(key, ">u2")).all(-1)
+    return pixels, np.where(clear, 0, 65535).astype(np.uint16)
 
 
 def _check_complete(stream: list[bytes], header: PngHeader) -> None:
-    """OpenCV returns what it could decode; an image that lacks rows shall be an error instead."""
-    missing = _expected_bytes(header)
+    """Raise UnreadableImageError if rows are missing: OpenCV would return them black."""
+    passes = _ADAM7 if header.interlaced else ((0, 0, 1, 1),)
+    missing = 0
+    for left, top, across, down in passes:
+        columns = -(-(header.width - left) // across)
+        rows = -(-(header.height - top) // down)
+        if columns > 0 and rows > 0:
+            missing += rows * (1 + columns * header.channels * 2)
     inflate = zlib.decompressobj()
     try:
         for content in stream:
@@ -193,117 +267,28 @@ def _check_complete(stream: list[bytes], header: PngHeader) -> None:
                 missing -= len(inflate.decompress(pending, 2**20))
                 pending = inflate.unconsumed_tail
     except zlib.error as error:
-        raise UnreadableImageError(f"the PNG's pixels are damaged ({error})") from None
+        raise UnreadableImageError(f"the PNG is damaged: {error}") from None
     if missing > 0:
-        raise UnreadableImageError("the PNG is cut off: rows of pixels are missing")
+        raise UnreadableImageError("the PNG is truncated: rows of pixels are missing")
 
 
-def _expected_bytes(header: PngHeader) -> int:
-    size = header.channels * header.bits // 8
-    if not header.interlaced:
-        return header.height * (1 + header.width * size)
-    total = 0
-    for left, top, across, down in _ADAM7:
-        columns = -(-(header.width - left) // across)
-        rows = -(-(header.height - top) // down)
-        if columns > 0 and rows > 0:
-            total += rows * (1 + columns * size)
-    return total
-
-
-def _decode(data: bytes, header: PngHeader) -> Array:
+def _decode_opencv(data: bytes, header: PngHeader) -> Array:
     cv2 = load_opencv("to read 16-bit PNG")
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise UnsupportedImageError(f"OpenCV cannot decode this 16-bit PNG: {error}") from None
     if decoded is None:
-        raise UnreadableImageError("the PNG's pixels are damaged")
+        raise UnreadableImageError("the PNG is damaged: OpenCV cannot decode it")
     if decoded.ndim == 2:
         decoded = decoded[..., None]
     if header.channels >= 3:
         decoded = decoded[..., [2, 1, 0, 3][: header.channels]]
-    elif header.channels == 2:  # OpenCV has no gray with alpha and repeats the gray three times.
+    elif header.channels == 2:  # OpenCV returns gray with alpha as BGRA.
         decoded = decoded[..., [0, -1]]
     shape = (header.height, header.width, header.channels)
     if decoded.dtype != np.uint16 or decoded.shape != shape:
         raise UnsupportedImageError(
-            f"OpenCV made {decoded.dtype} {decoded.shape} of a 16-bit {shape}"
+            f"expected 16 bits and shape {shape} from OpenCV, got {decoded.dtype} {decoded.shape}"
         )
     return np.asarray(decoded)
-
-
-def _metadata(parts: list[tuple[bytes, bytes]]) -> Metadata:
-    icc = exif = xmp = dpi = None
-    for kind, content in parts:
-        if kind == b"iCCP":
-            icc = _inflated(content.partition(b"\0")[2][1:])
-        elif kind == b"eXIf":
-            exif = content
-        elif kind == b"iTXt":
-            xmp = xmp_of(content) or xmp
-        elif kind == b"pHYs" and len(content) == 9:
-            across, down, unit = struct.unpack(">IIB", content)
-            if unit == 1 and across and down:
-                dpi = (across * _INCH, down * _INCH)
-    return Metadata(icc, exif, xmp, dpi)
-
-
-def _international_text(content: bytes) -> bytes | None:
-    compressed = content[:1] == b"\1"
-    _, _, text = content[2:].partition(b"\0")  # language tag
-    _, _, text = text.partition(b"\0")  # translated keyword
-    return _inflated(text) if compressed else text
-
-
-def _inflated(content: bytes) -> bytes | None:
-    """The text, or None where it is damaged or larger than any metadata is."""
-    inflate = zlib.decompressobj()
-    try:
-        text = inflate.decompress(content, _MAX_METADATA)
-    except zlib.error:
-        return None
-    return text if inflate.eof else None
-
-
-def _metadata_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
-    if metadata.icc is not None:
-        yield b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc, 9)
-    if metadata.dpi is not None:
-        across, down = (round(value / _INCH) for value in metadata.dpi)
-        yield b"pHYs", struct.pack(">IIB", across, down, 1)
-    if metadata.exif is not None:
-        yield b"eXIf", metadata.exif
-    if metadata.xmp is not None:
-        yield b"iTXt", _XMP_KEYWORD + b"\0\0\0\0\0" + metadata.xmp
-
-
-def _filtered(raw: Array, above: Array, step: int) -> Array:
-    """Rows (n, bytes) with the filter of least absolute sum each, its number in front.
-
-    Source: PNG specification 9.2 (the filters) and 12.7 (how to choose one). `above` is the row
-    before the first, `step` the bytes of a pixel.
-    """
-    up = np.concatenate([above[None], raw[:-1]])
-    left, corner = np.zeros_like(raw), np.zeros_like(raw)
-    left[:, step:] = raw[:, :-step]
-    corner[:, step:] = up[:, :-step]
-    guesses = (left, up, (up & left) + ((up ^ left) >> 1), _paeth(left, up, corner))
-    best = np.full(len(raw), 2**62, np.int64)
-    rows = np.empty((len(raw), raw.shape[1] + 1), np.uint8)
-    for number, guess in enumerate((np.uint8(0), *guesses)):
-        difference = raw - guess
-        cost = np.abs(difference.view(np.int8).astype(np.int16)).sum(1, dtype=np.int64)
-        better = cost < best
-        best[better] = cost[better]
-        rows[better, 0] = number
-        rows[better, 1:] = difference[better]
-    return rows
-
-
-def _paeth(left: Array, up: Array, corner: Array) -> Array:
-    across = up.astype(np.int16) - corner
-    down = left.astype(np.int16) - corner
-    to_left, to_up, to_corner = np.abs(across), np.abs(down), np.abs(across + down)
-    rest = np.where(to_up <= to_corner, up, corner)
-    return np.where((to_left <= to_up) & (to_left <= to_corner), left, rest)

@@ -1,10 +1,9 @@
-"""What an image is, told from its header alone; and whether a file holds a whole image."""
+"""What the header of an image says, whether a file is complete, and what made it."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -12,33 +11,33 @@ from typing import BinaryIO
 from realesr_cli.errors import (
     ImageError,
     ImageTooLargeError,
+    MissingDecoderError,
     MissingDependencyError,
     UnreadableImageError,
     UnsupportedImageError,
 )
 from realesr_cli.image import exif as exif_tags
 from realesr_cli.image import pillow as pil
-from realesr_cli.image import png, pnm, sniff, tiff
+from realesr_cli.image import plugins, png, tiff, xmp
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS
+from realesr_cli.image.headers import (
+    HEAD_BYTES,
+    describe_unknown,
+    describe_unsupported,
+    parse_deep_netpbm,
+    parse_webp,
+)
 from realesr_cli.image.read import read_image
-from realesr_cli.image.source import Source, bytes_of, check_pixels, named, not_recognized
+from realesr_cli.image.source import Source, check_pixels, name_error, open_file, read_bytes
+from realesr_cli.image.types import ImageInfo
 
-_HEAD = 4096
+__all__ = ["ImageInfo", "probe", "read_made_by", "whole_size"]
 
+_MAX_RESULT_PIXELS = 16 * DEFAULT_MAX_PIXELS
+"""Results of scale 4 have at most so many."""
 
-@dataclass(frozen=True)
-class ImageInfo:
-    """An image as `read_image` would return it, without its pixels.
-
-    The size is that after the orientation is applied. Palettes count as three channels.
-    """
-
-    height: int
-    width: int
-    channels: int
-    bits: int
-    has_alpha: bool
-    format: str | None
+_MARK_BYTES = 2**20
+"""The record of what made a file lies within so many bytes of its start or end."""
 
 
 def probe(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> ImageInfo:
@@ -48,109 +47,137 @@ def probe(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Ima
     far as the header shows it.
     """
     if not isinstance(source, (str, Path, bytes)):
-        source = source.read()  # Once: the reader may have to look at it again.
+        source = read_bytes(source, max_pixels)  # Once: it may have to be read again.
     try:
-        with _opened(source) as stream:
+        with _open(source) as stream:
             header = _probe(stream, max_pixels)
         check_pixels(header.height, header.width, max_pixels)
         return header
-    except ImageTooLargeError as error:
-        raise named(error, source) from None
+    except (ImageTooLargeError, MissingDecoderError) as error:
+        raise name_error(error, source) from error.__cause__
     except ImageError:
-        # The reader finds the words; what it can read after all is no error either.
+        # The reader knows the reason; and what it can read after all is not an error.
         image = read_image(source, max_pixels=max_pixels)
     size = image.height, image.width
     return ImageInfo(*size, image.channels, image.bits, image.has_alpha, image.format)
 
 
-def whole_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a file that holds a whole image; None where it is damaged or missing.
+def whole_size(path: Path, *, max_pixels: int = _MAX_RESULT_PIXELS) -> tuple[int, int] | None:
+    """Return height and width of a file with a complete image; None if it is damaged or missing.
 
-    PNG is followed chunk by chunk with their checksums, TIFF to the end of every strip; others
-    are decoded.
+    Of a PNG all checksums are verified, of a TIFF the extent of every strip; others are decoded,
+    unless they state more than `max_pixels`.
     """
     try:
-        data = bytes_of(path)
+        data = read_bytes(path)
         if data.startswith(png.SIGNATURE):
-            if all(kind != b"IDAT" for kind, _ in list(png.chunks(data))):
-                return None
-            header = probe(data, max_pixels=None)
+            complete = png.is_complete(BytesIO(data))
+        elif data.startswith(tiff.SIGNATURES):
+            complete = tiff.is_complete(data)
+        else:
+            complete = True
+        header = probe(data, max_pixels=None) if complete else None
+        if header is None:
+            return None
+        if data.startswith((png.SIGNATURE, *tiff.SIGNATURES)) or _pixels(header) > max_pixels:
             return header.height, header.width
-        if data.startswith(tiff.SIGNATURES) and tiff.complete(data):
-            header = probe(data, max_pixels=None)
-            return header.height, header.width
-        image = read_image(data, max_pixels=None)
+        image = read_image(data, max_pixels=max_pixels)
     except (ImageError, MissingDependencyError):
         return None
     return image.height, image.width
 
 
+def _pixels(header: ImageInfo) -> int:
+    return header.height * header.width
+
+
+def read_made_by(source: Source) -> str | None:
+    """Return the record of what made a file (`Image.made_by` when it was written).
+
+    None if there is none or the file cannot be read. Only the start and the end of the file are
+    read, where every format written here has its XMP packet.
+    """
+    try:
+        with _open(source) as stream:
+            found = xmp.find_made_by(stream.read(_MARK_BYTES))
+            if found is None:
+                stream.seek(max(0, stream.seek(0, 2) - _MARK_BYTES))
+                found = xmp.find_made_by(stream.read())
+            return found
+    except (ImageError, OSError):
+        return None
+
+
 @contextlib.contextmanager
-def _opened(source: Source) -> Iterator[BinaryIO]:
+def _open(source: Source) -> Iterator[BinaryIO]:
     if isinstance(source, (str, Path)):
-        bytes_of(source, 1)  # Says what is wrong with a file that is missing, empty or a folder.
-        with Path(source).open("rb") as stream:
+        with open_file(Path(source)) as stream:
             yield stream
     else:
-        yield BytesIO(bytes_of(source))
+        yield BytesIO(read_bytes(source))
 
 
 def _probe(stream: BinaryIO, limit: int | None) -> ImageInfo:
-    head = stream.read(_HEAD)
-    reason = sniff.unsupported(head)
+    head = stream.read(HEAD_BYTES)
+    reason = describe_unsupported(head)
     if reason is not None:
         raise UnsupportedImageError(f"this is {reason}")
     if head.startswith(png.SIGNATURE):
         return _probe_png(head, stream)
     if head.startswith(tiff.SIGNATURES):
-        return _probe_tiff(head + stream.read())
-    deep = pnm.read_header(head)
+        head += stream.read()
+    plugin = plugins.find_plugin(head)
+    if plugin is not None:
+        stream.seek(0)
+        return plugins.open_with(plugin, stream.read(), limit).info
+    if head.startswith(tiff.SIGNATURES):
+        return _probe_tiff(head)
+    deep = parse_deep_netpbm(head)
     if deep is not None:
         return ImageInfo(deep.height, deep.width, deep.channels, 16, False, "PPM")
-    size = sniff.webp_size(head)
-    if size is not None:
-        check_pixels(*size, limit)
+    webp = parse_webp(head)
+    if webp is not None:
+        check_pixels(webp.height, webp.width, limit)
     return _probe_pillow(head, stream)
 
 
 def _probe_png(head: bytes, stream: BinaryIO) -> ImageInfo:
     header = png.read_header(head)
-    found = png.skim(stream)
-    block = exif_tags.without_prefix(found.get(b"eXIf"))
-    xmp = png.xmp_of(found.get(b"iTXt", b""))
-    size = _turned(header.height, header.width, exif_tags.orientation_of(block, xmp))
-    channels = 1 if header.color_type in (0, 4) else 3
-    alpha = header.color_type in (4, 6) or b"tRNS" in found
-    return ImageInfo(*size, channels, max(8, header.bits), alpha, "PNG")
+    chunks = png.find_chunks(stream)
+    if not chunks or chunks[-1].kind != b"IEND":
+        raise UnreadableImageError("the PNG is truncated: its end is missing")
+    found = png.read_metadata(stream, chunks)
+    size = _turn(header.height, header.width, exif_tags.orientation_of(found.exif, found.xmp))
+    alpha = header.color_type in (4, 6) or any(chunk.kind == b"tRNS" for chunk in chunks)
+    return ImageInfo(*size, header.colors, max(8, header.bits), alpha, "PNG")
 
 
 def _probe_tiff(data: bytes) -> ImageInfo:
     file = tiff.open_tiff(data)
     layout = file.layout
-    xmp = tiff.metadata(file).xmp
-    orientation = layout.orientation or exif_tags.orientation_of(None, xmp)
-    size = _turned(layout.height, layout.width, orientation)
+    orientation = tiff.orientation_of(layout, tiff.read_metadata(file))
+    size = _turn(layout.height, layout.width, orientation)
     channels = 1 if layout.photometric in (0, 1) else 3
     depth = max(layout.bits)
     bits = 32 if layout.deep and layout.sample_format == 3 else 16
     if depth <= 8 or not (layout.deep or depth == 12):
         bits = 8
-    return ImageInfo(*size, channels, bits, layout.has_alpha, "TIFF")
+    return ImageInfo(*size, channels, bits, layout.alpha_place is not None, "TIFF")
 
 
 def _probe_pillow(head: bytes, stream: BinaryIO) -> ImageInfo:
     stream.seek(0)
     with pil.capture_warnings():
-        image = pil.open_quietly(stream)
+        image = pil.open_image(stream)
         if image is None:
-            raise UnreadableImageError(not_recognized(head))
-        found = pil.metadata(image)
+            raise UnreadableImageError(describe_unknown(head))
+        found = pil.read_metadata(image)
         alpha = image.has_transparency_data
-    size = _turned(image.height, image.width, exif_tags.orientation_of(found.exif, found.xmp))
+    size = _turn(image.height, image.width, exif_tags.orientation_of(found.exif, found.xmp))
     gray = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;")
     bits = 16 if image.mode.startswith("I;16") else 32 if image.mode == "F" else 8
     return ImageInfo(*size, 1 if gray else 3, bits, alpha, image.format)
 
 
-def _turned(height: int, width: int, orientation: int) -> tuple[int, int]:
+def _turn(height: int, width: int, orientation: int) -> tuple[int, int]:
     return (width, height) if exif_tags.swaps_sides(orientation) else (height, width)

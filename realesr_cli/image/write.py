@@ -1,45 +1,43 @@
-"""Images written: to files, whole or not at all, to bytes, and to Pillow."""
+"""Writing images: to files (atomically), to bytes, and to Pillow."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import warnings
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image as pillow
 
 from realesr_cli.atomic import atomic_write, write_errors
-from realesr_cli.errors import ImageWriteError, MissingDependencyError, RealesrWarning
-from realesr_cli.image import color, exif, jpeg_writer, png, tiff_writer
-from realesr_cli.image import pillow as pil
-from realesr_cli.image.depth import Array, over_white, to_uint8, to_uint16
-from realesr_cli.image.exif import Metadata
+from realesr_cli.errors import ImageWriteError, RealesrWarning
+from realesr_cli.image import color, exif, xmp
+from realesr_cli.image.encode import join_alpha
 from realesr_cli.image.formats import (
+    EncodeOptions,
+    Format,
     WriteSettings,
-    canonical,
     check_settings,
     check_size,
+    find_format,
     format_of,
-    quality_of,
 )
+from realesr_cli.image.pixels import Array, over_white, to_uint8, to_uint16
+from realesr_cli.image.types import Encodable, Metadata, TextChunks
+from realesr_cli.text import format_bytes
 
 __all__ = ["WriteSettings", "encode_image", "to_pillow", "write_image"]
 
 _DEFAULT = WriteSettings()
-
-_MAX_JPEG_SEGMENT = 65_533
-_XMP_MARK = 29
-BANDED_PIXELS = 64_000_000
-"""A JPEG with more pixels is encoded in bands, as Pillow copies all it encodes at once."""
+_DEFAULT_COMPRESS_LEVEL = 6
+_EXIF_HEADER, _XMP_HEADER = 6, 29
+"""Bytes that precede an EXIF block and an XMP packet in a segment of a JPEG."""
 
 
 class WritableImage(Protocol):
-    """What is needed of an image to write it; `realesr_cli.image.types.Image` has it."""
+    """What an image needs to be written; `realesr_cli.image.types.Image` has it."""
 
     @property
     def pixels(self) -> Array: ...
@@ -53,54 +51,49 @@ class WritableImage(Protocol):
     def xmp(self) -> bytes | None: ...
     @property
     def dpi(self) -> tuple[float, float] | None: ...
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """An image in a depth and with channels that its format can hold."""
-
-    pixels: Array
-    alpha: Array | None
-    metadata: Metadata
+    @property
+    def text(self) -> TextChunks: ...
+    @property
+    def made_by(self) -> str | None: ...
+    @property
+    def lossless(self) -> bool: ...
+    @property
+    def format(self) -> str | None: ...
 
 
 def write_image(image: WritableImage, path: Path | str, settings: WriteSettings = _DEFAULT) -> None:
-    """Write a file, whole or not at all, replacing one of that name.
+    """Write a file atomically, replacing one of that name.
 
-    Depth and alpha that the format cannot hold are reduced with a RealesrWarning. Raises
-    UnsupportedImage for an unknown format, ImageTooLarge for a size beyond it, ConfigError for
-    settings that contradict it, and ImageWriteError, with the reason, where writing fails; nothing
-    is left behind then, nor after an interruption.
+    Depth and alpha that the format does not support are reduced with a RealesrWarning. Raises
+    UnsupportedImageError for an unknown format, ImageTooLargeError for a size beyond its limits,
+    ConfigError for settings that contradict it, and ImageWriteError with the reason if writing
+    fails; nothing is left behind then, nor after an interruption.
     """
-    format = format_of(path, settings)
-    check_settings(format, settings)
-    _check_size(image, format)
+    format = _check(image, format_of(path, settings), settings)
     with write_errors(Path(path), ImageWriteError), atomic_write(Path(path)) as file:
-        _encode(file, _ready(image, format, settings), format, settings)
+        _encode(file, image, format, settings)
 
 
 def encode_image(image: WritableImage, format: str, settings: WriteSettings = _DEFAULT) -> bytes:
-    """The bytes of a file of that format; raises what `write_image` does."""
-    format = canonical(format)
-    check_settings(format, settings)
-    _check_size(image, format)
+    """Return the bytes of a file of that format; raises what `write_image` raises."""
+    found = _check(image, format, settings)
     buffer = BytesIO()
-    _encode(buffer, _ready(image, format, settings), format, settings)
+    _encode(buffer, image, found, settings)
     return buffer.getvalue()
 
 
 def to_pillow(image: WritableImage) -> pillow.Image:
-    """An image of Pillow's, with metadata in its `info`.
+    """Return a Pillow image, with metadata in its `info`.
 
-    Modes L, LA, RGB and RGBA, I;16 for 16-bit gray and F for floating-point gray; deeper color or
-    alpha is rounded to 8 bits with a RealesrWarning.
+    Its mode is L, LA, RGB or RGBA, I;16 for 16-bit gray and F for floating-point gray; deeper color
+    or alpha is rounded to 8 bits with a RealesrWarning.
     """
     gray = image.pixels.shape[2] == 1
     pixels, alpha = image.pixels, image.alpha
     if pixels.dtype != np.uint8 and not (gray and alpha is None):
-        _warn("Pillow has no deep color or alpha: the image was rounded to 8 bits")
+        _warn("Pillow has no deep color or alpha; the image is rounded to 8 bits")
         pixels, alpha = to_uint8(pixels), None if alpha is None else to_uint8(alpha)
-    result = _to_pillow(pixels, alpha)
+    result = pillow.fromarray(join_alpha(pixels, alpha))
     metadata = _metadata(image)
     if metadata.exif is not None:
         result.info["exif"] = b"Exif\0\0" + metadata.exif
@@ -114,137 +107,127 @@ def to_pillow(image: WritableImage) -> pillow.Image:
     return result
 
 
-def _check_size(image: WritableImage, format: str) -> None:
+def _check(image: WritableImage, name: str, settings: WriteSettings) -> Format:
+    """Return the format, or raise if settings or size do not fit it."""
+    check_settings(name, settings)
     height, width, channels = image.pixels.shape
     size = (channels + (image.alpha is not None)) * image.pixels.dtype.itemsize
-    check_size(format, height, width, bytes_per_pixel=size)
+    check_size(name, height, width, bytes_per_pixel=size)
+    return find_format(name)
+
+
+def _encode(file: BinaryIO, image: WritableImage, format: Format, settings: WriteSettings) -> None:
+    ready = _prepare(image, format, settings)
+    lossless = settings.lossless
+    if image.format in format.sources and settings.quality is None:
+        lossless = lossless or image.lossless  # A lossless source stays lossless.
+    quality = settings.quality or format.default_quality or 0
+    level = settings.compress_level
+    level = _DEFAULT_COMPRESS_LEVEL if level is None else level
+    options = EncodeOptions(quality, lossless, level)
+    if settings.max_bytes is None:
+        format.encode(file, ready, options)
+    elif lossless or format.default_quality is None:
+        file.write(_encode_within(ready, format, options, settings.max_bytes))
+    else:
+        file.write(_fit_quality(ready, format, options, settings.max_bytes))
+
+
+def _encode_within(
+    ready: Encodable, format: Format, options: EncodeOptions, max_bytes: int
+) -> bytes:
+    """Encode an image; raise ImageWriteError if the file is larger than `max_bytes`."""
+    buffer = BytesIO()
+    format.encode(buffer, ready, options)
+    size = buffer.tell()
+    if size <= max_bytes:
+        return buffer.getvalue()
+    how = (
+        f"at quality {options.quality}"
+        if format.default_quality and not options.lossless
+        else "losslessly"
+    )
+    raise ImageWriteError(
+        f"the {format.name} file has {format_bytes(size)} {how}, more than max_bytes = "
+        f"{max_bytes}; choose a lossy format, or make the image smaller"
+    )
+
+
+def _fit_quality(ready: Encodable, format: Format, options: EncodeOptions, max_bytes: int) -> bytes:
+    """Encode at the highest quality, up to that of the options, whose file has `max_bytes`."""
+    low, high, best = 1, options.quality, None
+    quality = high  # Mostly the file is small enough already.
+    while low <= high:
+        buffer = BytesIO()
+        format.encode(buffer, ready, dataclasses.replace(options, quality=quality))
+        if buffer.tell() <= max_bytes:
+            best, low = buffer.getvalue(), quality + 1
+        else:
+            high = quality - 1
+        quality = (low + high) // 2
+    if best is not None:
+        return best
+    return _encode_within(ready, format, dataclasses.replace(options, quality=1), max_bytes)
+
+
+def _prepare(image: WritableImage, format: Format, settings: WriteSettings) -> Encodable:
+    """Reduce an image to the depth, channels and metadata that the format supports."""
+    pixels, alpha, metadata = image.pixels, image.alpha, _metadata(image)
+    if alpha is not None and not format.alpha:
+        _warn(f"{format.name} has no alpha; the image is composited over white")
+        pixels, alpha = over_white(pixels, alpha), None
+    bits = pixels.dtype.itemsize * 8
+    if bits not in format.bits and 16 in format.bits:
+        pixels, alpha = to_uint16(pixels), None if alpha is None else to_uint16(alpha)
+    elif bits not in format.bits:
+        _warn(f"{format.name} has 8 bits per channel; the image's {bits} bits are rounded")
+        pixels, alpha = to_uint8(pixels), None if alpha is None else to_uint8(alpha)
+    if settings.strip_metadata or not format.icc:
+        pixels = _without_profile(pixels, metadata.icc)
+        metadata = dataclasses.replace(metadata, icc=None)
+    if settings.strip_metadata:
+        return Encodable(pixels, alpha, Metadata())
+    return Encodable(pixels, alpha, _supported(metadata, format))
 
 
 def _metadata(image: WritableImage) -> Metadata:
-    """What the image carries, with the sizes that are stated in it brought up to date."""
+    """Return the metadata with the sizes that it states corrected, and the record of its making."""
     height, width = image.pixels.shape[:2]
-    block = None if image.exif is None else exif.resized(image.exif, height, width)
-    xmp = None if image.xmp is None else exif.resized_xmp(image.xmp, height, width)
-    return Metadata(image.icc, block, xmp, image.dpi)
-
-
-def _ready(image: WritableImage, format: str, settings: WriteSettings) -> _Ready:
-    pixels, alpha, metadata = image.pixels, image.alpha, _metadata(image)
-    if format in ("png", "tiff"):
-        if format == "png" and pixels.dtype == np.float32:
-            pixels, alpha = to_uint16(pixels), None if alpha is None else to_uint16(alpha)
-    else:
-        if alpha is not None and format in ("jpg", "bmp"):
-            _warn(f"{format} has no alpha: the image was laid over white")
-            pixels, alpha = over_white(pixels, alpha), None
-        if pixels.dtype != np.uint8:
-            bits = pixels.dtype.itemsize * 8
-            _warn(f"{format} has 8 bits a channel: the image's {bits} were rounded")
-            pixels, alpha = to_uint8(pixels), None if alpha is None else to_uint8(alpha)
-    if settings.strip_metadata:
-        return _Ready(_without_profile(pixels, metadata.icc), alpha, Metadata())
-    return _Ready(pixels, alpha, _held(metadata, format))
+    block = None if image.exif is None else exif.resize(image.exif, height, width)
+    packet = None if image.xmp is None else xmp.resize(image.xmp, height, width)
+    packet = xmp.replace_made_by(packet, image.made_by)
+    return Metadata(image.icc, block, packet, image.dpi, image.text)
 
 
 def _without_profile(pixels: Array, icc: bytes | None) -> Array:
-    """Pixels that look the same (as nearly as sRGB can) when nothing tells their profile."""
+    """Return pixels that look the same, as far as sRGB allows, without their profile."""
     if icc is None or color.is_srgb(icc):
         return pixels
     managed = None
     if pixels.dtype == np.uint8:
-        managed = color.converted(_to_pillow(pixels, None), icc)
+        managed = color.convert_to_srgb(pillow.fromarray(join_alpha(pixels, None)), icc)
     if managed is None:
-        _warn("the color profile was left out: colors may look different without it")
+        _warn("the color profile is left out; colors may look different without it")
         return pixels
     return np.asarray(managed[0])
 
 
-def _held(metadata: Metadata, format: str) -> Metadata:
-    """The part of the metadata that fits into the format."""
-    if format == "bmp":
-        if metadata.icc is not None and not color.is_srgb(metadata.icc):
-            _warn("bmp holds no color profile: colors may look different without it")
-        return Metadata(dpi=metadata.dpi)
-    if format != "jpg":
-        return metadata
-    block, xmp = metadata.exif, metadata.xmp
-    if block is not None and len(block) + 6 > _MAX_JPEG_SEGMENT:
-        _warn("the EXIF block is larger than jpg allows and was left out")
+def _supported(metadata: Metadata, format: Format) -> Metadata:
+    """Return the part of the metadata that the format stores."""
+    block, packet = metadata.exif, metadata.xmp
+    limit = format.max_segment
+    if not format.exif_xmp:
+        block = packet = None
+    if limit is not None and block is not None and len(block) + _EXIF_HEADER > limit:
+        _warn(f"the EXIF block is too large for {format.name} and is left out")
         block = None
-    if xmp is not None and len(xmp) + _XMP_MARK > _MAX_JPEG_SEGMENT:
-        _warn("the XMP packet is larger than jpg allows and was left out")
-        xmp = None
-    return dataclasses.replace(metadata, exif=block, xmp=xmp)
-
-
-def _encode(file: BinaryIO, ready: _Ready, format: str, settings: WriteSettings) -> None:
-    level = 6 if settings.compress_level is None else settings.compress_level
-    if format == "png":
-        png.write(file, ready.pixels, ready.alpha, ready.metadata, level)
-    elif format == "tiff":
-        tiff_writer.write(file, ready.pixels, ready.alpha, ready.metadata, level)
-    elif format == "jpg" and ready.pixels[..., 0].size > BANDED_PIXELS:
-        options = _options(ready, format, settings)
-        halved = ready.pixels.shape[2] == 3 and options["subsampling"] != "4:4:4"
-        jpeg_writer.write(
-            file,
-            ready.pixels,
-            lambda band: _encoded_by_pillow(band, None, format, options),
-            block=16 if halved else 8,
-        )
-    else:
-        options = _options(ready, format, settings)
-        file.write(_encoded_by_pillow(ready.pixels, ready.alpha, format, options))
-
-
-def _encoded_by_pillow(
-    pixels: Array, alpha: Array | None, format: str, options: dict[str, Any]
-) -> memoryview:
-    name = {"jpg": "JPEG", "webp": "WEBP", "avif": "AVIF", "bmp": "BMP"}[format]
-    pillow.init()
-    if name not in pillow.SAVE:
-        raise MissingDependencyError(
-            f"this build of Pillow cannot write {format}: install Pillow as a wheel, or choose "
-            "another format"
-        )
-    img = _to_pillow(pixels, alpha)
-    buffer = BytesIO()
-    try:
-        # The encoder writes to memory first: told of a file it would write around Python, and
-        # the reason of a failure (a full disk) would be lost. For AVIF Pillow parses the EXIF.
-        with pil.capture_warnings() if format == "avif" else contextlib.nullcontext():
-            img.save(buffer, name, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ImageWriteError(f"the {format} encoder refuses the image: {error}") from error
-    return buffer.getbuffer()
-
-
-def _options(ready: _Ready, format: str, settings: WriteSettings) -> dict[str, Any]:
-    metadata = ready.metadata
-    options: dict[str, Any] = {}
-    if format in ("jpg", "webp", "avif"):
-        quality = quality_of(format, settings)
-        options = {"quality": quality, "icc_profile": metadata.icc, "xmp": metadata.xmp}
-        if metadata.exif is not None:
-            options["exif"] = b"Exif\0\0" + metadata.exif
-        # No `optimize` for jpg: Pillow's buffer for it is too small for noise at high quality.
-        if format != "webp":  # Fine color detail is worth its bytes where quality is.
-            options["subsampling"] = "4:4:4" if quality >= 90 else "4:2:0"
-    if format == "webp":
-        options["lossless"] = settings.lossless
-        options["exact"] = settings.lossless
-    if format == "avif" and ready.pixels.shape[2] == 1:
-        del options["subsampling"]
-    if format in ("jpg", "bmp"):
-        dpi = metadata.dpi
-        options["dpi"] = dpi if dpi is not None and max(dpi) < 65536 else (0, 0)  # not stated
-    return {key: value for key, value in options.items() if value is not None}
-
-
-def _to_pillow(pixels: Array, alpha: Array | None) -> pillow.Image:
-    if alpha is not None:
-        return pillow.fromarray(np.dstack([pixels, alpha]))
-    return pillow.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    if limit is not None and packet is not None and len(packet) + _XMP_HEADER > limit:
+        packet = xmp.replace_made_by(packet, None)  # Its own record goes first.
+    if limit is not None and packet is not None and len(packet) + _XMP_HEADER > limit:
+        _warn(f"the XMP packet is too large for {format.name} and is left out")
+        packet = None
+    text = metadata.text if format.text else ()
+    return dataclasses.replace(metadata, exif=block, xmp=packet, text=text)
 
 
 def _warn(text: str) -> None:

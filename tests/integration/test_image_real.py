@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from realesr_cli.image.alpha import bleed
+from realesr_cli.image.pixels import bleed
 from realesr_cli.image.probe import probe, whole_size
 from realesr_cli.image.read import read_image
 from realesr_cli.image.write import encode_image

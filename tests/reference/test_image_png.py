@@ -168,7 +168,7 @@ def test_an_ancillary_chunk_with_a_wrong_checksum_is_left_out():
 
 def test_a_deep_animation_says_what_was_taken():
     data = samples.png_bytes(samples.noise(4, 4, 3, np.uint16), 2, (b"acTL", bytes(8)))
-    assert read_image(data).notes == ("an animation: its still image was taken",)
+    assert read_image(data).notes == ("first frame taken",)
 
 
 @given(

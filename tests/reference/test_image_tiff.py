@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 from typing import Any
 
 import cv2
@@ -15,7 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pillow
 
-from realesr_cli.errors import UnreadableImageError, UnsupportedImageError
+from realesr_cli.errors import (
+    MissingDecoderError,
+    UnreadableImageError,
+    UnsupportedImageError,
+)
 from realesr_cli.image import ifd
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import read_image
@@ -144,7 +149,7 @@ def test_channels_that_are_no_alpha_are_left_out_with_a_word():
     image = read_image(_tiff(array, extrasamples=["unspecified", "unassalpha"]))
     assert image.alpha is not None
     assert np.array_equal(image.alpha, array[..., 4])
-    assert image.notes == ("1 channels beside the color were left out",)
+    assert image.notes == ("1 channels besides color and alpha left out",)
 
 
 def test_a_dark_deep_image_stays_deep():
@@ -174,7 +179,7 @@ def test_the_page_taken_is_the_first():
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
 def test_a_deep_tiff_cut_off_is_an_error(channels: int, options: dict[str, Any]):
     data = _tiff(samples.noise(30, 40, channels, np.uint16), **options)
-    with pytest.raises(UnreadableImageError, match="cut off"):
+    with pytest.raises(UnreadableImageError, match="truncated"):
         read_image(data[: len(data) // 2])
 
 
@@ -184,12 +189,12 @@ def test_a_deflated_strip_that_is_damaged_or_short_is_an_error():
     start = page.dataoffsets[0]
     broken = data.copy()
     broken[start : start + 2] = b"\xff\xff"
-    with pytest.raises(UnreadableImageError, match="pixels are damaged"):
+    with pytest.raises(UnreadableImageError, match="cannot be decoded"):
         read_image(bytes(broken))
     short = data.copy()
     where = page.tags[279].valueoffset
     short[where : where + 2] = (100).to_bytes(2, "little")
-    with pytest.raises(UnreadableImageError, match="pixels are missing"):
+    with pytest.raises(UnreadableImageError, match="cannot be decoded"):
         read_image(bytes(short))
 
 
@@ -202,11 +207,9 @@ def _patched(data: bytes, tag: int, value: int) -> bytes:
 
 def test_deep_kinds_nobody_here_decodes_are_refused_with_the_way_out():
     data = _tiff(samples.noise(9, 11, 2, np.uint16))
-    with pytest.raises(UnsupportedImageError, match=r"compressed with LZW: save it uncompressed"):
-        read_image(_patched(data, 259, 5))
-    with pytest.raises(UnsupportedImageError, match="number 777"):
+    with pytest.raises(UnsupportedImageError, match=r"compression 777 .* deflate"):
         read_image(_patched(data, 259, 777))
-    with pytest.raises(UnsupportedImageError, match="with 40 channels"):
+    with pytest.raises(UnsupportedImageError, match="got 40"):
         read_image(_patched(data, 277, 40))
 
 
@@ -220,10 +223,11 @@ def test_damaged_lzw_is_an_error():
         read_image(bytes(data))
 
 
-def test_raw_files_of_cameras_are_not_taken_for_their_preview():
+def test_raw_files_of_cameras_are_not_taken_for_their_preview(monkeypatch: pytest.MonkeyPatch):
     extra = [(50706, 1, 4, (1, 4, 0, 0), True)]
     data = _tiff(samples.noise(5, 6, 3), extratags=extra)
-    with pytest.raises(UnsupportedImageError, match="raw file"):
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    with pytest.raises(MissingDecoderError, match="pip install rawpy"):
         read_image(data)
 
 

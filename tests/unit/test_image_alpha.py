@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realesr_cli.image import alpha as alpha_module
-from realesr_cli.image.alpha import bleed, constant_alpha
+from realesr_cli.image import pixels as pixels_module
+from realesr_cli.image.pixels import bleed, constant_alpha
 
 TOP = {np.uint8: 255, np.uint16: 65535, np.float32: 1}
 
@@ -86,7 +86,7 @@ def test_bands_join_as_if_there_were_none(step: int, monkeypatch: pytest.MonkeyP
     alpha = samples.noise(37, 23, 1, np.uint16)[..., 0]
     alpha[samples.noise(37, 23, 1)[..., 0] < 200] = 0
     whole = bleed(pixels, alpha)
-    monkeypatch.setattr(alpha_module, "band_height", lambda *_: step)
+    monkeypatch.setattr(pixels_module, "band_height", lambda *_: step)
     assert np.array_equal(bleed(pixels, alpha), whole)
 
 

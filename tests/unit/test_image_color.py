@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image as pillow
 from PIL import ImageCms
 
-from realesr_cli.image import color, icc
+from realesr_cli.image import color
 from realesr_cli.image.color import is_srgb, needs_conversion, tone_curve
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
@@ -29,7 +29,7 @@ def _table(function: object, count: int) -> bytes:
 
 NEAR = {
     "sRGB": samples.parametric_tag(3, *SRGB_PARAMETERS),
-    "sRGB table": _table(lambda x: icc.SRGB.decode(x), 1024),
+    "sRGB table": _table(lambda x: color.SRGB.decode(x), 1024),
     "2.2": samples.curve_tag(563),
     "2.0": samples.curve_tag(512),
     "2.4": samples.parametric_tag(0, 2.4),
@@ -115,7 +115,7 @@ def test_the_way_back_is_exact_for_sixteen_bits(name: str):
 def test_any_rising_table_has_a_way_back(steps: list[int], values: list[float]):
     points = np.cumsum([0, *steps])
     points = np.rint(points / points[-1] * 65535).astype(int)
-    curve = icc.parse(samples.gray_profile(samples.curve_tag(*points.tolist())))
+    curve = color.parse_profile(samples.gray_profile(samples.curve_tag(*points.tolist())))
     assert curve is not None
     tone = color.ToneCurve(curve.curves)
     x = np.array(values, np.float32)[None, :, None]

@@ -10,7 +10,7 @@ from image_samples import XMP, exif_block
 from PIL import ExifTags
 from PIL import Image as pillow
 
-from realesr_cli.image import exif, ifd
+from realesr_cli.image import exif, ifd, xmp
 
 
 def _tags(block: bytes) -> pillow.Exif:
@@ -23,7 +23,7 @@ def _tags(block: bytes) -> pillow.Exif:
 def test_only_the_orientation_changes(order: str):
     block = exif_block(order, orientation=6)
     assert exif.orientation_of(block, None) == 6
-    upright = exif.upright(block)
+    upright = exif.make_upright(block)
     assert exif.orientation_of(upright, None) == 1
     different = [i for i, (a, b) in enumerate(zip(block, upright, strict=True)) if a != b]
     assert len(different) == 1
@@ -36,23 +36,23 @@ def test_the_thumbnail_goes_and_nothing_else(order: str):
     img = b"\xff\xd8THUMBNAIL\xff\xd9" * 9
     block = exif_block(order, thumbnail=img)
     assert _tags(block).get_ifd(ExifTags.IFD.IFD1)
-    upright = exif.upright(block)
+    upright = exif.make_upright(block)
     assert b"THUMB" not in upright
     assert not _tags(upright).get_ifd(ExifTags.IFD.IFD1)
     assert len(upright) < len(block) - len(img)
-    bare = exif.upright(exif_block(order))
+    bare = exif.make_upright(exif_block(order))
     assert upright[: len(bare) - 4] == bare[: len(bare) - 4]
 
 
 def test_bytes_nobody_names_stay():
     # A maker note may point behind everything else.
     block = exif_block() + b"the maker's own"
-    assert exif.upright(block).endswith(b"the maker's own")
+    assert exif.make_upright(block).endswith(b"the maker's own")
 
 
 def test_a_thumbnail_before_other_bytes_is_blanked():
     block = exif_block(thumbnail=b"THUMBNAIL" * 9) + b"the maker's own"
-    upright = exif.upright(block)
+    upright = exif.make_upright(block)
     assert b"THUMB" not in upright
     assert upright.endswith(b"the maker's own")
     assert len(upright) == len(block)
@@ -61,10 +61,10 @@ def test_a_thumbnail_before_other_bytes_is_blanked():
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_sizes_that_are_stated_are_brought_up_to_date(order: str):
     block = exif_block(order, orientation=1)
-    inner = _tags(exif.resized(block, 90_000, 120_000)).get_ifd(34665)
+    inner = _tags(exif.resize(block, 90_000, 120_000)).get_ifd(34665)
     assert (inner[40962], inner[40963]) == (120_000, 90_000)
     assert inner[37500] == _tags(block).get_ifd(34665)[37500]
-    assert _tags(exif.resized(block, 9, 12))[271] == "A maker of cameras"
+    assert _tags(exif.resize(block, 9, 12))[271] == "A maker of cameras"
 
 
 def test_a_block_without_sizes_gets_none():
@@ -72,7 +72,7 @@ def test_a_block_without_sizes_gets_none():
     tags[271] = "maker"
     block = exif.without_prefix(tags.tobytes())
     assert block is not None
-    assert exif.resized(block, 9, 12) == block
+    assert exif.resize(block, 9, 12) == block
 
 
 @pytest.mark.parametrize("value", [0, 9, 77])
@@ -87,29 +87,29 @@ def test_exif_goes_before_xmp():
     assert exif.orientation_of(b"damaged", turned) == 8
     element = b"<tiff:Orientation>5</tiff:Orientation>"
     assert exif.orientation_of(None, element) == 5
-    assert exif.upright_xmp(element) == b"<tiff:Orientation>1</tiff:Orientation>"
-    assert exif.upright_xmp(turned) == XMP
+    assert xmp.make_upright(element) == b"<tiff:Orientation>1</tiff:Orientation>"
+    assert xmp.make_upright(turned) == XMP
 
 
 def test_sizes_in_xmp_are_brought_up_to_date():
-    new = exif.resized_xmp(XMP, 120, 160)
+    new = xmp.resize(XMP, 120, 160)
     assert b'tiff:ImageWidth="160"' in new
     assert b"<exif:PixelYDimension>120<" in new
-    assert exif.resized_xmp(b"<nothing/>", 120, 160) == b"<nothing/>"
+    assert xmp.resize(b"<nothing/>", 120, 160) == b"<nothing/>"
 
 
 @pytest.mark.parametrize("block", [b"", b"II*\0", b"XX*\0\x08\0\0\0\0\0", b"II\x07\0\x08\0\0\0"])
 def test_damaged_blocks_raise_one_error(block: bytes):
     with pytest.raises(ifd.MalformedDirectoryError):
-        exif.upright(block)
-    assert exif.resized(block, 3, 4) == block
+        exif.make_upright(block)
+    assert exif.resize(block, 3, 4) == block
 
 
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=12), st.sampled_from("<>"))
 def test_no_damage_escapes_as_another_error(where: int, damage: bytes, order: str):
     block = exif_block(order, thumbnail=b"thumb")
     block = block[:where] + damage + block[where + len(damage) :]
-    for function in (exif.upright, lambda b: exif.resized(b, 5, 6), exif.to_tiff):
+    for function in (exif.make_upright, lambda b: exif.resize(b, 5, 6), exif.to_tiff):
         try:
             function(block)
         except ifd.MalformedDirectoryError:

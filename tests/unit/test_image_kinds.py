@@ -22,7 +22,7 @@ from realesr_cli.errors import (
     UnreadableImageError,
     UnsupportedImageError,
 )
-from realesr_cli.image import ifd, png, sniff, tiff
+from realesr_cli.image import headers, ifd, plugins, png
 from realesr_cli.image import pillow as pil
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import read_image
@@ -49,9 +49,9 @@ def test_eight_bit_netpbm_is_left_to_pillow():
 
 
 def test_netpbm_that_contradicts_itself_is_damaged():
-    with pytest.raises(UnreadableImageError, match="values above its own 1000"):
+    with pytest.raises(UnreadableImageError, match="1000"):
         read_image(b"P5 2 1 1000\n" + struct.pack(">2H", 7, 1001))
-    with pytest.raises(UnreadableImageError, match="cut off"):
+    with pytest.raises(UnreadableImageError, match="truncated"):
         read_image(b"P5 2 1 1000\n" + struct.pack(">H", 7))
 
 
@@ -61,16 +61,16 @@ def test_netpbm_that_contradicts_itself_is_damaged():
 def test_reduced_depth_is_told():
     sgi = bytearray(samples.pillow_bytes(pillow.new("RGB", (4, 4)), "SGI", bpc=2))
     assert sgi[3] == 2
-    assert read_image(bytes(sgi)).notes == ("16 bits of a channel were reduced to 8",)
-    assert sniff.lost_bits(samples.pillow_bytes(pillow.new("RGB", (4, 4)), "SGI")) == 8
+    assert read_image(bytes(sgi)).notes == ("16 bits per channel reduced to 8",)
+    assert headers.stored_bits(samples.pillow_bytes(pillow.new("RGB", (4, 4)), "SGI")) == 8
     avif = samples.pillow_bytes(pillow.new("RGB", (16, 16)), "AVIF")
-    assert sniff.lost_bits(avif) == 8
+    assert headers.stored_bits(avif) == 8
     where = avif.index(b"pixi") + 9
-    assert sniff.lost_bits(avif[:where] + b"\x0a" + avif[where + 1 :]) == 10
+    assert headers.stored_bits(avif[:where] + b"\x0a" + avif[where + 1 :]) == 10
     jp2 = samples.pillow_bytes(pillow.new("RGB", (16, 16)), "JPEG2000")
-    assert sniff.lost_bits(jp2) == 8
+    assert headers.stored_bits(jp2) == 8
     where = jp2.index(b"\xff\x4f\xff\x51") + 42
-    assert sniff.lost_bits(jp2[:where] + b"\x0b" + jp2[where + 1 :]) == 12
+    assert headers.stored_bits(jp2[:where] + b"\x0b" + jp2[where + 1 :]) == 12
 
 
 def test_deep_inks_are_reduced_with_a_word():
@@ -82,7 +82,7 @@ def test_deep_inks_are_reduced_with_a_word():
     data = b"II*\0" + struct.pack("<I", at) + array.tobytes() + ifd.build(made, "<", at)
     image = read_image(data)
     assert image.bits == 8
-    assert "16 bits of a channel were reduced to 8" in image.notes
+    assert "16 bits per channel reduced to 8" in image.notes
 
 
 def test_twelve_bits_are_stretched():
@@ -105,23 +105,28 @@ def test_the_size_of_a_webp_is_told_by_its_first_bytes(lossless: bool, mode: str
     img = pillow.frombytes(mode, (37, 21), samples.noise(21, 37, len(mode)).tobytes())
     for options in ({}, {"exif": samples.exif_block()}):
         data = samples.pillow_bytes(img, "WEBP", lossless=lossless, **options)
-        assert sniff.webp_size(data[:30]) == (21, 37)
-    assert sniff.webp_size(b"RIFF") is None
-    assert sniff.webp_size(b"RIFF\0\0\0\0WEBPXXXX" + bytes(20)) is None
+        header = headers.parse_webp(data[:30])
+        assert header is not None
+        assert (header.height, header.width) == (21, 37)
+        whole = headers.parse_webp(data)
+        assert whole is not None
+        assert whole.lossless == lossless
+    assert headers.parse_webp(b"RIFF") is None
+    assert headers.parse_webp(b"RIFF\0\0\0\0WEBPXXXX" + bytes(20)) is None
 
 
 def test_text_is_told_from_bytes():
-    assert sniff.looks_like_text("größer\n\tals".encode() * 60)
-    assert not sniff.looks_like_text(b"abc\x00\x01\x02")
-    assert not sniff.looks_like_text(b"abc\xff\xfe\xfdabcdefgh")
+    assert headers._looks_like_text("größer\n\tals".encode() * 60)
+    assert not headers._looks_like_text(b"abc\x00\x01\x02")
+    assert not headers._looks_like_text(b"abc\xff\xfe\xfdabcdefgh")
 
 
 def test_an_avif_under_the_general_brand_is_no_heic():
     data = samples.pillow_bytes(pillow.new("RGB", (16, 16)), "AVIF")
     general = data[:8] + b"mif1" + data[12:]
-    assert sniff.unsupported(data) is None
-    assert sniff.unsupported(general) is None
-    assert "HEIC" in str(sniff.unsupported(general.replace(b"avif", b"heic")))
+    assert plugins.find_plugin(data) is None
+    assert plugins.find_plugin(general) is None
+    assert plugins.find_plugin(general.replace(b"avif", b"heic")) is plugins.HEIC
 
 
 # -- damage ------------------------------------------------------------------------------------
@@ -131,9 +136,9 @@ def test_an_avif_under_the_general_brand_is_no_heic():
     ("tags", "reason"),
     [
         ({256: 0}, "states no size"),
-        ({278: 0}, "strips or tiles without size"),
-        ({278: 1}, "too few strips"),
-        ({273: 5_000}, "cut off"),
+        ({278: 0}, "have no size"),
+        ({278: 1}, "are missing"),
+        ({273: 5_000}, "truncated"),
     ],
 )
 def test_tiff_directories_that_contradict_themselves(tags: dict[int, int], reason: str):
@@ -158,19 +163,6 @@ class _BrokenOpenCV(SimpleNamespace):
         return self.result
 
 
-LZW = b"\x80\x00\x20\x50\x38\x24"
-
-
-def _deep_file(kind: str) -> bytes:
-    if kind == "png":
-        return samples.png_bytes(samples.noise(4, 5, 3, np.uint16), 2)
-    entries = {256: 5, 257: 4, 259: 5, 262: 2, 277: 3, 278: 4, 279: len(LZW), 273: 8}
-    made = [ifd.integers("<", tag, ifd.LONG, value) for tag, value in entries.items()]
-    made.append(ifd.integers("<", 258, ifd.SHORT, 16, 16, 16))
-    return b"II*\0" + struct.pack("<I", 14) + LZW + ifd.build(made, "<", 14)
-
-
-@pytest.mark.parametrize("kind", ["png", "tiff"])
 @pytest.mark.parametrize(
     ("result", "expected"),
     [
@@ -181,12 +173,11 @@ def _deep_file(kind: str) -> bytes:
     ],
 )
 def test_what_opencv_returns_is_not_trusted(
-    kind: str, result: Any, expected: type[ImageError], monkeypatch: pytest.MonkeyPatch
+    result: Any, expected: type[ImageError], monkeypatch: pytest.MonkeyPatch
 ):
-    module = {"png": png, "tiff": tiff}[kind]
-    monkeypatch.setattr(module, "load_opencv", lambda _: _BrokenOpenCV(result))
+    monkeypatch.setattr(png, "load_opencv", lambda _: _BrokenOpenCV(result))
     with pytest.raises(expected):
-        read_image(_deep_file(kind))
+        read_image(samples.png_bytes(samples.noise(4, 5, 3, np.uint16), 2))
 
 
 def test_errors_of_plugins_are_told_as_damage(monkeypatch: pytest.MonkeyPatch):
@@ -286,4 +277,4 @@ def test_eight_threads_read_what_one_reads():
 def test_streams_are_probed_without_losing_their_beginning():
     stream = io.BytesIO(FILES[0])
     assert probe(stream).width == read_image(FILES[0]).width
-    assert pil.open_quietly(io.BytesIO(FILES[1])) is not None
+    assert pil.open_image(io.BytesIO(FILES[1])) is not None

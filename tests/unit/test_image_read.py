@@ -21,7 +21,7 @@ from realesr_cli.errors import (
     UnreadableImageError,
     UnsupportedImageError,
 )
-from realesr_cli.image import ifd, opencv
+from realesr_cli.image import ifd, plugins
 from realesr_cli.image import pillow as pil
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import from_array, from_pil, read_image, read_rgb8
@@ -178,7 +178,7 @@ def test_the_first_of_several_frames_is_taken_with_a_word(kind: str):
     image = read_image(data)
     assert np.abs(image.pixels.astype(int) - 250).max() <= 2
     what = {"TIFF": "first page", "MPO": "main image"}.get(kind, "first frame")
-    assert image.notes == (f"{what} of 3 taken",)
+    assert image.notes == ((f"{what} taken",) if kind == "GIF" else (f"{what} of 3 taken",))
 
 
 def _upright_image() -> np.ndarray:
@@ -288,12 +288,12 @@ def test_missing_empty_and_folders_are_named(tmp_path: Path):
 def test_text_named_png_is_called_text(tmp_path: Path):
     path = tmp_path / "notes.png"
     path.write_text("Dear diary,\nits only about ümlauts today.\n" * 40, encoding="utf-8")
-    with pytest.raises(UnreadableImageError, match="it holds text"):
+    with pytest.raises(UnreadableImageError, match="text"):
         read_image(path)
 
 
 def test_bytes_of_no_kind_are_refused():
-    with pytest.raises(UnreadableImageError, match="no image of a known kind"):
+    with pytest.raises(UnreadableImageError, match="known format"):
         read_image(bytes(range(1, 200)))
 
 
@@ -344,7 +344,7 @@ def test_damaged_deep_png_is_an_error_of_its_own(missing: str):
         start = data.index(b"IDAT") - 4
         broken = samples.png_chunk(b"IDAT", b"x\x9c" + b"\xff" * 20)
         data = data[:start] + broken + samples.png_chunk(b"IEND", b"")
-        reason = "pixels are damaged"
+        reason = "PNG is damaged"
     else:
         data, reason = data[:24] + bytes([16, 9]) + data[26:], "header is damaged"
     with pytest.raises(UnreadableImageError, match=reason):
@@ -354,11 +354,14 @@ def test_damaged_deep_png_is_an_error_of_its_own(missing: str):
 @pytest.mark.parametrize(
     ("start", "reason"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         (b"%PDF-1.7\n", "PDF"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript"),
-        (b"\xff\x0a\xfa\x1f\x01", "JPEG XL"),
+        (b"v/1\x01", "OpenEXR"),
+        (b"#?RADIANCE\n", "Radiance HDR"),
+        (b"8BPS\0\x02", "PSB"),
+        (b"8BPS\0\x01" + bytes(6) + b"\0\x03\0\0\0\x09\0\0\0\x09\0\x10\0\x03", "16 or 32 bits"),
+        (b"gimp xcf v011", "GIMP"),
         (b"<!DOCTYPE html><html></html>", "web page"),
         (b"PK\x03\x04rest", "archive"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
@@ -371,7 +374,7 @@ def test_known_kinds_that_are_not_handled_are_named(start: bytes, reason: str):
 
 def test_postscript_never_reaches_ghostscript():
     head = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
-    assert pil.open_quietly(io.BytesIO(head)) is None
+    assert pil.open_image(io.BytesIO(head)) is None
 
 
 def _bomb(kind: str) -> bytes:
@@ -397,14 +400,14 @@ def _bomb(kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "PNG16", "WEBP", "PPM16", "GIF", "JPEG"])
 def test_bombs_are_refused_from_their_header(kind: str):
-    with pytest.raises(ImageTooLargeError, match="--max-pixels"):
+    with pytest.raises(ImageTooLargeError, match="max_pixels"):
         read_image(_bomb(kind))
 
 
 def test_a_webp_bomb_is_not_even_opened(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pil, "open_quietly", None)  # opening takes memory for the whole frame
+    monkeypatch.setattr(pil, "open_image", None)  # opening takes memory for the whole frame
     for function in (read_image, probe):
-        with pytest.raises(ImageTooLargeError, match="--max-pixels"):
+        with pytest.raises(ImageTooLargeError, match="max_pixels"):
             function(_bomb("WEBP"))
 
 
@@ -413,9 +416,7 @@ def test_the_limit_is_ours_and_pillows_is_left_alone(monkeypatch: pytest.MonkeyP
     data = samples.pillow_bytes(pillow.new("L", (40, 30)), "PNG")
     assert read_image(data).width == 40
     assert pillow.MAX_IMAGE_PIXELS == 100
-    with pytest.raises(
-        ImageTooLargeError, match="40 x 30 = 1,200 pixels are more than the limit of 1,1"
-    ):
+    with pytest.raises(ImageTooLargeError, match=r"1,200 pixels .* 1,199"):
         read_image(data, max_pixels=1199)
     assert read_image(data, max_pixels=1200).width == 40
     assert read_image(data, max_pixels=None).width == 40
@@ -463,7 +464,7 @@ def test_missing_opencv_names_the_package(monkeypatch: pytest.MonkeyPatch):
     def without(name: str) -> None:
         raise ImportError("libGL.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(opencv.importlib, "import_module", without)
+    monkeypatch.setattr(plugins.importlib, "import_module", without)
     eight = read_image(samples.pillow_bytes(_image("RGBA"), "PNG"))
     gray = read_image(samples.png_bytes(samples.noise(4, 4, 1, np.uint16), 0))
     assert (eight.bits, gray.bits) == (8, 16)
@@ -556,14 +557,14 @@ def test_arrays_go_in_and_come_out(shape: tuple[int, ...], dtype: str):
     ("array", "reason"),
     [
         (np.zeros((3, 5, 7), np.uint8), "move the first axis"),
-        (np.zeros((5,), np.uint8), "no image"),
-        (np.zeros((0, 5, 3), np.uint8), "no image"),
-        (np.zeros((5, 5, 3), np.int32), "no known range"),
-        (np.zeros((5, 5, 3), bool), "no known range"),
+        (np.zeros((5,), np.uint8), "expected an array of shape"),
+        (np.zeros((0, 5, 3), np.uint8), "expected an array of shape"),
+        (np.zeros((5, 5, 3), np.int32), "got int32"),
+        (np.zeros((5, 5, 3), bool), "got bool"),
         (np.full((5, 5, 3), np.nan), "NaN"),
         (np.full((5, 5), np.inf, np.float32), "infinite"),
         (np.full((5, 5), 255.0), "divide 0..255 by 255"),
-        (np.full((5, 5), -0.1), "must lie in 0..1"),
+        (np.full((5, 5), -0.1), "0..1, got -0.1"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused_with_the_reason(array: np.ndarray, reason: str):
