@@ -35,8 +35,8 @@ from realesr_cli.engine.settings import (
 from realesr_cli.engine.sweep import Array, PostProcess, upscale_tiled
 from realesr_cli.engine.tiling import Axis, Grid
 from realesr_cli.errors import ConfigError, OutOfMemoryError, RealesrWarning
-from realesr_cli.image.pixels import bleed
 from realesr_cli.image.color import tone_curve
+from realesr_cli.image.pixels import bleed
 from realesr_cli.image.types import Image
 from realesr_cli.nets.architecture import Architecture
 from realesr_cli.nets.channels import adapt_to_rgb

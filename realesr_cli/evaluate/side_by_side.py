@@ -25,8 +25,7 @@ from realesr_cli.evaluate.images import resize_bicubic
 from realesr_cli.evaluate.scores import Scorer, select_metrics
 from realesr_cli.evaluate.sets import Failure
 from realesr_cli.evaluate.settings import Channel, CompareSettings
-from realesr_cli.image.pixels import bleed
-from realesr_cli.image.pixels import over_white, to_uint8
+from realesr_cli.image.pixels import bleed, over_white, to_uint8
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
 from realesr_cli.ops.quantize import from_8bit_levels

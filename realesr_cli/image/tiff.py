@@ -6,7 +6,7 @@ libtiff, as Pillow has it, decompresses everything, but Pillow has no mode for m
 with more than 8 bits. So those strips and tiles are given to it as 8-bit gray of as many columns as
 they have bytes per row, and predictor and byte order are undone here. Of 1,120 combinations of
 compression, predictor, dtype, channels, layout and byte order this reads all; tifffile without
-imagecodecs reads 504, and OpenCV 216, with wrong pixels in 108 others.
+imagecodecs reads 504, and OpenCV 216, but 108 others wrongly.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ ICC, XMP = 34675, 700
 _UINT, _FLOAT = 1, 3
 _WHITE_IS_ZERO, _RGB = 0, 2
 _PREMULTIPLIED = 1
+
 _BYTE_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)
 """None, LZW, deflate, PackBits, deflate, LZMA and Zstandard; others compress samples."""
 
@@ -179,8 +180,7 @@ def orientation_of(layout: TiffLayout, metadata: Metadata) -> int:
 def is_complete(data: bytes) -> bool:
     """Return whether every strip or tile of the first image lies inside the file."""
     try:
-        file = open_tiff(data)
-        _check_segments(file, 1)
+        _check_segments(open_tiff(data), 1)
     except ImageError:
         return False
     return True
@@ -239,8 +239,8 @@ def _decode_deep(file: TiffFile) -> tuple[Array, Array | None, tuple[str, ...]]:
     alpha: Array | None = None
     if place is not None:
         alpha = np.ascontiguousarray(samples[..., colors])
-        if layout.extra[place : place + 1] == (_PREMULTIPLIED,):
-            pixels = unmultiply(pixels, alpha)
+        premultiplied = layout.extra[place : place + 1] == (_PREMULTIPLIED,)
+        pixels = unmultiply(pixels, alpha) if premultiplied else pixels
     left_out = layout.samples - samples.shape[2]
     notes = (f"{left_out} channels besides color and alpha left out",) if left_out else ()
     return np.ascontiguousarray(pixels), alpha, notes
@@ -264,9 +264,8 @@ def _check_segments(file: TiffFile, count: int) -> None:
     layout = file.layout
     if len(layout.offsets) < count or len(layout.sizes) < count:
         raise UnreadableImageError("the TIFF is damaged: strips or tiles are missing")
-    length = len(file.block.data)
     for start, size in zip(layout.offsets, layout.sizes, strict=False):
-        if start < 0 or size < 0 or start + size > length:
+        if start < 0 or size < 0 or start + size > len(file.block.data):
             raise UnreadableImageError("the TIFF is truncated: pixels are missing")
 
 
@@ -323,7 +322,7 @@ def _wrap(layout: TiffLayout, parts: Sequence[bytes], height: int, row_bytes: in
     sizes = [len(part) for part in parts]
     offsets = list(itertools.accumulate(sizes, initial=8))
     tags = {256: [row_bytes], 257: [height], 258: [8], 259: [layout.compression], 262: [1]}
-    tags[266] = [2 if layout.fill_order == 2 else 1]
+    tags |= {266: [2 if layout.fill_order == 2 else 1]}
     if layout.tiled:
         across = -(-layout.width // layout.segment[1])
         tags |= {322: [row_bytes // across], 323: [layout.segment[0]]}
