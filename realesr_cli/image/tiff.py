@@ -143,10 +143,7 @@ def read_metadata(file: TiffFile) -> Metadata:
 
 
 def decode(data: bytes, limit: int | None) -> Decoded:
-    """Decode the first page of a TIFF of at most `limit` pixels.
-
-    Raises UnreadableImageError, UnsupportedImageError or ImageTooLargeError.
-    """
+    """Decode the first page of a TIFF of at most `limit` pixels; raises an ImageError."""
     file = open_tiff(data)
     layout = file.layout
     check_pixels(layout.height, layout.width, limit)
