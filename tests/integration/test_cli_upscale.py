@@ -183,7 +183,7 @@ def test_a_bad_image_is_told_and_listed_at_the_end(shell: Shell):
     assert outcome.code == 1
     assert size_of("in/a_x4.png") == size_of("in/z_x4.png") == (48, 32)
     assert "2 of 4 images failed" in outcome.err
-    assert outcome.err.count("holds text") == 2  # when it happens, and in the list
+    assert outcome.err.count("contains text") == 2  # when it happens, and in the list
     assert "2 done, 2 failed" in outcome.err
 
 
@@ -213,7 +213,7 @@ def test_notes_of_the_reader_are_told(shell: Shell):
     frames = [pillow.new("L", (8, 8), value) for value in (10, 200)]
     frames[0].save("a.gif", save_all=True, append_images=frames[1:])
     outcome = shell("a.gif", "--json")
-    assert "first frame of 2" in outcome.images[0]["notes"][0]
+    assert "first frame" in outcome.images[0]["notes"][0]
     assert "note: first frame of 2" in outcome.err
 
 

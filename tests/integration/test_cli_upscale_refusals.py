@@ -48,7 +48,7 @@ from realesr_cli import atomic
         (["a.png", "--device", "cuda:9"], "cuda:9"),
         (["a.png", "--denoise", "0.5"], "weak-denoise partner"),
         (["a.png", "--denoise", "0.5", "--dry-run"], "weak-denoise partner"),
-        (["a.png", "--lossless", "-o", "b.jpg"], "without loss"),
+        (["a.png", "--lossless", "-o", "b.jpg"], "lossless"),
         ([], "realesr upscale photo.jpg"),
     ],
 )
@@ -98,7 +98,7 @@ def _bad_images() -> dict[str, tuple[bytes, str]]:
         path.unlink()
     return {
         "empty.png": (b"", "empty"),
-        "text.png": (b"just some text\n" * 9, "holds text"),
+        "text.png": (b"just some text\n" * 9, "contains text"),
         "cut.png": (whole["png"][: len(whole["png"]) * 2 // 3], "cut"),
         "cut.jpg": (whole["jpg"][: len(whole["jpg"]) * 2 // 3], "cut.jpg"),
         "cut.webp": (whole["webp"][: len(whole["webp"]) * 2 // 3], "cut.webp"),

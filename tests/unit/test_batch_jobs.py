@@ -90,7 +90,7 @@ def test_an_image_that_cannot_be_read_keeps_its_reason(here: Path):
         UnreadableImageError,
         type(None),
     ]
-    assert "holds text" in str(plan.jobs[0].error)
+    assert "contains text" in str(plan.jobs[0].error)
     assert [job.source.stem for job in plan.pending] == ["b"]
 
 
@@ -111,7 +111,7 @@ def test_a_result_too_large_for_its_format_is_refused_before_any_work(here: Path
 
 def test_a_format_that_contradicts_the_settings_is_refused_before_any_work(here: Path):
     _image("a.jpg")
-    with pytest.raises(ConfigError, match=r"a_x4\.jpg: jpg cannot be written without loss"):
+    with pytest.raises(ConfigError, match=r"a_x4\.jpg: jpg .*lossless"):
         _plan("a.jpg", write=WriteSettings(lossless=True))
 
 
