@@ -1,1 +1,1 @@
-"""Training images: checked and prepared before training."""
+"""Training images: check them and cut them into crops."""

@@ -1,1 +1,1 @@
-"""Judging models: sets of images, tables of scores, pages and sheets to compare by eye."""
+"""Evaluation of models: image sets, tables of scores, comparison pages and sheets."""

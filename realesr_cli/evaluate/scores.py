@@ -14,7 +14,7 @@ from realesr_cli.evaluate.settings import Channel, ScoreSettings
 from realesr_cli.metrics.learned import Dists, Lpips
 from realesr_cli.metrics.niqe import niqe
 from realesr_cli.metrics.perceptual import PerceptualDistance
-from realesr_cli.metrics.reference import psnr, ssim, whole_luma
+from realesr_cli.metrics.reference import psnr, round_luma, ssim
 from realesr_cli.progress import Progress, no_progress
 from realesr_cli.text import did_you_mean
 from realesr_cli.weights.fetch import ensure, is_offline
@@ -82,10 +82,10 @@ METRICS: dict[str, Metric] = {
 _PLAIN: Mapping[str, Distance] = {
     "psnr-rgb": lambda a, b, crop: psnr(a, b, crop=crop),
     "psnr-y": lambda a, b, crop: psnr(a, b, crop=crop, luma=True),
-    "psnr-y8": lambda a, b, crop: psnr(whole_luma(a), whole_luma(b), crop=crop),
+    "psnr-y8": lambda a, b, crop: psnr(round_luma(a), round_luma(b), crop=crop),
     "ssim-rgb": lambda a, b, crop: ssim(a, b, crop=crop),
     "ssim-y": lambda a, b, crop: ssim(a, b, crop=crop, luma=True),
-    "ssim-y8": lambda a, b, crop: ssim(whole_luma(a), whole_luma(b), crop=crop),
+    "ssim-y8": lambda a, b, crop: ssim(round_luma(a), round_luma(b), crop=crop),
 }
 """Metrics with a reference that need no weights."""
 

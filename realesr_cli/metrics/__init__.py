@@ -1,1 +1,1 @@
-"""How good an image is: with and without a reference."""
+"""Image quality metrics, with and without a reference image."""

@@ -24,7 +24,7 @@ from realesr_cli.errors import (
     MissingDependencyError,
     ModelUnavailableError,
 )
-from realesr_cli.metrics.reference import PEAK, eight_bits
+from realesr_cli.metrics.reference import PEAK, round_to_8bit
 
 Backbone = Literal["alex", "vgg", "squeeze"]
 
@@ -101,7 +101,7 @@ def _prepare(name: str, a: Tensor, b: Tensor, crop: int) -> list[Tensor]:
         raise ValueError(
             f"{name} needs {SMALLEST}x{SMALLEST} pixels, got {width}x{height} after the crop"
         )
-    rounded = [eight_bits(x.squeeze(0) if x.ndim == 4 else x) / PEAK for x in (a, b)]
+    rounded = [round_to_8bit(x.squeeze(0) if x.ndim == 4 else x) / PEAK for x in (a, b)]
     cropped = [x[:, crop : crop + height, crop : crop + width] for x in rounded]
     return [x.expand(3, -1, -1).unsqueeze(0) for x in cropped]
 

@@ -1,8 +1,8 @@
-"""NIQE, a score of naturalness that needs no reference image: lower is better.
+"""NIQE, a score of naturalness without a reference image: lower is better.
 
 Source: Mittal, Soundararajan and Bovik 2013, "Making a 'completely blind' image quality analyzer",
 in the form that super-resolution papers report (luma rounded, blocks of 96 pixels, every block
-counted). The statistics of natural images it compares with are in data/, with their license.
+counted). The statistics of natural images are in data/, with their license.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from realesr_cli.metrics.reference import eight_bits, matlab_luma
+from realesr_cli.metrics.reference import matlab_luma, round_to_8bit
 from realesr_cli.ops.resize import imresize
 
 BLOCK = 96
-"""Side in pixels of the blocks whose statistics are taken; half of it at the second scale."""
+"""Side in pixels of the blocks that statistics are computed on; half of it at scale 1/2."""
 WINDOW, SIGMA = 7, 7 / 6
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""Neighbors (down, right) whose products are looked at."""
+"""Neighbors (down, right) whose products with a pixel are used."""
 
 Array = NDArray[np.float64]
 
 
-def niqe(img: Tensor, *, crop: int = 0) -> float:
-    """Distance of an image's statistics from those of natural images; about 2 to 12.
+def niqe(image: Tensor, *, crop: int = 0) -> float:
+    """Return the distance of an image's statistics from those of natural images, about 2 to 12.
 
-    image: (C, H, W) or (1, C, H, W), RGB or gray in [0, 1]. `crop` pixels are left out on each
-    side. The image is cropped to whole blocks of 96x96; ValueError when that leaves fewer than
-    two, since a single block has no covariance.
+    image: (C, H, W) or (1, C, H, W), RGB or gray in [0, 1]. `crop` pixels are excluded on each
+    side, then the image is cropped to whole blocks of 96x96. Raises ValueError if fewer than two
+    blocks are left, since a single one has no covariance.
     """
-    luma = _luma(img, crop)
+    luma = _crop_luma(image, crop)
     features = np.concatenate(
         [
             block_features(luma, BLOCK),
@@ -46,40 +46,40 @@ def niqe(img: Tensor, *, crop: int = 0) -> float:
     return _distance(features)
 
 
-def _luma(img: Tensor, crop: int) -> Tensor:
-    """(1, 1, H, W) float64, whole numbers on 16..235, of whole blocks."""
-    image = eight_bits(img.squeeze(0) if img.ndim == 4 else img)
+def _crop_luma(image: Tensor, crop: int) -> Tensor:
+    """Return (1, 1, H, W) float64, integers in 16..235, of whole blocks."""
+    image = round_to_8bit(image.squeeze(0) if image.ndim == 4 else image)
     height, width = image.shape[-2:]
     rows, columns = (height - 2 * crop) // BLOCK, (width - 2 * crop) // BLOCK
     if crop < 0 or min(rows, columns) < 1 or rows * columns < 2:
         raise ValueError(
-            f"NIQE needs two blocks of {BLOCK}x{BLOCK} pixels or more; "
-            f"{height}x{width} with a crop of {crop} has fewer"
+            f"NIQE needs at least two blocks of {BLOCK}x{BLOCK} pixels, got {width}x{height} with "
+            f"a crop of {crop}"
         )
     image = image[:, crop : crop + rows * BLOCK, crop : crop + columns * BLOCK]
     return matlab_luma(image).round().unsqueeze(0)
 
 
 def block_features(luma: Tensor, side: int) -> Array:
-    """(blocks, 18): the shape of the normalized pixels and of four products of neighbors.
+    """Return (blocks, 18): how normalized pixels and four products of neighbors are distributed.
 
-    luma: (1, 1, H, W) on 0..255, H and W multiples of `side`. A feature of a flat block is NaN.
+    luma: (1, 1, H, W) in 0..255, H and W multiples of `side`. Features of a flat block are NaN.
     """
-    normal = normalized(luma)[0, 0].numpy()
+    normal = normalize_locally(luma)[0, 0].numpy()
     height, width = normal.shape
     tiled = normal.reshape(height // side, side, width // side, side).swapaxes(1, 2)
     blocks = tiled.reshape(-1, side, side)
-    alpha, left, right = asymmetric_gaussian(blocks)
+    alpha, left, right = fit_asymmetric_gaussian(blocks)
     columns = [alpha, (left + right) / 2]
     for shift in SHIFTS:
         products = blocks * np.roll(blocks, shift, axis=(1, 2))
-        alpha, left, right = asymmetric_gaussian(products)
+        alpha, left, right = fit_asymmetric_gaussian(products)
         columns += [alpha, (right - left) * _mean_factor(alpha), left, right]
     return np.stack(columns, axis=1)
 
 
-def normalized(luma: Tensor) -> Tensor:
-    """(1, 1, H, W) less its local mean, over its local deviation plus one (equation 1)."""
+def normalize_locally(luma: Tensor) -> Tensor:
+    """Subtract the local mean of (1, 1, H, W), divide by the local deviation + 1 (equation 1)."""
     offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
     window = window / window.sum()
@@ -94,11 +94,11 @@ def normalized(luma: Tensor) -> Tensor:
     return (luma - mean) / (deviation + 1)
 
 
-def asymmetric_gaussian(blocks: Array) -> tuple[Array, Array, Array]:
-    """Shape and left and right scale of an asymmetric generalised Gaussian, for each block.
+def fit_asymmetric_gaussian(blocks: Array) -> tuple[Array, Array, Array]:
+    """Return shape, left and right scale of an asymmetric generalized Gaussian for each block.
 
-    Matched by moments, the shape to the nearest of a grid of 9801 (Lasmar et al. 2009). NaN where
-    a block has no values on one side.
+    Fitted by moments, the shape to the nearest of a grid of 9801 (Lasmar et al. 2009). NaN if a
+    block has no values on one side.
     """
     flat = blocks.reshape(len(blocks), -1)
     squares = flat**2
@@ -117,7 +117,7 @@ def asymmetric_gaussian(blocks: Array) -> tuple[Array, Array, Array]:
 
 @cache
 def _shape_grid() -> tuple[Array, Array, Array]:
-    """Shapes 0.2 to 10, the ratio of moments of each, and the deviation's factor to the scale."""
+    """Return shapes 0.2 to 10, their ratios of moments, and their ratios of scale to deviation."""
     shapes = np.arange(200, 10001) / 1000
     one, two, three = (_log_gamma(k / shapes) for k in (1, 2, 3))
     return shapes, np.exp(2 * two - one - three), np.exp((one - three) / 2)
@@ -132,11 +132,11 @@ def _log_gamma(x: Array) -> Array:
 
 
 def _distance(features: Array) -> float:
-    """Between the Gaussian of these features and that of natural images (equation 10)."""
-    mean, covariance = pristine()
+    """Return the distance of a Gaussian fit of the features from natural images (equation 10)."""
+    mean, covariance = load_pristine()
     whole = features[~np.isnan(features).any(axis=1)]
     if len(whole) < 2:
-        raise ValueError("NIQE: fewer than two blocks of the image have any detail")
+        raise ValueError("NIQE needs at least two blocks with any detail")
     own_mean = np.nanmean(features, axis=0)
     own_covariance = np.cov(whole, rowvar=False)
     inverse = np.linalg.pinv((covariance + own_covariance) / 2)
@@ -145,8 +145,8 @@ def _distance(features: Array) -> float:
 
 
 @cache
-def pristine() -> tuple[Array, Array]:
-    """Mean (36) and covariance (36, 36) of the features of 125 natural images."""
+def load_pristine() -> tuple[Array, Array]:
+    """Return mean (36) and covariance (36, 36) of the features of 125 natural images."""
     with (files("realesr_cli.metrics") / "data" / "niqe_pristine.npz").open("rb") as file:
         stored = np.load(file, allow_pickle=False)
         return stored["mu_pris_param"].reshape(-1), stored["cov_pris_param"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from realesr_cli.degrade.degradation import apply, sample
 from realesr_cli.engine.settings import EngineSettings
@@ -18,7 +18,7 @@ from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.image.types import Image
 from realesr_cli.metrics.reference import psnr, ssim
-from realesr_cli.ops.quantize import to_8bit_levels
+from realesr_cli.ops.quantize import from_8bit_levels, to_8bit_levels
 from realesr_cli.ops.resize import imresize
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.cropping import Pixels
@@ -63,13 +63,8 @@ def _prepare_sample(image: TrainingImage, number: int, config: TrainConfig) -> V
         return ValidationSample(image.gt.stem, gt, lq)
     rng = np.random.default_rng((config.seed, number, 0, 3))
     recipe = sample(config.degradation, rng, scale=scale, size=(height * scale, width * scale))
-    lq = to_8bit_levels(apply(recipe, to_tensor(gt))[0])
+    lq = to_8bit_levels(apply(recipe, from_8bit_levels(gt))[0])
     return ValidationSample(image.gt.stem, gt, lq)
-
-
-def to_tensor(pixels: Pixels) -> Tensor:
-    """Convert (H, W, 3) uint8 to (1, 3, H, W) float in [0, 1]."""
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
 
 
 class Validator:
@@ -114,7 +109,9 @@ def upscale_samples(
 
 def upscale_bicubic(samples: Sequence[ValidationSample], scale: int) -> list[Pixels]:
     """Upscale the low-quality images with MATLAB's bicubic, for comparison."""
-    return [to_8bit_levels(imresize(to_tensor(item.lq).double(), scale)[0]) for item in samples]
+    return [
+        to_8bit_levels(imresize(from_8bit_levels(item.lq).double(), scale)[0]) for item in samples
+    ]
 
 
 def compute_scores(
@@ -139,12 +136,12 @@ def compute_scores(
 @torch.no_grad()
 def _distance(perceptual: nn.Module, output: Pixels, gt: Pixels) -> float:
     device = next(perceptual.parameters()).device
-    return float(perceptual(to_tensor(output).to(device), to_tensor(gt).to(device)))
+    return float(perceptual(from_8bit_levels(output).to(device), from_8bit_levels(gt).to(device)))
 
 
 def _score(gt: Pixels, output: Pixels, scale: int) -> tuple[float, float, float]:
     """Compute PSNR, SSIM and color difference of one image."""
-    a, b = to_tensor(output), to_tensor(gt)
+    a, b = from_8bit_levels(output), from_8bit_levels(gt)
     crop = scale if min(gt.shape[:2]) > 4 * scale else 0
     large_enough = min(gt.shape[:2]) - 2 * crop >= 11
     shift = output.mean((0, 1)) - gt.mean((0, 1))

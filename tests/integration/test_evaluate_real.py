@@ -13,7 +13,7 @@ from realesr_cli.evaluate.settings import ImageSetSettings, ScoreSettings
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.metrics.niqe import niqe
 from realesr_cli.metrics.perceptual import PerceptualDistance
-from realesr_cli.metrics.reference import psnr, ssim, whole_luma
+from realesr_cli.metrics.reference import psnr, round_luma, ssim
 from realesr_cli.ops.quantize import from_8bit_levels
 from realesr_cli.ops.resize import imresize
 from realesr_cli.weights.model_files import read_state
@@ -40,7 +40,7 @@ def test_luma_alone_gives_the_pair_in_print(shared: Path) -> None:
     """28.42 / 0.8104: rounded luma made smaller and larger, nothing rounded in between."""
     found = []
     for path in sorted((shared / "data" / "bench" / "Set5").glob("*_HR.png")):
-        luma = whole_luma(from_8bit_levels(read_rgb8(path)))
+        luma = round_luma(from_8bit_levels(read_rgb8(path)))
         again = imresize(imresize(luma[None], 1 / 4), 4)[0]
         found.append((psnr(again, luma, crop=4), ssim(again, luma, crop=4)))
     assert np.mean(found, axis=0) == pytest.approx([28.42, 0.8104], abs=0.005)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from realesr_cli.metrics.niqe import asymmetric_gaussian, normalized
+from realesr_cli.metrics.niqe import fit_asymmetric_gaussian, normalize_locally
 
 
 def test_local_normalization_equals_scipys() -> None:
@@ -17,7 +17,7 @@ def test_local_normalization_equals_scipys() -> None:
         ndimage.gaussian_filter(x, 7 / 6, mode="nearest", truncate=2.6) for x in (luma, luma**2)
     )
     expected = (luma - mean) / (np.sqrt(np.abs(square - mean**2)) + 1)
-    ours = normalized(torch.from_numpy(luma).view(1, 1, 40, 52))[0, 0].numpy()
+    ours = normalize_locally(torch.from_numpy(luma).view(1, 1, 40, 52))[0, 0].numpy()
     assert ours == pytest.approx(expected, abs=1e-9)
 
 
@@ -30,7 +30,7 @@ def test_shapes_of_asymmetric_samples_are_recovered(
     rng = np.random.default_rng(5)
     size = np.abs(stats.gennorm.rvs(shape, size=(1, 600, 600), random_state=rng))
     negative = rng.random(size.shape) < left / (left + right)
-    alpha, low, high = asymmetric_gaussian(np.where(negative, -left * size, right * size))
+    alpha, low, high = fit_asymmetric_gaussian(np.where(negative, -left * size, right * size))
     assert alpha[0] == pytest.approx(shape, rel=0.03)
     assert low[0] == pytest.approx(left, rel=0.03)
     assert high[0] == pytest.approx(right, rel=0.03)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from realesr_cli.metrics import niqe as module
-from realesr_cli.metrics.niqe import SHIFTS, block_features, niqe, pristine
+from realesr_cli.metrics.niqe import SHIFTS, block_features, load_pristine, niqe
 
 
 def natural(height: int = 192, width: int = 224, seed: int = 0) -> torch.Tensor:
@@ -24,7 +24,7 @@ def natural(height: int = 192, width: int = 224, seed: int = 0) -> torch.Tensor:
 
 
 def test_the_natural_statistics_are_the_published_ones() -> None:
-    mean, covariance = pristine()
+    mean, covariance = load_pristine()
     assert mean.shape == (36,)
     assert covariance.shape == (36, 36)
     assert mean[:3] == pytest.approx([2.6013137, 0.9057027, 0.8120478], abs=1e-6)
@@ -45,7 +45,7 @@ def test_noise_and_blur_are_less_natural() -> None:
 
 def test_neighbors_are_circular_within_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block rolled around has the same features, which it has not if neighbors leave it."""
-    monkeypatch.setattr(module, "normalized", lambda luma: luma)
+    monkeypatch.setattr(module, "normalize_locally", lambda luma: luma)
     block = torch.randn(1, 1, 24, 24, dtype=torch.float64)
     rolled = block.roll((5, 9), (2, 3))
     assert block_features(block, 24) == pytest.approx(block_features(rolled, 24))
@@ -53,7 +53,7 @@ def test_neighbors_are_circular_within_a_block(monkeypatch: pytest.MonkeyPatch) 
 
 def test_each_direction_of_neighbors_has_its_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a pattern that repeats along one direction only that direction's products are positive."""
-    monkeypatch.setattr(module, "normalized", lambda luma: luma)
+    monkeypatch.setattr(module, "normalize_locally", lambda luma: luma)
     for number, (down, right) in enumerate(SHIFTS):
         rows, columns = np.indices((24, 24))
         # Constant along (down, right): a random function of what that step does not change.

@@ -61,7 +61,7 @@ def test_the_crop_leaves_out_the_border() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ValueError, match="different shapes"):
         psnr(flat(1, 8), flat(1, 9))
-    with pytest.raises(ValueError, match="leaves nothing"):
+    with pytest.raises(ValueError, match=r"8x8 .* crop of 4"):
         psnr(flat(1, 8), flat(1, 8), crop=4)
     with pytest.raises(ValueError, match="11x11"):
         ssim(flat(1, 10), flat(1, 10))
