@@ -258,7 +258,7 @@ def _run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedModel]
     from realesr_cli.batch.records import exit_code
     from realesr_cli.batch.run import run_jobs
     from realesr_cli.cli.console import Console, RunDescription
-    from realesr_cli.engine.api import build_upscaler
+    from realesr_cli.engine.upscaler import build_upscaler
 
     names = tuple(one.located.name for one in request.models)
     upscaler, description = None, RunDescription(names, request.upscale)
@@ -287,7 +287,7 @@ def _dry_run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedMo
     from realesr_cli.batch.records import exit_code, planned
     from realesr_cli.cli import dry_run
     from realesr_cli.cli.console import RunDescription
-    from realesr_cli.engine.api import build_upscaler
+    from realesr_cli.engine.upscaler import build_upscaler
 
     missing = [n.download for n in request.models if n.download is not None and not models]
     models = models or [open_stand_in(n, offline=request.offline) for n in request.models]

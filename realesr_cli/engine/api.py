@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -13,16 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realesr_cli.engine.forward import require_same_scale
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.engine.sweep import Array
-from realesr_cli.engine.upscaler import Upscaler
+from realesr_cli.engine.upscaler import Upscaler, build_upscaler
 from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.image.formats import default_extension, format_of
 from realesr_cli.image.read import from_array, from_pil, read_image
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image
-from realesr_cli.weights.load import OpenedModel, open_model
+from realesr_cli.weights.load import open_model
 from realesr_cli.weights.locate import locate
 
 if TYPE_CHECKING:
@@ -162,22 +160,6 @@ def _load(keys: tuple[_ModelKey, ...], engine: EngineSettings) -> Upscaler:
     return build_upscaler(
         [open_model(key.model, scale=key.scale, denoise=key.denoise) for key in keys], engine
     )
-
-
-def build_upscaler(
-    models: Sequence[OpenedModel], engine: EngineSettings = EngineSettings()
-) -> Upscaler:
-    """Build the `Upscaler` of one model, or of two to be blended.
-
-    Raises what `Upscaler` raises; the ConfigError for different scales names both models.
-    """
-    if len(models) == 1:
-        return Upscaler(models[0].net, engine)
-    first, partner = models
-    require_same_scale(
-        (first.name, first.architecture.scale), (partner.name, partner.architecture.scale)
-    )
-    return Upscaler(first.net, engine, partner=partner.net)
 
 
 def _upscale_array(x: Array, upscaler: Upscaler, settings: UpscaleSettings) -> Array:

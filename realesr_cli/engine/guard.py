@@ -1,17 +1,29 @@
-"""A forward pass that never loses a tile: it splits when memory runs out and redoes bad results."""
+"""Forward passes that never lose a tile: split when memory runs out, repeated when bad."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import warnings
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from realesr_cli.engine.forward import Forward
-from realesr_cli.errors import CheckpointFormatError, OutOfMemoryError, RealesrWarning
+from realesr_cli.engine import policy as policies
+from realesr_cli.engine.backends import find_backend
+from realesr_cli.engine.forward import Forward, open_lazily
+from realesr_cli.engine.policy import MachineInfo, Policy
+from realesr_cli.engine.settings import EngineSettings
+from realesr_cli.errors import (
+    CheckpointFormatError,
+    ConfigError,
+    OutOfMemoryError,
+    RealesrWarning,
+)
+from realesr_cli.nets.architecture import Architecture
+from realesr_cli.nets.channels import adapt_to_rgb
 
 SMALLEST = 32
 """Tiles are not split below this many pixels a side."""
@@ -33,6 +45,36 @@ class Forwards:
     """fp32 on the CPU; None where `fast` runs on the CPU."""
     scale: int = 4
     multiple: int = 1
+
+
+def build_forwards(network: nn.Module, policy: Policy, machine: MachineInfo) -> Forwards:
+    """Open the forward that `policy` describes, with its fallbacks; `network` is left as it is."""
+    architecture = get_architecture(network)
+    exact = dataclasses.replace(policy, precision="fp32")
+    on_cpu = policies.choose(machine, EngineSettings("cpu", "fp32"), architecture)
+    return Forwards(
+        fast=_open(network, policy),
+        exact=None if exact == policy else open_lazily(lambda: _open(network, exact)),
+        cpu=None if policy.device == "cpu" else open_lazily(lambda: _open(network, on_cpu)),
+        scale=architecture.scale,
+        multiple=architecture.multiple,
+    )
+
+
+def _open(network: nn.Module, policy: Policy) -> Forward:
+    forward = find_backend(policy.backend).open(network, policy)
+    return adapt_to_rgb(forward, get_architecture(network))
+
+
+def get_architecture(network: nn.Module) -> Architecture:
+    """Return what a network is made of; ConfigError for a module that does not say."""
+    architecture = getattr(network, "architecture", None)
+    if architecture is None:
+        raise ConfigError(
+            f"expected a network with .architecture, as load_model returns it, got a "
+            f"{type(network).__name__}"
+        )
+    return architecture  # type: ignore[no-any-return]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,11 +20,13 @@ from torch import Tensor
 from realesr_cli.engine.forward import Forward
 from realesr_cli.engine.tiling import Axis, Grid, Span
 from realesr_cli.errors import CancelledError, OutOfMemoryError
-from realesr_cli.ops.banded import Banded
-from realesr_cli.ops.color import luma, match_large_scale_color
 from realesr_cli.ops.quantize import full_scale, quantize
-from realesr_cli.ops.resize import resample_band
 from realesr_cli.progress import Progress, StopRequested, never, no_progress
+
+if TYPE_CHECKING:
+    from realesr_cli.ops.banded import Banded
+
+# What only some images need is imported where it is used, so that a plain run starts fast.
 
 Array = NDArray[Any]
 Curve = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -181,8 +183,12 @@ def _compute(
         colored = x.expand(-1, 3, -1, -1) if gray else x
         y = forward(colored).clamp_(0, 1)
         if post.color_fix:
+            from realesr_cli.ops.color import match_large_scale_color
+
             y = match_large_scale_color(y, colored.to(y.device)).clamp_(0, 1)
         if gray:
+            from realesr_cli.ops.color import luma
+
             y = luma(y)
         result = _place(y, windows, grid, grid.scale)
     if result is None or post.strength < 1:
@@ -246,6 +252,8 @@ def _margin(axis: Axis, scale: int) -> int:
 @functools.lru_cache(maxsize=8)
 def _resampling_matrix(size: int, out_size: int, margin: int) -> Banded:
     """Return the matrix of one axis: the same for all tiles of an image."""
+    from realesr_cli.ops.resize import resample_band
+
     return resample_band(size, out_size, kernel="cubic", margin=margin)
 
 

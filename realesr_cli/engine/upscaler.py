@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,11 +22,10 @@ from realesr_cli.engine.forward import (
     add_tta,
     blend,
     measure_context,
-    open_lazily,
     require_same_scale,
 )
-from realesr_cli.engine.guard import Forwards, Guard, is_out_of_memory
-from realesr_cli.engine.policy import MachineInfo, Policy
+from realesr_cli.engine.guard import Guard, build_forwards, get_architecture, is_out_of_memory
+from realesr_cli.engine.policy import Policy
 from realesr_cli.engine.settings import (
     DEFAULT_SHARE,
     EngineSettings,
@@ -35,14 +35,13 @@ from realesr_cli.engine.settings import (
 from realesr_cli.engine.sweep import Array, PostProcess, upscale_tiled
 from realesr_cli.engine.tiling import Axis, Grid
 from realesr_cli.errors import ConfigError, OutOfMemoryError, RealesrWarning
-from realesr_cli.image.color import tone_curve
 from realesr_cli.image.pixels import bleed
 from realesr_cli.image.types import Image
 from realesr_cli.nets.architecture import Architecture
-from realesr_cli.nets.channels import adapt_to_rgb
-from realesr_cli.ops.color import LARGE_SCALE_RADIUS
-from realesr_cli.ops.resize import cubic_reach
 from realesr_cli.progress import Progress, StopRequested, never, no_progress
+
+if TYPE_CHECKING:
+    from realesr_cli.weights.load import OpenedModel
 
 BLEND = 8
 """Input pixels on each side of a boundary over which inexact tiles are blended."""
@@ -87,10 +86,10 @@ class Upscaler:
         `UpscaleSettings.blend` is the partner's share. Raises what `policy.choose` raises, and
         ConfigError for a network without `.architecture` and for a partner of another scale.
         """
-        self.architecture = _architecture_of(net)
+        self.architecture = get_architecture(net)
         self.scale: int = self.architecture.scale
         if partner is not None:
-            other = _architecture_of(partner)
+            other = get_architecture(partner)
             names = (self.architecture.describe(), self.scale), (other.describe(), other.scale)
             require_same_scale(*names)
         networks = (net,) if partner is None else (net, partner)
@@ -238,7 +237,11 @@ class Upscaler:
         networks = self._used(settings)
         policy = _combine([network.policy for network in networks])
         own = max(network.overlap for network in networks)
-        overlap = own + (LARGE_SCALE_RADIUS + 1 if settings.color_fix else 0)
+        overlap = own
+        if settings.color_fix:
+            from realesr_cli.ops.color import LARGE_SCALE_RADIUS
+
+            overlap += LARGE_SCALE_RADIUS + 1
         exact = all(network.exact for network in networks)
         tile = policy.tile
         if self._tile_is_auto and size[0] * size[1] <= (tile + 2 * WHOLE_MARGIN) ** 2:
@@ -246,11 +249,13 @@ class Upscaler:
         axes = []
         for length, out_length in zip(size, out, strict=True):
             ramp = 0 if exact else min(BLEND, own // 4)
+            # Input pixels to each side that antialiased cubic resizing reads.
+            reach = math.ceil(2 * max(1.0, length / out_length)) + 1
             if out_length != length * self.scale:
-                # What is resampled has to be right itself, so it needs its own surroundings.
-                needed = overlap + cubic_reach(length, out_length)
+                # What is resized has to be right itself, so it needs its own surroundings.
+                needed = overlap + reach
             elif settings.strength < 1:
-                needed = max(overlap, ramp + cubic_reach(length, out_length))
+                needed = max(overlap, ramp + reach)
             else:
                 needed = max(overlap, ramp)
             axes.append(
@@ -267,38 +272,25 @@ class Upscaler:
         return Grid(axes[0], axes[1], self.scale, policy.batch)
 
 
-def build_forwards(network: nn.Module, policy: Policy, machine: MachineInfo) -> Forwards:
-    """Open the forward that `policy` describes, with its fallbacks; `network` is left as it is."""
-    architecture = _architecture_of(network)
-    exact = dataclasses.replace(policy, precision="fp32")
-    on_cpu = policies.choose(machine, EngineSettings("cpu", "fp32"), architecture)
-    return Forwards(
-        fast=_open(network, policy),
-        exact=None if exact == policy else open_lazily(lambda: _open(network, exact)),
-        cpu=None if policy.device == "cpu" else open_lazily(lambda: _open(network, on_cpu)),
-        scale=architecture.scale,
-        multiple=architecture.multiple,
+def build_upscaler(
+    models: Sequence[OpenedModel], engine: EngineSettings = EngineSettings()
+) -> Upscaler:
+    """Build the `Upscaler` of one model, or of two to be blended.
+
+    Raises what `Upscaler` raises; the ConfigError for different scales names both models.
+    """
+    if len(models) == 1:
+        return Upscaler(models[0].net, engine)
+    first, partner = models
+    require_same_scale(
+        (first.name, first.architecture.scale), (partner.name, partner.architecture.scale)
     )
-
-
-def _open(network: nn.Module, policy: Policy) -> Forward:
-    forward = find_backend(policy.backend).open(network, policy)
-    return adapt_to_rgb(forward, _architecture_of(network))
-
-
-def _architecture_of(network: nn.Module) -> Architecture:
-    architecture = getattr(network, "architecture", None)
-    if architecture is None:
-        raise ConfigError(
-            f"expected a network with .architecture, as load_model returns it, got a "
-            f"{type(network).__name__}"
-        )
-    return architecture  # type: ignore[no-any-return]
+    return Upscaler(first.net, engine, partner=partner.net)
 
 
 def _place(network: nn.Module, engine: EngineSettings) -> _Placed:
     """Put a network on its device; on the CPU where a GPU has no room for it."""
-    architecture, machine = _architecture_of(network), policies.machine_info()
+    architecture, machine = get_architecture(network), policies.machine_info()
     policy = policies.choose(machine, engine, architecture)
     try:
         forwards = build_forwards(network, policy, machine)
@@ -331,7 +323,11 @@ def _combine(found: Sequence[Policy]) -> Policy:
 
 
 def _post_process(settings: UpscaleSettings, image: Image) -> PostProcess:
-    curve = tone_curve(image.icc)
+    curve = None
+    if image.icc is not None:
+        from realesr_cli.image.color import tone_curve
+
+        curve = tone_curve(image.icc)
     return PostProcess(
         strength=settings.strength,
         color_fix=settings.color_fix,

@@ -100,11 +100,6 @@ def resample_band(
     return make_banded(index, weights, in_size)
 
 
-def cubic_reach(size: int, out_size: int) -> int:
-    """Return the input pixels to each side that antialiased cubic resampling of an axis uses."""
-    return math.ceil(2 * max(1.0, size / out_size)) + 1
-
-
 def _weigh(in_size: int, out_size: int, ratio: float, kernel: str) -> tuple[Tensor, Tensor]:
     """Return input positions (may lie outside) and weights per output, both (out_size, taps)."""
     stretch = max(1.0, 1 / ratio)
