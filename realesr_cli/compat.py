@@ -23,9 +23,9 @@ from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.image.types import Image
 from realesr_cli.nets.architecture import shapes_of
 from realesr_cli.nets.detection import detect
-from realesr_cli.weights.load import open_model
-from realesr_cli.weights.mixing import require_alike
-from realesr_cli.weights.model_files import build_network, interpolate
+from realesr_cli.weights.load import interpolate, open_model
+from realesr_cli.weights.locate import require_same_architecture
+from realesr_cli.weights.model_files import build_network
 
 Array = NDArray[Any]
 
@@ -110,7 +110,7 @@ def _network(
     if abs(share + other - 1) > 1e-6:
         raise ConfigError(f"dni_weight = {list(dni_weight)}: the two shares must add up to 1")
     first, second = (open_model(_name(path)) for path in model_path)
-    require_alike(first.architecture, second.architecture, (first.name, second.name))
+    require_same_architecture(first.architecture, second.architecture, (first.name, second.name))
     mixed = interpolate(second.net.state_dict(), first.net.state_dict(), share)
     return build_network(mixed, first.architecture)
 

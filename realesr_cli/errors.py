@@ -6,6 +6,7 @@ The message of an error says what went wrong, where, and what to do about it. An
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Self
 
 
@@ -13,18 +14,22 @@ class RealesrError(Exception):
     """Base of every error raised on purpose.
 
     `advice` names what the user can do about it, as a key of `realesr_cli.cli.advice`, which knows
-    the flags; `message` alone must make sense to a caller of the library.
+    the flags; `values` fill the fields of its sentence, such as `{name}`. `message` alone must make
+    sense to a caller of the library.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str = "", *, advice: str = "") -> None:
+    def __init__(
+        self, message: str = "", *, advice: str = "", values: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.advice = advice
+        self.values = dict(values or {})
 
     def prefixed(self, text: str) -> Self:
         """Return the same error with `text: ` before its message, to be raised from its cause."""
-        return type(self)(f"{text}: {self}", advice=self.advice)
+        return type(self)(f"{text}: {self}", advice=self.advice, values=self.values)
 
     def __str__(self) -> str:
         # KeyError would show its message in quotes; the subclasses below share the plain form.
@@ -32,7 +37,17 @@ class RealesrError(Exception):
 
 
 class RealesrWarning(UserWarning):
-    """Something the user should hear although the work goes on; told once where it repeats."""
+    """Something the user should know although the work goes on; shown once where it repeats.
+
+    `advice` and `values` are those of `RealesrError`.
+    """
+
+    def __init__(
+        self, message: str = "", *, advice: str = "", values: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.advice = advice
+        self.values = dict(values or {})
 
 
 class ConfigError(RealesrError, ValueError):
@@ -92,12 +107,7 @@ class UnknownModelError(WeightsError, KeyError):
 
 
 class ModelUnavailableError(WeightsError, OSError):
-    """The weights are not cached and cannot be fetched now (offline, or every address failed).
-
-    `what` says so in few words, without the ways out that the message names.
-    """
-
-    what = ""
+    """The weights are not cached and cannot be fetched now (offline, or every address failed)."""
 
 
 class DownloadError(WeightsError, OSError):

@@ -58,13 +58,19 @@ def read_toml(path: Path) -> dict[str, Any]:
 def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read a JSON file of unknown origin. Raises ConfigError for whatever is wrong with it."""
     try:
-        return json.loads(_read_text(path, max_bytes))
+        return parse_json(_read_text(path, max_bytes))
     except ConfigError as error:
         raise error.prefixed(str(path)) from error.__cause__
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON of unknown origin. Raises ConfigError for whatever is wrong with it."""
+    try:
+        return json.loads(text)
     except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply") from None
+        raise ConfigError("nested too deeply") from None
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(str(error)) from None
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:

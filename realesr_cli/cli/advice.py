@@ -5,15 +5,23 @@ Library errors carry a key (`RealesrError.advice`); its sentence is added to the
 
 from __future__ import annotations
 
-from realesr_cli.errors import RealesrError
+from realesr_cli.errors import RealesrError, RealesrWarning
 
 ADVICE: dict[str, str] = {
+    "absent-file": "On a connected machine run `realesr models pull {name}`, and here "
+    "`realesr models import {file}`.",
+    "absent-model": "On a connected machine run `realesr models pull {name}`, and here "
+    "`realesr models import {file}`; or use an installed model (`realesr models list`) or a file "
+    "(--model FILE).",
+    "ambiguous-model": "If so, import it with `realesr models import FILE --assume NAME=VALUE`, "
+    "where NAME=VALUE is activation=leakyrelu or scale=3, and use the imported model.",
     "backend": "`realesr doctor` lists the backends; --backend auto chooses one that works.",
     "archive-format": "Choose another format with --format.",
     "archive-output": "Name a .cbz or .zip file, or a folder, with -o.",
     "choose-format": "Choose a format with --format.",
     "choose-output": "Choose another output with -o.",
     "corrupt-weights": "Check the file with `realesr models verify`, or download it again.",
+    "denoise-of-mixture": "Omit --denoise, or mix first, with `realesr models interpolate`.",
     "distinct-outputs": "Give a folder as input, or use {name} or {parent} in a template for -o.",
     "doctor": "`realesr doctor` says why a device is missing and how to fix it.",
     "evaluate-crop": "Use --scale or --crop.",
@@ -22,6 +30,9 @@ ADVICE: dict[str, str] = {
     "evaluate-what": "Use --lq or --degrade with models (-m), or name folders of results.",
     "folder-or-template": "Give a folder, or a template such as '{stem}_x{scale}{ext}', with -o.",
     "max-pixels": "If you trust the file, raise the limit with --max-pixels.",
+    "import-name": "Give it another name with --name.",
+    "mixture-of-mixture": "Write it to a file with `realesr models interpolate`, and mix that.",
+    "model-without-address": "Get {file} and run `realesr models import {file}`.",
     "names": "If the prefix or suffix is not detected, give --lq-prefix or --lq-suffix.",
     "out-of-memory": "Close other programs, or choose a smaller model with --model.",
     "overwrite": "Use --overwrite to replace it.",
@@ -44,16 +55,22 @@ ADVICE: dict[str, str] = {
     "resume-or-rename": "Continue it with --resume, or give another folder with --out.",
     "train-data": "Give a folder with --data.",
     "train-lq": "Give --lq for each --data.",
+    "spare-model": "`realesr models pull {name}` downloads the large one.",
     "train-names": "If the prefix or suffix is not detected, set data.lq_prefix or data.lq_suffix, "
     "for example --set data.lq_suffix=x4.",
+    "unknown-model": "`realesr models list` shows all; the path of a .pth or .safetensors file or "
+    "of a training run works too.",
+    "unusable-cache": "Make room or change permissions, or set REALESR_HOME to another folder.",
+    "unverified-model": "--allow-unverified downloads it anyway.",
 }
 """Sentence by key. Every key that the library uses is here, and every key here is used."""
 
 
-def message_with_advice(error: RealesrError) -> str:
-    """Return the error's message, followed by its advice if it has one."""
+def message_with_advice(error: RealesrError | RealesrWarning) -> str:
+    """Return the message of an error or a warning, followed by its advice if it has one."""
     text = str(error)
     if not error.advice:
         return text
     separator = "\n" if "\n" in text else ". "
-    return f"{text}{separator}{ADVICE[error.advice]}"
+    advice = ADVICE[error.advice]
+    return f"{text}{separator}{advice.format_map(error.values) if error.values else advice}"

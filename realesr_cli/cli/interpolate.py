@@ -1,11 +1,10 @@
-"""`realesr models interpolate`: two networks mixed into files of their own."""
+"""`realesr models interpolate`: write mixtures of two networks to files."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +16,7 @@ from realesr_cli.cli.options import (
     offline_option,
     quiet_option,
 )
-from realesr_cli.cli.terminal import ProgressBar
+from realesr_cli.cli.terminal import ProgressBar, print_indented_json
 from realesr_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ _FIELD = "{alpha}"
     required=True,
     help="File (.safetensors or .pth), name with {alpha} in it, or folder.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @offline_option
 @quiet_option
 @json_option
@@ -58,18 +57,17 @@ def interpolate_command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Mix two networks of one architecture: (1 - alpha) A + alpha B, for every number in them.
+    """Mix two networks of one architecture: (1 - alpha) A + alpha B for every weight.
 
-    Meant for networks of one training, such as one before and after its adversarial stage: the
-    mixture goes smoothly from A's images to B's. `-m A:B@0.8` of the other commands does the
-    same without a file.
+    Meant for networks of one training, such as before and after its adversarial stage: the mixture
+    goes smoothly from A's images to B's. `-m A:B@0.8` of other commands does the same without a
+    file.
 
     \b
     realesr models interpolate RealESRNet_x4plus x4plus --alpha 0.8 -o mixed.safetensors
     realesr models interpolate wdn general --alpha 0.3 --alpha 0.6 -o 'general-{alpha}.pth'
     """
-    from realesr_cli.weights.interpolate import save_mixture
-    from realesr_cli.weights.load import open_pair
+    from realesr_cli.weights.load import open_pair, save_mixture
     from realesr_cli.weights.locate import locate_mixture
 
     mixtures: list[Mixture] = []
@@ -79,54 +77,52 @@ def interpolate_command(
         assert located.mixture is not None
         mixtures.append(located.mixture)
         names.append(located.name)
-    targets = _targets(output, alphas, names)
+    targets = _choose_targets(output, alphas, names)
     sources = [p.path for p in (mixtures[0].first, mixtures[0].second) if p.path is not None]
     check_targets(targets, overwrite=overwrite, inputs=sources)
     with ProgressBar("models", bytes=True, enabled=not quiet) as progress:
-        pair = open_pair(mixtures[0], offline=offline, report=progress)
+        pair = open_pair(mixtures[0], offline=offline, progress=progress)
     written = []
     for mixture, target in zip(mixtures, targets, strict=True):
         save_mixture(pair, mixture, target)
-        written.append(_told(mixture, target))
+        written.append(
+            {
+                "path": str(target),
+                "alpha": mixture.alpha,
+                "first": mixture.first.name,
+                "second": mixture.second.name,
+            }
+        )
         if not quiet and not as_json:
-            click.echo(_line(mixture, target))
+            click.echo(_format_mixture(mixture, target))
     if as_json:
         network = pair[0].architecture.describe()
-        click.echo(json.dumps({"network": network, "written": written}, indent=2))
+        print_indented_json({"network": network, "written": written})
 
 
-def _targets(output: str, alphas: Sequence[float], names: Sequence[str]) -> list[Path]:
-    """One file per share, all different."""
-    from realesr_cli.weights.interpolate import ENDINGS, check_ending
-    from realesr_cli.weights.mixing import alpha_label
+def _choose_targets(output: str, alphas: Sequence[float], names: Sequence[str]) -> list[Path]:
+    """Return one file per share, all different."""
+    from realesr_cli.weights.load import MIXTURE_SUFFIXES, check_mixture_suffix
+    from realesr_cli.weights.locate import alpha_label
 
     twice = next((a for a in alphas if alphas.count(a) > 1), None)
     if twice is not None:
         raise ConfigError(f"--alpha {alpha_label(twice)} is given twice")
     if is_folder(output):
-        return [Path(output) / f"{name}{ENDINGS[0]}" for name in names]
+        return [Path(output) / f"{name}{MIXTURE_SUFFIXES[0]}" for name in names]
     if len(alphas) > 1 and _FIELD not in output:
         raise ConfigError(
             f"-o {output}: one file for {len(alphas)} shares; put {_FIELD} into the name, as in "
-            f"mixed-{_FIELD}{ENDINGS[0]}, or give a folder (end it with a slash)"
+            f"mixed-{_FIELD}{MIXTURE_SUFFIXES[0]}, or give a folder (end it with a slash)"
         )
     targets = [Path(output.replace(_FIELD, alpha_label(alpha))) for alpha in alphas]
     for target in targets:
-        check_ending(target)
+        check_mixture_suffix(target)
     return targets
 
 
-def _told(mixture: Mixture, target: Path) -> dict[str, Any]:
-    return {
-        "path": str(target),
-        "alpha": mixture.alpha,
-        "first": mixture.first.name,
-        "second": mixture.second.name,
-    }
-
-
-def _line(mixture: Mixture, target: Path) -> str:
-    from realesr_cli.weights.mixing import alpha_label
+def _format_mixture(mixture: Mixture, target: Path) -> str:
+    from realesr_cli.weights.locate import alpha_label
 
     first, second = (alpha_label(share) for share in mixture.shares)
     return f"{target}: {first} of {mixture.first.name} and {second} of {mixture.second.name}"

@@ -1,146 +1,84 @@
-"""`realesr models`: list, info, pull, verify, import, rm, path; interpolate and card join in."""
+"""`realesr models`: list, pull, verify, import, rm, path; others join in."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from realesr_cli.cli.card import card_command
+from realesr_cli.cli.advice import message_with_advice
 from realesr_cli.cli.interpolate import interpolate_command
+from realesr_cli.cli.model_info import card_command, info_command
 from realesr_cli.cli.options import ModelType, json_option, offline_option, quiet_option, yes_option
-from realesr_cli.cli.terminal import ProgressBar, say_error, say_warning
-from realesr_cli.errors import ConfigError, ModelUnavailableError, UnknownModelError, WeightsError
+from realesr_cli.cli.terminal import ProgressBar, print_indented_json, say_error, say_warning
+from realesr_cli.errors import (
+    ConfigError,
+    ModelUnavailableError,
+    UnknownModelError,
+    WeightsError,
+    WeightsWriteError,
+)
 from realesr_cli.settings import to_plain
+from realesr_cli.text import format_bytes
 from realesr_cli.weights import cache, registry
 from realesr_cli.weights.registry import RegistryEntry
-
-_LONGEST_RECORD = 100
-"""Characters of a recorded value that `info` shows."""
 
 
 @click.group("models")
 def models_group() -> None:
-    """List, fetch, check, import and mix models.
+    """List, download, verify, import and mix models.
 
-    Models are kept in a cache folder (`realesr models path`); the variable REALESR_HOME chooses
-    another. A model is named by its official name or a short one, in upper or lower case.
+    Models are kept in a cache folder (`realesr models path`); the environment variable
+    REALESR_HOME sets another. Official names and short ones work, in upper or lower case.
     """
 
 
 models_group.add_command(interpolate_command)
+models_group.add_command(info_command)
 models_group.add_command(card_command)
-
-
-def _print_json(data: Any) -> None:
-    click.echo(json.dumps(to_plain(data), ensure_ascii=False, indent=2))
-
-
-def size_text(count: int | None) -> str:
-    """A number of bytes for people: `63.9 MiB`; `?` where it is not known."""
-    if count is None:
-        return "?"
-    value, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
 @models_group.command("list")
 @click.option("--cached", "only_cached", is_flag=True, help="Only models that are in the cache.")
 @json_option
 def list_command(only_cached: bool, as_json: bool) -> None:
-    """List every known model, with its short names and whether it is in the cache."""
-    rows = [(e, registry.cached(e)) for e in registry.entries()]
+    """List all known models.
+
+    QUALITY is a hint for the images a model is meant for. SPEED is how many times less arithmetic
+    than RealESRGAN_x4plus a model needs for an output of the same size.
+    """
+    found = [(entry, registry.cached(entry)) for entry in registry.entries()]
     if only_cached:
-        rows = [row for row in rows if row[1] is not None]
+        found = [(entry, path) for entry, path in found if path is not None]
     if as_json:
-        models = [{**to_plain(e), "path": to_plain(p), "cached": p is not None} for e, p in rows]
-        _print_json({"format": 1, "home": registry.home(), "models": models})
+        models = [{**to_plain(e), "path": to_plain(p), "cached": p is not None} for e, p in found]
+        print_indented_json({"format": 1, "home": registry.home(), "models": models})
         return
-    if not rows:
-        click.echo("no model is in the cache; `realesr models pull NAME` fetches one")
+    if not found:
+        click.echo("no model is in the cache; `realesr models pull NAME` downloads one")
         return
-    name_width = max(len(e.name) for e, _ in rows)
-    header = f"{'NAME':{name_width}}  SCALE  {'SIZE':>9}  CACHED  FOR"
-    click.echo(header)
-    for entry, path in rows:
-        scale = f"x{entry.scale}" if entry.scale else "-"
-        mark = "yes" if path else "-"
-        line = f"{entry.name:{name_width}}  {scale:5}  {size_text(entry.bytes):>9}  {mark:6}  "
-        click.echo(line + entry.about)
-        if entry.aliases:
-            click.echo(f"{'':{name_width}}  also: {', '.join(entry.aliases)}")
+    header = ("NAME", "SCALE", "QUALITY", "SPEED", "SIZE", "CACHED", "LICENSE", "FOR")
+    rows = [_list_row(entry, path) for entry, path in found]
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header) - 1)]
+    for row, entry in zip((header, *rows), (None, *(entry for entry, _ in found)), strict=True):
+        cells = [text.ljust(width) for text, width in zip(row[:-1], widths, strict=True)]
+        click.echo("  ".join([*cells, row[-1]]))
+        if entry is not None and entry.aliases:
+            click.echo(f"{'':{widths[0]}}  also: {', '.join(entry.aliases)}")
 
 
-@models_group.command("info")
-@click.argument("model", type=ModelType())
-@json_option
-def info_command(model: str, as_json: bool) -> None:
-    """Tell everything about MODEL: a name, a weight file, or the folder of a training run."""
-    from realesr_cli.weights.inspect import inspect
-
-    info = inspect(model)
-    if as_json:
-        _print_json(info)
-        return
-    where = str(info.path or ("mixed when it is used" if info.cached else "not in the cache"))
-    rows = [
-        ("name", info.name),
-        ("also", ", ".join(info.aliases)),
-        ("for", info.about),
-        ("kind", info.kind),
-        ("network", info.description or ""),
-        ("parameters", f"{info.parameters:,}" if info.parameters else ""),
-        ("scale", f"x{info.scale}" if info.scale else ""),
-        ("license", info.license),
-        ("file", where),
-        ("size", f"{info.bytes:,} bytes" if info.bytes else "not known"),
-        ("sha256", info.sha256 or "not known"),
-        *(("address", url) for url in info.urls),
-        *recorded_rows(info.recorded),
-    ]
-    for label, text in rows:
-        if text:
-            click.echo(f"{label + ':':12}{text}")
-    if info.problem:
-        say_warning(f"{where}: {info.problem}")
-
-
-def recorded_rows(recorded: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a file says of itself, as labels and texts; each file it was made of has a line."""
-    rows = []
-    for key, value in recorded.items():
-        if key == "sources" and isinstance(value, list) and all(isinstance(s, dict) for s in value):
-            rows += [("made of", recorded_text(_source_facts(source))) for source in value]
-        else:
-            rows.append((key, recorded_text(value)))
-    return rows
-
-
-def _source_facts(source: dict[str, Any]) -> dict[str, Any]:
-    """One line's worth of a source: the start of its hash, and whether it is a mixture itself."""
-    shown = {key: source[key] for key in ("name", "share", "license", "sha256") if source.get(key)}
-    if "sha256" in shown:
-        shown["sha256"] = str(shown["sha256"])[:12]
-    return shown | ({"itself of": len(source["sources"])} if source.get("sources") else {})
-
-
-def recorded_text(value: Any) -> str:
-    """On one line what a trained file records of itself; a whole configuration is only named."""
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    if isinstance(value, dict) and not any(isinstance(v, (dict, list)) for v in value.values()):
-        text = ", ".join(f"{key} {recorded_text(item)}" for key, item in value.items())
-    else:
-        # As JSON, so that a file from elsewhere cannot send control characters to the terminal.
-        text = json.dumps(value, ensure_ascii=False)
-        text = text[1:-1] if isinstance(value, str) else text
-    return text if len(text) <= _LONGEST_RECORD else f"{len(text):,} characters (--json shows all)"
+def _list_row(entry: RegistryEntry, path: Path | None) -> tuple[str, ...]:
+    return (
+        entry.name,
+        f"x{entry.scale}" if entry.scale else "-",
+        entry.quality or "-",
+        f"{entry.speed:g}x" if entry.speed else "-",
+        format_bytes(entry.bytes) if entry.bytes else "?",
+        "yes" if path else "-",
+        entry.license,
+        entry.about,
+    )
 
 
 @models_group.command("pull")
@@ -148,7 +86,7 @@ def recorded_text(value: Any) -> str:
 @click.option(
     "--allow-unverified",
     is_flag=True,
-    help="Fetch a file whose SHA-256 is not known; the hash found is remembered.",
+    help="Download a file whose SHA-256 is not known; the hash found is remembered.",
 )
 @offline_option
 @quiet_option
@@ -162,10 +100,10 @@ def pull_command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Fetch models into the cache; an interrupted download goes on where it stopped.
+    """Download models into the cache; an interrupted download continues where it stopped.
 
-    Size and SHA-256 are checked before a file gets its name. Proxies are taken from the
-    environment (HTTPS_PROXY, NO_PROXY).
+    Size and SHA-256 are checked before a file gets its name. Proxies are those of the environment
+    (HTTPS_PROXY, NO_PROXY).
     """
     from realesr_cli.weights.fetch import ensure
 
@@ -173,27 +111,27 @@ def pull_command(
     failed: WeightsError | None = None
     for entry in [registry.resolve(name) for name in names]:
         if not quiet and registry.cached(entry) is None:
-            size = size_text(entry.bytes)
+            size = format_bytes(entry.bytes) if entry.bytes else "unknown size"
             click.echo(f"{entry.name}: {size}, license {entry.license}", err=True)
         try:
             with ProgressBar(entry.name, bytes=True, enabled=not quiet) as progress:
                 path = ensure(
-                    entry, offline=offline, report=progress, allow_unverified=allow_unverified
+                    entry, offline=offline, progress=progress, allow_unverified=allow_unverified
                 )
         except WeightsError as error:
             failed = error
-            say_error(str(error))
+            say_error(message_with_advice(error))
             results.append({"name": entry.name, "ok": False, "error": str(error)})
             continue
         unverified = entry.sha256 is None
         if unverified and not quiet:
-            say_warning(f"{entry.name}: its SHA-256 could not be compared with a known one")
+            say_warning(f"{entry.name}: its SHA-256 is not known, so it was not verified")
         result = {"name": entry.name, "ok": True, "path": path, "license": entry.license}
         results.append({**result, "verified": not unverified})
         if not as_json and not quiet:
             click.echo(f"{entry.name}: {path}")
     if as_json:
-        _print_json({"models": results})
+        print_indented_json({"models": results})
     if failed is not None:
         ctx.exit(failed.exit_code)
 
@@ -204,25 +142,25 @@ def pull_command(
 @json_option
 @click.pass_context
 def verify_command(ctx: click.Context, names: tuple[str, ...], quiet: bool, as_json: bool) -> None:
-    """Read every cached file (or those named) again and compare size and SHA-256.
+    """Compare size and SHA-256 of all cached files, or of the named ones.
 
-    Exit code 3 if something is wrong; `realesr models pull NAME` replaces a damaged file.
+    Exit code 3 if a file is wrong; `realesr models pull NAME` replaces it.
     """
     chosen = [registry.resolve(name) for name in names] or list(registry.entries())
     results = [_verify(e, quiet) for e in chosen if names or registry.cached(e)]
     if not names:
         results += [
-            {"name": None, "path": path, "ok": True, "note": "no registered model"}
-            for path in _strangers()
+            {"name": None, "path": path, "ok": True, "note": "not a registered model"}
+            for path in _unregistered_files()
         ]
     ok = all(result["ok"] for result in results)
     if as_json:
-        _print_json({"ok": ok, "models": results})
+        print_indented_json({"ok": ok, "models": results})
     else:
         for result in results:
             word = "ok" if result["ok"] else "WRONG"
-            told = "; ".join(result[k] for k in ("problem", "note") if result.get(k))
-            click.echo(f"{word:6}{result['path']}" + (f": {told}" if told else ""))
+            notes = "; ".join(result[k] for k in ("problem", "note") if result.get(k))
+            click.echo(f"{word:6}{result['path']}" + (f": {notes}" if notes else ""))
         if not results and not quiet:
             click.echo("nothing is in the cache")
     if not ok:
@@ -230,28 +168,22 @@ def verify_command(ctx: click.Context, names: tuple[str, ...], quiet: bool, as_j
 
 
 def _verify(entry: RegistryEntry, quiet: bool) -> dict[str, Any]:
+    from realesr_cli.weights.fetch import find_problem
+
     path = registry.cached(entry)
     result: dict[str, Any] = {"name": entry.name, "path": path, "ok": False}
     if path is None:
         return {**result, "path": registry.cache_path(entry), "problem": "not in the cache"}
-    expected = entry.sha256 or cache.recorded_hash(path)
     with ProgressBar(entry.name, bytes=True, enabled=not quiet) as progress:
-        found = cache.sha256_of(path, progress)
-    result["sha256"] = found
-    size = path.stat().st_size
-    if entry.bytes is not None and size != entry.bytes:
-        return {**result, "problem": f"{size} bytes where {entry.bytes} belong"}
-    if expected is None:
+        result["sha256"] = cache.sha256_of(path, progress)
+    if entry.sha256 is None and cache.recorded_hash(path) is None:
         return {**result, "ok": True, "note": "its SHA-256 is not known, nothing to compare with"}
-    if found != expected:
-        return {**result, "problem": f"SHA-256 {found} where {expected} belongs"}
-    if path != registry.bundled_path(entry):
-        cache.remember_hash(path, found)
-    return {**result, "ok": True}
+    problem = find_problem(entry, path, sha256=result["sha256"])
+    return {**result, "ok": not problem, **({"problem": problem} if problem else {})}
 
 
-def _strangers() -> list[Path]:
-    """Weight files in the cache that no entry owns."""
+def _unregistered_files() -> list[Path]:
+    """Return the weight files in the cache that no entry owns."""
     folder = registry.weights_dir()
     owned = {registry.cache_path(e) for e in registry.entries()}
     return sorted(p for p in folder.rglob("*") if p.suffix in registry.SUFFIXES and p not in owned)
@@ -259,30 +191,40 @@ def _strangers() -> list[Path]:
 
 @models_group.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--name", help="What to call the model (one file only); else as the file is called.")
+@click.option("--name", help="Name of the model (one file only); default: the file's name.")
+@click.option(
+    "--assume",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Settle what the tensors cannot, e.g. activation=leakyrelu or scale=3 (one file only).",
+)
 @quiet_option
 @json_option
-def import_command(path: Path, name: str | None, quiet: bool, as_json: bool) -> None:
+def import_command(
+    path: Path, name: str | None, assume: tuple[str, ...], quiet: bool, as_json: bool
+) -> None:
     """Copy a model file, or those of a ComfyUI or A1111 folder, into the cache.
 
-    PATH may be a weight file, a folder of them, or the folder of ComfyUI (models/upscale_models)
-    or A1111 (models/ESRGAN, models/RealESRGAN). Official files are recognized by their SHA-256,
+    PATH is a weight file, a folder of them, or the folder of ComfyUI (models/upscale_models) or
+    A1111 (models/ESRGAN, models/RealESRGAN). Official files are recognized by their SHA-256,
     others by their tensors; nothing in a file is ever run.
     """
-    from realesr_cli.weights.import_models import import_file, import_models
+    from realesr_cli.weights.import_models import SkippedFile, import_file, import_models
 
+    assumed = dict(_split_assumption(text) for text in assume)
+    skipped: list[SkippedFile] = []
     if path.is_dir():
-        if name is not None:
-            raise ConfigError(f"--name goes with one file, and {path} is a folder")
+        if name is not None or assumed:
+            raise ConfigError(f"--name and --assume are for one file, and {path} is a folder")
         imported, skipped = import_models(path)
     else:
-        imported, skipped = [import_file(path, name=name)], []
+        imported = [import_file(path, name=name, assume=assumed)]
     if as_json:
         models = [
             {"name": i.entry.name, "source": i.source, "path": i.path, "new": i.new}
             for i in imported
         ]
-        _print_json({"imported": models, "skipped": skipped})
+        print_indented_json({"imported": models, "skipped": skipped})
     else:
         for item in skipped:
             say_warning(f"skipped {item.reason}")
@@ -291,9 +233,14 @@ def import_command(path: Path, name: str | None, quiet: bool, as_json: bool) -> 
                 word = "imported" if done.new else "already there:"
                 click.echo(f"{word} {done.entry.name} from {done.source}")
     if not imported:
-        raise UnknownModelError(
-            f"{path}: none of its {len(skipped)} weight files could be imported"
-        )
+        raise UnknownModelError(f"{path}: none of its {len(skipped)} weight files can be imported")
+
+
+def _split_assumption(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise ConfigError(f"--assume: expected NAME=VALUE, got {text!r}")
+    return key, value
 
 
 @models_group.command("rm")
@@ -301,28 +248,27 @@ def import_command(path: Path, name: str | None, quiet: bool, as_json: bool) -> 
 @yes_option
 @json_option
 def rm_command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Remove models from the cache; official ones can be fetched again."""
+    """Remove models from the cache; official ones can be downloaded again."""
     chosen = [registry.resolve(name) for name in names]
-    there = [e for e in chosen if e.imported or _files_of(e)]
+    present = [e for e in chosen if e.imported or _files_of(e)]
     for entry in chosen:
-        if entry not in there:
-            kept = (
-                "is installed with realesr-cli and stays"
-                if entry.bundled
-                else "is not in the cache"
-            )
-            say_warning(f"{entry.name} {kept}")
-    listed = ", ".join(e.name for e in there)
-    if there and not yes and not click.confirm(f"Remove {listed}?", err=True):
-        there = []
-    for entry in there:
+        if entry not in present:
+            reason = "is part of realesr-cli and stays" if entry.bundled else "is not in the cache"
+            say_warning(f"{entry.name} {reason}")
+    listed = ", ".join(e.name for e in present)
+    if present and not yes and not click.confirm(f"Remove {listed}?", err=True):
+        present = []
+    for entry in present:
         for path in _files_of(entry):
-            cache.forget(path)
+            try:
+                cache.forget(path)
+            except OSError as error:
+                raise WeightsWriteError(f"{path}: cannot be removed: {error.strerror}") from error
         if entry.imported:
             registry.remove_imported(entry.name)
     if as_json:
-        _print_json({"removed": [e.name for e in there]})
-    elif there:
+        print_indented_json({"removed": [e.name for e in present]})
+    elif present:
         click.echo(f"removed {listed}")
 
 
@@ -336,16 +282,16 @@ def _files_of(entry: RegistryEntry) -> list[Path]:
 @click.argument("name", required=False, type=ModelType())
 @json_option
 def path_command(name: str | None, as_json: bool) -> None:
-    """Print the cache folder, or where the file of model NAME is."""
+    """Print the cache folder, or the path of model NAME's file."""
     path: Path | None = registry.weights_dir()
     if name is not None:
         entry = registry.resolve(name)
         path = registry.cached(entry)
         if path is None:
             raise ModelUnavailableError(
-                f"{entry.name} is not in the cache; `realesr models pull {entry.name}` fetches it"
+                f"{entry.name} is not in the cache; `realesr models pull {entry.name}` downloads it"
             )
     if as_json:
-        _print_json({"home": registry.home(), "path": path})
+        print_indented_json({"home": registry.home(), "path": path})
     else:
         click.echo(str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import sys
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from realesr_cli.cli.advice import message_with_advice
 from realesr_cli.errors import RealesrError, RealesrWarning
+from realesr_cli.settings import to_plain
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -106,6 +109,11 @@ def say_error(text: str) -> None:
     say("error", text, "red")
 
 
+def print_indented_json(data: Any) -> None:
+    """Print settings, records or plain data on stdout as indented JSON."""
+    click.echo(json.dumps(to_plain(data), ensure_ascii=False, indent=2))
+
+
 def say_warning(text: str) -> None:
     """Print `warning: text` on stderr."""
     say("warning", text, "yellow")
@@ -124,11 +132,11 @@ def show_warnings() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if not issubclass(category, RealesrWarning):
+        if not isinstance(message, RealesrWarning):
             usual(message, category, filename, lineno, file, line)
         elif str(message) not in shown:
             shown.add(str(message))
-            say_warning(str(message))
+            say_warning(message_with_advice(message))
 
     warnings.showwarning = show
     # Python's own memory of what was shown is lost whenever anyone enters `catch_warnings`.

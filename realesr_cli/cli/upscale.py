@@ -164,7 +164,7 @@ def _read_request(
 
 def _upscale(request: UpscaleRequest) -> int:
     models: list[OpenedModel] = []
-    known = request.models[0].located.known_architecture
+    known = request.models[0].known_architecture
     if known is None:
         models = _open_models(request)
         known = models[0].architecture
@@ -208,7 +208,7 @@ def _make_plan(request: UpscaleRequest, scale: int) -> BatchPlan:
     if wanted.kind == "stdout":
         _check_stdout(request)
     settings = jobs.BatchSettings(
-        model=request.models[0].located.name,
+        model=request.models[0].name,
         scale=scale,
         upscale=request.upscale,
         write=request.write,
@@ -260,7 +260,7 @@ def _run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedModel]
     from realesr_cli.cli.console import Console, RunDescription
     from realesr_cli.engine.upscaler import build_upscaler
 
-    names = tuple(one.located.name for one in request.models)
+    names = tuple(one.name for one in request.models)
     upscaler, description = None, RunDescription(names, request.upscale)
     if plan.pending:
         models = models or _open_models(request)
@@ -289,12 +289,16 @@ def _dry_run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedMo
     from realesr_cli.cli.console import RunDescription
     from realesr_cli.engine.upscaler import build_upscaler
 
-    missing = [n.download for n in request.models if n.download is not None and not models]
+    missing = [
+        one.download_bytes
+        for one in request.models
+        if one.download_bytes is not None and not models
+    ]
     models = models or [open_stand_in(n, offline=request.offline) for n in request.models]
     upscaler = build_upscaler(models, request.engine)
     if plan.pending:
         dry_run.calibrate(upscaler, request.upscale)
-    names = tuple(one.located.name for one in request.models)
+    names = tuple(one.name for one in request.models)
     run = dry_run.DryRun(
         RunDescription(names, request.upscale, upscaler.policy),
         plan.jobs,

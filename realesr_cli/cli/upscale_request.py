@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from realesr_cli.cli.networks import NamedModel
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings
 from realesr_cli.settings import check, option
 
 if TYPE_CHECKING:
     from realesr_cli.cli.console import Style
+    from realesr_cli.weights.locate import LocatedModel
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class UpscaleRequest:
     """A call of the command, read and checked; nothing is searched or opened yet."""
 
     inputs: tuple[str, ...]
-    models: tuple[NamedModel, ...]
+    models: tuple[LocatedModel, ...]
     """The model, and the second one where two are blended."""
     upscale: UpscaleSettings
     engine: EngineSettings

@@ -60,7 +60,7 @@ def open_models(
             names.append((model.architecture.kind, f"{model.architecture.kind} {len(found) + 1}"))
             found.append(EvaluatedModel("", model))
         else:
-            opened = open_model(model, scale=scale, offline=offline, report=progress)
+            opened = open_model(model, scale=scale, offline=offline, progress=progress)
             names.append((opened.name, str(model)))
             found.append(EvaluatedModel("", Upscaler(opened.net, engine), opened.sources))
     short = [name for name, _ in names]

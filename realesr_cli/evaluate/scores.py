@@ -17,8 +17,8 @@ from realesr_cli.metrics.perceptual import PerceptualDistance
 from realesr_cli.metrics.reference import psnr, round_luma, ssim
 from realesr_cli.progress import Progress, no_progress
 from realesr_cli.text import did_you_mean
+from realesr_cli.weights.checkpoints import read_state
 from realesr_cli.weights.fetch import ensure, is_offline
-from realesr_cli.weights.model_files import read_state
 from realesr_cli.weights.registry import resolve
 
 _CHANNELS: dict[str, tuple[str, str]] = {
@@ -172,7 +172,7 @@ def load_scorer(
 def _load_features(settings: ScoreSettings, progress: Progress) -> Distance:
     path = settings.feat_weights
     if path is None:
-        path = ensure(resolve(FEATURES), offline=settings.offline, report=progress)
+        path = ensure(resolve(FEATURES), offline=settings.offline, progress=progress)
     distance = PerceptualDistance(read_state(path)[0])
 
     @torch.inference_mode()

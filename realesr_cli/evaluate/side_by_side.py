@@ -30,7 +30,7 @@ from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
 from realesr_cli.ops.quantize import from_8bit_levels
 from realesr_cli.progress import Progress, StopRequested, never, no_progress
-from realesr_cli.weights.provenance import merged_license
+from realesr_cli.weights.provenance import merge_licenses
 
 _WARM_UP = 64
 """Side in pixels of the image that a model upscales before it is timed."""
@@ -134,7 +134,7 @@ def _summarize(model: EvaluatedModel) -> ModelSummary:
         name=printable(model.name),
         network=upscaler.architecture.describe(),
         scale=upscaler.scale,
-        license=merged_license([str(plain["license"]) for plain in described]),
+        license=merge_licenses([str(plain["license"]) for plain in described]),
         files=tuple(
             WeightsFile(printable(source.path.name), plain["sha256"], source.share)
             for source, plain in zip(model.sources, described, strict=True)

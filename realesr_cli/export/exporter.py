@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from realesr_cli.atomic import atomic_path
 from realesr_cli.errors import ConfigError, ExportError, WeightsWriteError
 from realesr_cli.export.onnx_file import onnx_bytes, require_onnx, run_onnx
-from realesr_cli.export.settings import DEFAULT_OPSET, ENDINGS, ExportSettings
+from realesr_cli.export.settings import DEFAULT_OPSET, SUFFIXES, ExportSettings
 from realesr_cli.weights import cache, model_files
+from realesr_cli.weights.checkpoints import State
 from realesr_cli.weights.load import OpenedModel
 from realesr_cli.weights.provenance import describe_network
 from realesr_cli.weights.registry import UNKNOWN
@@ -64,7 +65,7 @@ class ExportResult:
 
 def check_target(target: Path, settings: ExportSettings, *, overwrite: bool = False) -> None:
     """Raise ConfigError where a file is not called as what it will hold, or is there already."""
-    ending = ENDINGS[settings.to]
+    ending = SUFFIXES[settings.to]
     if target.suffix.lower() != ending:
         raise ConfigError(f"{target}: --to {settings.to} writes {ending} files; call it so")
     if target.is_dir():
@@ -128,7 +129,7 @@ def _description(opened: OpenedModel, settings: ExportSettings) -> dict[str, Any
 
 
 def _write(
-    part: Path, state: model_files.State, description: Mapping[str, Any], settings: ExportSettings
+    part: Path, state: State, description: Mapping[str, Any], settings: ExportSettings
 ) -> None:
     if settings.to == "onnx":
         opset = settings.opset or DEFAULT_OPSET

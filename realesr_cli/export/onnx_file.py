@@ -14,6 +14,7 @@ from realesr_cli.errors import ExportError, MissingDependencyError
 from realesr_cli.export.onnx_graph import INPUT, OUTPUT, onnx_model
 from realesr_cli.nets.detection import architecture_from_plain
 from realesr_cli.weights import model_files
+from realesr_cli.weights.checkpoints import METADATA_KEY
 
 RANGE = "float32 RGB in [0, 1], (batch, 3, height, width), any sizes"
 """What the input of an exported network is, as the file says it."""
@@ -69,7 +70,7 @@ def properties(description: Mapping[str, Any], opset: int) -> dict[str, str]:
         "tool": str(description["tool"]),
         "opset": str(opset),
         "input": RANGE,
-        model_files.METADATA_KEY: model_files.description_text(description),
+        METADATA_KEY: model_files.description_text(description),
     }
 
 

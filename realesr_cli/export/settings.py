@@ -8,7 +8,7 @@ from realesr_cli.errors import ConfigError
 from realesr_cli.settings import check, option
 from realesr_cli.weights.openmodeldb import require_spdx
 
-ENDINGS = {
+SUFFIXES = {
     "onnx": ".onnx",
     "safetensors": ".safetensors",
     "pth": ".pth",
@@ -25,7 +25,7 @@ class ExportSettings:
 
     to: str = option(
         help="onnx, safetensors (fp32), pth (as other tools read it) or half (fp16 safetensors).",
-        choices=tuple(ENDINGS),
+        choices=tuple(SUFFIXES),
     )
     opset: int | None = option(
         None, help=f"Version of the ONNX operators; {DEFAULT_OPSET} if not given.", low=13, high=21

@@ -19,8 +19,8 @@ from realesr_cli.ops.filters import gaussian_taps
 from realesr_cli.progress import Progress, no_progress
 from realesr_cli.settings import check, option
 from realesr_cli.train.adversarial import KINDS, generator_gan_loss
+from realesr_cli.weights.checkpoints import read_state
 from realesr_cli.weights.fetch import ensure
-from realesr_cli.weights.model_files import read_state
 from realesr_cli.weights.registry import resolve
 
 if TYPE_CHECKING:
@@ -215,7 +215,9 @@ def load_perceptual(config: PerceptualConfig, progress: Progress = no_progress) 
             "their file, in torchvision's layout, as perceptual.weights"
         )
     try:
-        path = Path(config.weights) if config.weights else ensure(resolve("vgg19"), report=progress)
+        path = (
+            Path(config.weights) if config.weights else ensure(resolve("vgg19"), progress=progress)
+        )
         loss.features.load(read_state(path)[0])
     except WeightsError as error:
         raise ModelUnavailableError(

@@ -23,9 +23,9 @@ from realesr_cli.train.losses import LossConfig, active_losses
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.recipes import config_to_toml, differences
 from realesr_cli.train.state import new_discriminator, new_generator
+from realesr_cli.weights.checkpoints import read_state
 from realesr_cli.weights.fetch import ensure
 from realesr_cli.weights.load import OpenedModel, open_model
-from realesr_cli.weights.model_files import read_state
 from realesr_cli.weights.registry import RegistryEntry, cached, find
 
 CONFIG_FILE = "config.toml"
@@ -183,7 +183,7 @@ def load_start_generator(config: TrainConfig, progress: Progress = no_progress) 
     init = config.generator.init
     if not init:
         return new_generator(config)
-    opened = open_model(init, report=progress)
+    opened = open_model(init, progress=progress)
     expected, found = config.architecture, opened.architecture
     if config.generator.init_partial:
         return _load_partial(config, opened)
@@ -229,7 +229,7 @@ def load_start_discriminator(
     """
     net, init = new_discriminator(config, stage), config.discriminator.init
     entry = _registered(init)
-    path = Path(init).expanduser() if entry is None else ensure(entry, report=progress)
+    path = Path(init).expanduser() if entry is None else ensure(entry, progress=progress)
     load_discriminator(net, read_state(path)[0])
     return net
 

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import time
 import warnings
 from pathlib import Path
 
+from realesr_cli.atomic import atomic_write_bytes
 from realesr_cli.errors import (
     ChecksumMismatchError,
+    ConfigError,
     DownloadError,
     ModelUnavailableError,
     RealesrError,
     RealesrWarning,
 )
+from realesr_cli.plain import read_json
+from realesr_cli.progress import Progress, no_progress
+from realesr_cli.text import format_seconds
 from realesr_cli.weights import cache, registry
-from realesr_cli.weights.cache import Report
-from realesr_cli.weights.download import AddressError, RetryPolicy, discard, transfer
+from realesr_cli.weights.download import (
+    AddressError,
+    RetryPolicy,
+    UnreachableError,
+    discard,
+    download,
+)
 from realesr_cli.weights.registry import RegistryEntry
 
 DEFAULT_RETRY = RetryPolicy()
-"""How downloads go unless a caller says otherwise."""
+"""How downloads go unless a caller chooses otherwise."""
 
-QUICK_RETRY = RetryPolicy(attempts=2, connect_timeout=5.0, backoff=0.5)
+QUICK_RETRY = RetryPolicy(attempts=2, connect_timeout=5.0)
 """How they go where another model can stand in."""
+
+REMEMBER_FAILURE = 300.0
+"""Seconds for which `QUICK_RETRY` does not try again after no connection was possible."""
 
 _NO = frozenset({"", "0", "no", "false", "off"})
 
 
 def is_offline(offline: bool | None = None) -> bool:
-    """Whether the network may not be used: as given, else by REALESR_OFFLINE."""
+    """Return whether the network must not be used: as given, else by REALESR_OFFLINE."""
     if offline is not None:
         return offline
     return os.environ.get("REALESR_OFFLINE", "").strip().lower() not in _NO
@@ -38,23 +54,23 @@ def ensure(
     entry: RegistryEntry,
     *,
     offline: bool | None = None,
-    report: Report | None = None,
+    progress: Progress = no_progress,
     allow_unverified: bool = False,
-    network: RetryPolicy = DEFAULT_RETRY,
+    retry: RetryPolicy = DEFAULT_RETRY,
 ) -> Path:
-    """The path of the entry's file, fetched first if it is not cached; its contents are checked.
+    """Return the path of the entry's file, checked, after fetching it where it is not cached.
 
     Size and SHA-256 must be what the registry states before a file gets its name. A file without a
     known hash is fetched only with `allow_unverified`; its hash is then remembered, and must stay.
     A cached file that is damaged is replaced. One process at a time fetches a file; the others
-    wait for it.
+    wait for it. `progress` gets bytes.
 
-    Raises ModelUnavailable (offline, no address, or every address failed; the line names the ways
-    out), ChecksumMismatch (a wrong or unverified file), DownloadError (disk full, folder that
-    cannot be written). An interrupted download goes on at the next call.
+    Raises ModelUnavailableError (offline, no address, or every address failed),
+    ChecksumMismatchError (a wrong or unverified file), DownloadError (disk full, folder that cannot
+    be written). An interrupted download continues at the next call.
     """
     path = registry.cached(entry)
-    reason = problem(entry, path, allow_unverified) if path else "not in the cache"
+    reason = find_problem(entry, path, allow_unverified) if path else "not in the cache"
     if path is not None and not reason:
         return path
     if path is not None and path == registry.bundled_path(entry):
@@ -62,123 +78,136 @@ def ensure(
     if is_offline(offline):
         if path is not None:
             raise ChecksumMismatchError(f"{path}: {reason}; offline, so it cannot be fetched again")
-        raise _unavailable(entry, "is not cached and this is offline mode")
+        raise _unavailable(entry, "it is not cached, and offline mode forbids downloads")
     if not entry.urls:
-        raise ModelUnavailableError(
-            f"{entry.name} has no public address: get {entry.file} and run "
-            "`realesr models import FILE`"
-        )
+        raise _unavailable(entry, "it has no public address")
     if entry.sha256 is None and not allow_unverified:
         raise ChecksumMismatchError(
-            f"{entry.name}: its SHA-256 is not known, so the file cannot be checked; "
-            "--allow-unverified fetches it all the same"
+            f"{entry.name}: its SHA-256 is not known, so the file cannot be checked",
+            advice="unverified-model",
         )
     if path is not None:
-        warnings.warn(f"{path}: {reason}; fetched again", RealesrWarning, stacklevel=2)
-    return _fetch_locked(entry, allow_unverified, network, report)
+        warnings.warn(f"{path}: {reason}; fetching it again", RealesrWarning, stacklevel=2)
+    return _fetch_locked(entry, allow_unverified, retry, progress)
 
 
-def problem(entry: RegistryEntry, path: Path, allow_unverified: bool = False) -> str:
-    """What is wrong with a cached file, in words; empty if nothing.
+def find_problem(
+    entry: RegistryEntry, path: Path, allow_unverified: bool = False, *, sha256: str | None = None
+) -> str:
+    """Return what is wrong with a cached file, in words; empty if nothing.
 
-    The size is looked at every time, the hash computed once and again when size or time change.
+    The size is compared every time, the hash computed once and again when size or time change, or
+    given as `sha256`.
     """
     size = path.stat().st_size
     if entry.bytes is not None and size != entry.bytes:
-        return f"{size} bytes where {entry.bytes} belong"
+        return f"size mismatch: expected {entry.bytes} bytes, got {size}"
     expected = entry.sha256 or cache.recorded_hash(path)
     if expected is None:
         if not allow_unverified:
-            return "its SHA-256 is not known (--allow-unverified takes it as it is)"
+            return "its SHA-256 is not known, so it cannot be checked"
         cache.current_hash(path)
         return ""
-    if cache.remembered_hash(path) == expected:
+    if sha256 is None and cache.remembered_hash(path) == expected:
         return ""
-    found = cache.sha256_of(path)
+    found = sha256 or cache.sha256_of(path)
     if found != expected:
-        return f"SHA-256 {found[:12]}... where {expected[:12]}... belongs"
+        return _hash_mismatch(expected, found)
     if path != registry.bundled_path(entry):  # nothing is written into the package
         cache.remember_hash(path, found)
     return ""
 
 
+def _hash_mismatch(expected: str, found: str) -> str:
+    return f"SHA-256 mismatch: expected {expected[:12]}..., got {found[:12]}..."
+
+
 def _fetch_locked(
-    entry: RegistryEntry, allow_unverified: bool, network: RetryPolicy, report: Report | None
+    entry: RegistryEntry, allow_unverified: bool, retry: RetryPolicy, progress: Progress
 ) -> Path:
     path = registry.cache_path(entry)
+    if retry is QUICK_RETRY and (ago := _seconds_since_failure()) is not None:
+        raise _unavailable(entry, f"no connection {format_seconds(ago)} ago, not tried again")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with cache.locked(path.with_name(path.name + ".lock")):
+        with cache.hold_lock(path.with_name(path.name + ".lock")):
             # Another process may have fetched it while this one waited.
-            if not (path.is_file() and not problem(entry, path, allow_unverified)):
-                _fetch(entry, path, network, report)
+            if not (path.is_file() and not find_problem(entry, path, allow_unverified)):
+                _fetch(entry, path, retry, progress)
     except OSError as error:
         if isinstance(error, RealesrError):
             raise
         raise DownloadError(
-            f"{path.parent}: cannot be written ({error.strerror}); set REALESR_HOME to a folder "
-            "that can"
+            f"{path.parent}: cannot be written: {error.strerror}", advice="unusable-cache"
         ) from error
     return path
 
 
-def _fetch(entry: RegistryEntry, path: Path, network: RetryPolicy, report: Report | None) -> None:
+def _fetch(entry: RegistryEntry, path: Path, retry: RetryPolicy, progress: Progress) -> None:
     """Try the addresses in order until one gives the right file."""
     part = path.with_name(path.name + ".part")
     reasons: list[str] = []
-    wrong = 0
+    wrong = unreachable = 0
     for url in entry.urls:
         try:
-            found = _from_address(entry, url, part, network, report)
-        except AddressError as error:
-            reasons.append(f"{url}: {error}")
-            continue
-        except ChecksumMismatchError as error:
-            wrong += 1
+            found = _fetch_from(entry, url, part, retry, progress)
+        except (AddressError, ChecksumMismatchError) as error:
+            wrong += isinstance(error, ChecksumMismatchError)
+            unreachable += isinstance(error, UnreachableError)
             reasons.append(f"{url}: {error}")
             continue
         os.replace(part, path)
         discard(part)
         cache.remember_hash(path, found)
+        _failure_path().unlink(missing_ok=True)
         return
     listed = "; ".join(reasons)
     if wrong == len(entry.urls):
-        raise ChecksumMismatchError(f"{entry.name}: no address gave the right file ({listed})")
-    raise _unavailable(entry, f"could not be fetched ({listed})")
+        raise ChecksumMismatchError(f"{entry.name}: no address has the right file ({listed})")
+    if unreachable == len(entry.urls):
+        _remember_failure()
+    raise _unavailable(entry, f"it could not be fetched ({listed})")
 
 
-def _from_address(
-    entry: RegistryEntry, url: str, part: Path, network: RetryPolicy, report: Report | None
+def _fetch_from(
+    entry: RegistryEntry, url: str, part: Path, retry: RetryPolicy, progress: Progress
 ) -> str:
-    """Fill the part file from one address; returns the hash that was found to be right."""
+    """Fill the part file from one address, and return its hash, found to be right."""
     while True:
         resumed = part.is_file() and part.stat().st_size > 0
-        transfer(url, part, entry.bytes, network=network, report=report)
+        download(url, part, entry.bytes, retry=retry, progress=progress)
         found = cache.sha256_of(part)
         if entry.sha256 is None or found == entry.sha256:
             return found
         discard(part)
         # Bytes of an older download may have been of another file: once more, from the start.
         if not resumed:
-            raise ChecksumMismatchError(
-                f"SHA-256 {found[:12]}... where {entry.sha256[:12]}... belongs; not kept"
-            )
+            raise ChecksumMismatchError(f"{_hash_mismatch(entry.sha256, found)}; file discarded")
 
 
-def _unavailable(entry: RegistryEntry, what: str) -> ModelUnavailableError:
-    error = ModelUnavailableError(_ways_out(entry, what))
-    error.what = f"{entry.name} {what}"
-    return error
+def _unavailable(entry: RegistryEntry, reason: str) -> ModelUnavailableError:
+    text = f"{entry.name} cannot be used: {reason}"
+    values = {"name": entry.name, "file": entry.file}
+    if not entry.urls:
+        return ModelUnavailableError(text, advice="model-without-address", values=values)
+    if entry.kind == "generator":
+        return ModelUnavailableError(text, advice="absent-model", values=values)
+    return ModelUnavailableError(text, advice="absent-file", values=values)
 
 
-def _ways_out(entry: RegistryEntry, what: str) -> str:
-    carried = (
-        f"{entry.name} {what}: on a connected machine run `realesr models pull {entry.name}` and "
-        f"here `realesr models import {entry.file}`"
-    )
-    if entry.kind != "generator":
-        return carried
-    return (
-        f"{carried}, or choose a cached model (`realesr models list`), or give a path with "
-        "--model FILE"
-    )
+def _failure_path() -> Path:
+    return registry.home() / "no-connection.json"
+
+
+def _remember_failure() -> None:
+    with contextlib.suppress(OSError):
+        atomic_write_bytes(_failure_path(), json.dumps({"time": time.time()}).encode())
+
+
+def _seconds_since_failure() -> float | None:
+    """Return how long ago no connection was possible, None where that is too long ago to count."""
+    try:
+        ago = time.time() - float(read_json(_failure_path(), max_bytes=1024)["time"])
+    except (ConfigError, KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return ago if 0 <= ago < REMEMBER_FAILURE else None

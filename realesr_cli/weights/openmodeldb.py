@@ -14,38 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 from realesr_cli.errors import ConfigError
 from realesr_cli.settings import check, option
+from realesr_cli.text import format_value
 from realesr_cli.weights.registry import UNKNOWN
 
 if TYPE_CHECKING:
-    from realesr_cli.weights.inspect import ModelInfo
+    from realesr_cli.weights.provenance import ModelInfo
 
 REQUIRED = ("name", "author", "license", "tags", "description", "date")
-"""What only a person may know, and the list wants of every model."""
+"""What only a person may know, and the list requires of every model."""
 
 _ID = re.compile(r"[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SPDX_WORD = re.compile(r"[A-Za-z0-9.+-]+")
 
-# Our kind, its name in the list, the fields of its size and their units there.
-_ARCHITECTURES: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "rrdb": ("esrgan", {"features": "nf", "blocks": "nb"}),
-    "compact": ("compact", {"features": "nf", "convs": "nc"}),
-    "srresnet": ("sr-res-net", {"features": "nf", "blocks": "nb"}),
-}
-
 
 @dataclass(frozen=True)
 class CardSettings:
-    """What a person says of a model, where no file does."""
+    """What only a person knows of a model."""
 
-    name: str | None = option(None, help="Name in the card; the model's own if not given.")
+    name: str | None = option(None, help="Name in the card; default: the model's own.")
     author: tuple[str, ...] = option(
         (), help="Author's id, letters, digits and hyphens; may be repeated."
     )
-    license: str | None = option(None, help="SPDX expression, as MIT or CC-BY-4.0.")
-    description: str | None = option(None, help="What the model is for, Markdown.")
-    tag: tuple[str, ...] = option((), help="Subject, as photo or anime; may be repeated.")
-    date: str | None = option(None, help="Day of publication, YYYY-MM-DD.")
+    license: str | None = option(None, help="SPDX expression, e.g. MIT or CC-BY-4.0.")
+    description: str | None = option(None, help="What the model is for, in Markdown.")
+    tag: tuple[str, ...] = option((), help="Subject, e.g. photo or anime; may be repeated.")
+    date: str | None = option(None, help="Date of publication, YYYY-MM-DD.")
 
     def __post_init__(self) -> None:
         check(self)
@@ -54,27 +48,28 @@ class CardSettings:
                 if _ID.fullmatch(word) is None:
                     near = "-".join(re.findall(r"[a-zA-Z0-9]+", word)).lower()
                     raise ConfigError(
-                        f"{label} {word!r}: OpenModelDB wants letters, digits and single hyphens"
-                        + (f", as in {near}" if near else "")
+                        f"{label}: expected letters, digits and single hyphens"
+                        f"{f', as in {near}' if near else ''}, got {format_value(word)}"
                     )
         require_spdx(self.license)
         if self.date is not None and not _is_date(self.date):
-            raise ConfigError(f"date {self.date!r}: give a day as YYYY-MM-DD")
+            raise ConfigError(f"date: expected YYYY-MM-DD, got {format_value(self.date)}")
         for label, text in (("name", self.name), ("description", self.description)):
             if text is not None and not text.strip():
                 raise ConfigError(f"{label}: must not be empty")
 
 
 def require_spdx(license: str | None) -> None:
-    """Raise ConfigError where a license that was given is no SPDX expression."""
+    """Raise ConfigError where a given license is not an SPDX expression."""
     if license is not None and not is_spdx(license):
         raise ConfigError(
-            f"license {license!r}: give an SPDX expression, as MIT or CC-BY-4.0 (spdx.org/licenses)"
+            "license: expected an SPDX expression such as MIT or CC-BY-4.0 (spdx.org/licenses), "
+            f"got {format_value(license)}"
         )
 
 
 def is_spdx(text: str) -> bool:
-    """Whether a text has the form of an SPDX license expression (`MIT`, `MIT AND (A OR B)`)."""
+    """Return whether a text has the form of an SPDX expression (`MIT`, `MIT AND (A OR B)`)."""
     words = text.replace("(", " ").replace(")", " ").split()
     joined = {"AND", "OR", "WITH"}
     alternates = all((word in joined) == bool(place % 2) for place, word in enumerate(words))
@@ -95,14 +90,16 @@ def make_card(
     settings: CardSettings = CardSettings(),
     resources: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The card of a generator as plain data for JSON.
+    """Return the card of a generator as plain data for JSON.
 
     Only what is known is in it: an unknown license is null, and other unknown fields are left
-    out, as the schema allows no null there; `missing` tells which. `resources` are the files to
-    offer; the model's own if not given.
+    out, as the schema allows no null there; `missing_fields` lists them. `resources` are the files
+    to offer, by default the model's own.
     """
-    plain = info.architecture or {}
-    name, size = _network(plain)
+    from realesr_cli.nets.detection import architecture_from_plain  # here, because it loads torch
+
+    architecture = architecture_from_plain(info.architecture)
+    name, size = architecture.card
     license = settings.license or (info.license if is_spdx(info.license) else None)
     author = settings.author[0] if len(settings.author) == 1 else list(settings.author)
     card = {
@@ -113,10 +110,10 @@ def make_card(
         "description": settings.description or info.about,
         "date": settings.date,
         "architecture": name,
-        "size": size,
+        "size": list(size),
         "scale": info.scale,
-        "inputChannels": 3,
-        "outputChannels": 3,
+        "inputChannels": architecture.in_channels,
+        "outputChannels": architecture.out_channels,
         **_training(info.recorded, info.scale or 1),
         "resources": _own_resources(info) if resources is None else list(map(dict, resources)),
         "images": [],
@@ -125,13 +122,13 @@ def make_card(
     return {key: value for key, value in card.items() if key not in left_out}
 
 
-def missing(card: Mapping[str, Any]) -> list[str]:
-    """What the list asks for and the card does not say."""
+def missing_fields(card: Mapping[str, Any]) -> list[str]:
+    """Return the fields that the list requires and the card lacks."""
     return [key for key in REQUIRED if not card.get(key)]
 
 
 def resource(path: Path | None, size: int | None, sha256: str | None) -> dict[str, Any]:
-    """A file that a card offers; its addresses are for whoever publishes it."""
+    """Describe a file that a card offers; its addresses are for whoever publishes it."""
     suffix = "" if path is None else path.suffix.lower()
     kind = {".onnx": "onnx", ".safetensors": "safetensors"}.get(suffix, "pth")
     platform = "onnx" if kind == "onnx" else "pytorch"
@@ -145,18 +142,8 @@ def _own_resources(info: ModelInfo) -> list[dict[str, Any]]:
     return [{**resource(path, info.bytes, info.sha256), "urls": list(info.urls)}]
 
 
-def _network(plain: Mapping[str, Any]) -> tuple[str, list[str] | None]:
-    """Name and size of a network, from its plain record, as the list writes them."""
-    kind = str(plain["kind"])
-    if kind not in _ARCHITECTURES:
-        return kind, None
-    name, fields = _ARCHITECTURES[kind]
-    plus = "+" if plain.get("plus") else ""
-    return name + plus, [f"{plain[key]}{unit}" for key, unit in fields.items()]
-
-
 def _training(recorded: Mapping[str, Any], scale: int) -> dict[str, Any]:
-    """What a run of this package recorded of the training."""
+    """Return what a run of this package recorded of the training."""
     training, step = recorded.get("training"), recorded.get("step")
     if not isinstance(training, Mapping) or not isinstance(step, int):
         return {}

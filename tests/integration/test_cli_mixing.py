@@ -12,8 +12,7 @@ from upscale_cli import Shell, make_image, save_tiny
 
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.weights import model_files
-from realesr_cli.weights.interpolate import save_mixture
-from realesr_cli.weights.load import open_pair
+from realesr_cli.weights.load import open_pair, save_mixture
 from realesr_cli.weights.locate import locate
 
 
@@ -54,7 +53,7 @@ def test_a_plan_of_a_mixture(shell: Shell, pair: str) -> None:
 @pytest.mark.parametrize(
     ("model", "said", "code"),
     [
-        ("a.pth:b@2x.pth@1.5", "must be between 0", 2),
+        ("a.pth:b@2x.pth@1.5", "got 1.5", 2),
         ("a.pth:b@2x.pth", "two models without a share", 2),
         ("a.pth:./b@2x.pht@0.5", "did you mean", 3),
         ("general:animevideo@0.5", "convs is 32 against 16", 2),

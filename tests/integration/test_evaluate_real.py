@@ -16,7 +16,7 @@ from realesr_cli.metrics.perceptual import PerceptualDistance
 from realesr_cli.metrics.reference import psnr, round_luma, ssim
 from realesr_cli.ops.quantize import from_8bit_levels
 from realesr_cli.ops.resize import imresize
-from realesr_cli.weights.model_files import read_state
+from realesr_cli.weights.checkpoints import read_state
 
 pytestmark = pytest.mark.slow
 

@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from realesr_cli.export.exporter import export_model
-from realesr_cli.export.settings import ENDINGS, ExportSettings
+from realesr_cli.export.settings import SUFFIXES, ExportSettings
 from realesr_cli.image.read import read_image
-from realesr_cli.weights.inspect import inspect
-from realesr_cli.weights.interpolate import save_mixture
-from realesr_cli.weights.load import load_model, open_model, open_pair
+from realesr_cli.weights.load import load_model, open_model, open_pair, save_mixture
 from realesr_cli.weights.locate import locate
+from realesr_cli.weights.provenance import inspect_model
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +39,7 @@ def test_a_mixture_of_the_pair_is_what_denoise_makes(
     for found in (load_model(text), load_model(tmp_path / "m.safetensors")):
         state = found.state_dict()
         assert all(torch.equal(state[name], expected[name]) for name in expected)
-    shares = [s["share"] for s in inspect(tmp_path / "m.safetensors").recorded["sources"]]
+    shares = [s["share"] for s in inspect_model(tmp_path / "m.safetensors").recorded["sources"]]
     assert shares == [round(1 - alpha, 6), alpha]
 
 
@@ -60,7 +59,7 @@ def test_parity(
     """What an 8-bit image can show ends at 59 dB."""
     model = f"{weights / WEAK}:{weights / GENERAL}@0.3" if name == "mixed" else weights / name
     opened = open_model(model)
-    done = export_model(opened, tmp_path / f"m{ENDINGS[settings.to]}", settings)
+    done = export_model(opened, tmp_path / f"m{SUFFIXES[settings.to]}", settings)
     assert all(p.psnr is not None and p.psnr >= psnr for p in done.parity)
 
 

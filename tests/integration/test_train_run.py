@@ -30,8 +30,9 @@ from realesr_cli.train.checkpoint import list_checkpoints, read_checkpoint
 from realesr_cli.train.events import StageStarted
 from realesr_cli.train.session import changed_settings, open_session
 from realesr_cli.train.step import StepResult
+from realesr_cli.weights.checkpoints import read_state
 from realesr_cli.weights.load import open_model
-from realesr_cli.weights.model_files import read_state, save_safetensors
+from realesr_cli.weights.model_files import save_safetensors
 
 
 @pytest.fixture(scope="module")

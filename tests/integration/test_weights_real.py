@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from realesr_cli.weights import import_models, registry
-from realesr_cli.weights.inspect import inspect
+from realesr_cli.weights.checkpoints import read_state
 from realesr_cli.weights.load import open_model
-from realesr_cli.weights.model_files import read_state
+from realesr_cli.weights.provenance import inspect_model
 
 pytestmark = pytest.mark.slow
 
 
 def test_official_file_is_recognized_by_its_hash(shared: Path) -> None:
     path = shared / "data/weights/realesr-animevideov3.pth"
-    info = inspect(path)
+    info = inspect_model(path)
     entry = registry.resolve("animevideo")
     assert info.name == entry.name
     assert info.parameters == 621_424

@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 from weights_server import FileServer, status, whole
 
-from realesr_cli.cli.models import models_group, size_text
+from realesr_cli.cli.models import models_group
 from realesr_cli.errors import ConfigError, ModelUnavailableError, UnknownModelError
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.weights import fetch, model_files, registry
@@ -54,7 +54,7 @@ def served(
         "__kwdefaults__",
         {
             **fetch.ensure.__kwdefaults__,
-            "network": RetryPolicy(attempts=1, sleep=lambda seconds: None),
+            "retry": RetryPolicy(attempts=1, sleep=lambda seconds: None),
         },
     )
     with FileServer() as server:
@@ -183,7 +183,7 @@ def test_pull_of_an_unverified_file_says_so(
     assert "--allow-unverified" in refused.stderr
     result = models("pull", "animevideo", "--allow-unverified")
     assert result.exit_code == 0
-    assert "could not be compared" in result.stderr
+    assert "was not verified" in result.stderr
     assert as_json("verify")["ok"] is True
 
 
@@ -200,9 +200,9 @@ def test_verify_finds_damage_and_strangers(
     result = models("verify")
     assert result.exit_code == 3
     assert f"WRONG {path}: SHA-256" in result.stdout
-    assert "stray.pth: no registered model" in result.stdout
+    assert "stray.pth: not a registered model" in result.stdout
     path.write_bytes(b"short")
-    assert "bytes where" in models("verify", "animevideo").stdout
+    assert "size mismatch" in models("verify", "animevideo").stdout
     missing = models("verify", "x4plus")
     assert missing.exit_code == 3
     assert "not in the cache" in missing.stdout
@@ -227,7 +227,7 @@ def test_verify_of_an_empty_cache_reads_the_installed_model_and_writes_nothing_b
 
 def test_the_installed_model_stays() -> None:
     result = models("rm", "photo", "--yes")
-    assert "photo is installed with realesr-cli and stays" in result.stderr
+    assert "photo is part of realesr-cli and stays" in result.stderr
     assert registry.cached(registry.resolve("photo")) is not None
 
 
@@ -249,7 +249,7 @@ def test_import_folder_reports_what_was_skipped(tmp_path: Path) -> None:
     result = models("import", str(tmp_path))
     assert result.exit_code == 0
     assert "imported mine" in result.stdout
-    assert "bad.pth: not a checkpoint but text" in result.stderr
+    assert "bad.pth: expected a checkpoint, got text" in result.stderr
     document = as_json("import", str(tmp_path))
     assert [m["new"] for m in document["imported"]] == [False]
     assert "text" in document["skipped"][0]["reason"]
@@ -270,11 +270,3 @@ def test_path_of_the_cache_and_of_what_is_not_there() -> None:
     assert as_json("path")["home"] == str(registry.home())
     with pytest.raises(ModelUnavailableError, match="models pull RealESRGAN_x4plus"):
         models("path", "x4plus")
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(None, "?"), (5, "5 B"), (2048, "2.0 KiB"), (67040989, "63.9 MiB"), (1 << 31, "2.0 GiB")],
-)
-def test_sizes_for_people(count: int | None, text: str) -> None:
-    assert size_text(count) == text

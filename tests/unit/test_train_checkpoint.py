@@ -42,8 +42,9 @@ from realesr_cli.train.session import (
     load_start_generator,
 )
 from realesr_cli.train.state import TrainState, new_generator, new_stage
+from realesr_cli.weights.checkpoints import read_state
 from realesr_cli.weights.load import open_model
-from realesr_cli.weights.model_files import load_model, read_state, save_safetensors
+from realesr_cli.weights.model_files import load_model, save_safetensors
 
 CPU = Machine(torch.device("cpu"))
 

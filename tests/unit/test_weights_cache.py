@@ -1,4 +1,4 @@
-"""Files land whole, hashes are remembered only while they hold, locks exclude."""
+"""Hashes are remembered only while they hold, locks exclude."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
     def work() -> None:
         nonlocal inside, most
         for _ in range(3):
-            with cache.locked(tmp_path / "l"):
+            with cache.hold_lock(tmp_path / "l"):
                 with guard:
                     inside += 1
                     most = max(most, inside)
@@ -77,16 +77,25 @@ def test_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
     assert most == 1
 
 
-def test_long_wait_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([False, False, True])
-    monkeypatch.setattr(cache, "_try_lock", lambda file: next(answers))
-    monkeypatch.setattr(cache, "_TELL_AFTER", -1.0)
-    monkeypatch.setattr(cache, "_POLL", 0.0)
+def test_long_wait_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_WARN_AFTER", 0.01)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with cache.hold_lock(tmp_path / "l"):
+            held.set()
+            done.wait(10)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(10)
+    threading.Timer(0.2, done.set).start()
     with (
         pytest.warns(RealesrWarning, match="waiting for another process") as caught,
-        cache.locked(tmp_path / "l"),
+        cache.hold_lock(tmp_path / "l"),
     ):
-        pass
+        assert done.is_set()
+    other.join()
     assert len(caught) == 1
 
 
@@ -94,9 +103,9 @@ def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def refuse(file: object, how: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(cache.fcntl, "flock", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     with (
         pytest.raises(DownloadError, match="cannot be locked"),
-        cache.locked(tmp_path / "l"),
+        cache.hold_lock(tmp_path / "l"),
     ):
         pass

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from weights_server import FileServer, status, whole
 
+from realesr_cli.cli.advice import message_with_advice
 from realesr_cli.errors import (
     ChecksumMismatchError,
     DownloadError,
@@ -46,7 +47,7 @@ def entry_for(*urls: str, data: bytes = DATA) -> RegistryEntry:
 def get(
     entry: RegistryEntry, *, allow_unverified: bool = False, offline: bool | None = None
 ) -> Path:
-    return ensure(entry, network=HASTY, allow_unverified=allow_unverified, offline=offline)
+    return ensure(entry, retry=HASTY, allow_unverified=allow_unverified, offline=offline)
 
 
 def test_fetched_once_then_from_the_cache(server: FileServer) -> None:
@@ -71,7 +72,7 @@ def test_second_address_after_a_wrong_file(server: FileServer) -> None:
 
 def test_wrong_hash_everywhere_keeps_nothing(server: FileServer) -> None:
     entry = entry_for(server.serve("/bad", whole(DATA[::-1])))
-    with pytest.raises(ChecksumMismatchError, match="no address gave the right file"):
+    with pytest.raises(ChecksumMismatchError, match="no address has the right file"):
         get(entry)
     assert [p.name for p in registry.weights_dir().iterdir()] == ["tiny.pth.lock"]
 
@@ -92,8 +93,9 @@ def test_every_address_failed_names_the_ways_out(server: FileServer) -> None:
     assert "\n" not in text
     assert "HTTP 404" in text
     assert "HTTP 500" in text
-    for way in ("models pull tiny", "models import", "models list", "--model FILE"):
-        assert way in text
+    shown = message_with_advice(caught.value)
+    for way in ("models pull tiny", "models import tiny.pth", "models list", "--model FILE"):
+        assert way in shown
 
 
 def test_offline_does_not_touch_the_network(
@@ -103,7 +105,7 @@ def test_offline_does_not_touch_the_network(
     with pytest.raises(ModelUnavailableError, match="offline"):
         get(entry, offline=True)
     monkeypatch.setenv("REALESR_OFFLINE", "1")
-    with pytest.raises(ModelUnavailableError, match="models import"):
+    with pytest.raises(ModelUnavailableError, match="tiny"):
         get(entry)
     assert server.requests == []
     assert get(entry, offline=False).read_bytes() == DATA
@@ -128,7 +130,7 @@ def test_damaged_cached_file_is_replaced_with_a_warning(server: FileServer) -> N
     entry = entry_for(server.serve("/f", whole(DATA)))
     path = get(entry)
     path.write_bytes(DATA[:-1])
-    with pytest.warns(RealesrWarning, match="bytes where"):
+    with pytest.warns(RealesrWarning, match="size mismatch"):
         assert get(entry).read_bytes() == DATA
 
 
@@ -139,13 +141,13 @@ def test_changed_byte_is_found_by_the_hash(server: FileServer) -> None:
     os.utime(path, ns=(1, 1))
     with pytest.raises(ChecksumMismatchError, match="SHA-256"):
         get(entry, offline=True)
-    assert "SHA-256" in fetch.problem(entry, path)
+    assert "SHA-256" in fetch.find_problem(entry, path)
 
 
 def test_hash_is_computed_once(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = entry_for(server.serve("/f", whole(DATA)))
     path = get(entry)
-    monkeypatch.setattr(cache, "sha256_of", lambda path, report=None: pytest.fail("hashed again"))
+    monkeypatch.setattr(cache, "sha256_of", lambda path, progress=None: pytest.fail("hashed again"))
     assert get(entry) == path
 
 
@@ -161,7 +163,7 @@ def test_file_put_there_by_hand_is_checked_then_remembered() -> None:
 
 def test_unknown_hash_needs_consent_and_is_then_remembered(server: FileServer) -> None:
     entry = replace(entry_for(server.serve("/f", whole(DATA))), sha256=None, bytes=None)
-    with pytest.raises(ChecksumMismatchError, match="--allow-unverified"):
+    with pytest.raises(ChecksumMismatchError, match="SHA-256 is not known"):
         get(entry)
     path = get(entry, allow_unverified=True)
     assert path.read_bytes() == DATA
@@ -175,7 +177,7 @@ def test_unhashed_file_put_there_by_hand_needs_consent() -> None:
     entry = replace(entry_for(), sha256=None, bytes=None)
     registry.weights_dir().mkdir(parents=True)
     (registry.weights_dir() / "tiny.pth").write_bytes(DATA)
-    with pytest.raises(ChecksumMismatchError, match="--allow-unverified"):
+    with pytest.raises(ChecksumMismatchError, match="SHA-256 is not known"):
         get(entry, offline=True)
     assert get(entry, offline=True, allow_unverified=True).read_bytes() == DATA
 
@@ -196,8 +198,9 @@ def test_cache_that_cannot_be_made(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("REALESR_HOME", str(tmp_path / "file"))
-    with pytest.raises(DownloadError, match="REALESR_HOME"):
+    with pytest.raises(DownloadError, match="Not a directory") as caught:
         get(entry_for(server.serve("/f", whole(DATA))))
+    assert "REALESR_HOME" in message_with_advice(caught.value)
 
 
 def test_bundled_file_needs_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

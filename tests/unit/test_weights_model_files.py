@@ -29,6 +29,8 @@ from realesr_cli.nets.discriminators import UNetDiscriminator
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
 from realesr_cli.nets.srresnet import SRResNetArchitecture
 from realesr_cli.weights import model_files
+from realesr_cli.weights.checkpoints import read_state
+from realesr_cli.weights.load import interpolate
 
 SMALL = RRDBArchitecture(scale=4, blocks=1, features=8, growth=4)
 COMPACT = CompactArchitecture(scale=2, convs=1, features=4)
@@ -86,19 +88,19 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("what", CONTAINERS)
 def test_containers_and_prefixes(tmp_path: Path, what: str) -> None:
     torch.save(CONTAINERS[what], tmp_path / "m.pth")
-    state, metadata = model_files.read_state(tmp_path / "m.pth")
+    state, metadata = read_state(tmp_path / "m.pth")
     assert_same(state, STATE)
     assert metadata == {}
 
 
 def test_old_torch_files_are_read(tmp_path: Path) -> None:
     torch.save({"params": STATE}, tmp_path / "m.pth", _use_new_zipfile_serialization=False)
-    assert_same(model_files.read_state(tmp_path / "m.pth")[0], STATE)
+    assert_same(read_state(tmp_path / "m.pth")[0], STATE)
 
 
 def test_prefixes_come_off_safetensors_too(tmp_path: Path) -> None:
     safetensors.torch.save_file(prefixed("module.", STATE), tmp_path / "m.safetensors")
-    state, metadata = model_files.read_state(tmp_path / "m.safetensors")
+    state, metadata = read_state(tmp_path / "m.safetensors")
     assert_same(state, STATE)
     assert metadata == {}
 
@@ -107,14 +109,14 @@ def test_prefixes_come_off_safetensors_too(tmp_path: Path) -> None:
 def test_floats_come_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     cast = {name: tensor.to(dtype) for name, tensor in STATE.items()}
     torch.save({"params": cast, "step": 3}, tmp_path / "m.pth")
-    state, _ = model_files.read_state(tmp_path / "m.pth")
+    state, _ = read_state(tmp_path / "m.pth")
     assert_same(state, {name: tensor.float() for name, tensor in cast.items()})
 
 
 def test_parameters_come_as_plain_contiguous_tensors(tmp_path: Path) -> None:
     net = COMPACT.build()
     torch.save(dict(net.named_parameters()), tmp_path / "m.pth")
-    for tensor in model_files.read_state(tmp_path / "m.pth")[0].values():
+    for tensor in read_state(tmp_path / "m.pth")[0].values():
         assert type(tensor) is Tensor
         assert not tensor.requires_grad
         assert tensor.is_contiguous()
@@ -147,35 +149,35 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> No
 def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
     torch.save(COMPACT.build(), tmp_path / "m.pth")
     with pytest.raises(CheckpointFormatError, match=r"pickled Python code.*Compact"):
-        model_files.read_state(tmp_path / "m.pth")
+        read_state(tmp_path / "m.pth")
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ([1, 2, 3], "holds a list"),
-        ({"epoch": 3, "loss": 0.5}, "it holds epoch, loss"),
+        ([1, 2, 3], "got a list"),
+        ({"epoch": 3, "loss": 0.5}, "'epoch', 'loss'"),
         ({}, "it holds nothing"),
-        ({"a": {"b": {"c": {"d": {"e": {"f": {}}}}}}}, "holds a dict"),
-        (torch.zeros(3), "holds a Tensor"),
+        ({"a": {"b": {"c": {"d": {"e": {"f": {}}}}}}}, "got a dict"),
+        (torch.zeros(3), "got a Tensor"),
     ],
 )
 def test_checkpoint_without_tensors(tmp_path: Path, data: object, said: str) -> None:
     torch.save(data, tmp_path / "m.pth")
     with pytest.raises(CheckpointFormatError, match=said):
-        model_files.read_state(tmp_path / "m.pth")
+        read_state(tmp_path / "m.pth")
 
 
 def test_tensors_that_are_no_plain_numbers(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(3, dtype=torch.complex64)}, tmp_path / "m.pth")
     with pytest.raises(CheckpointFormatError, match="complex"):
-        model_files.read_state(tmp_path / "m.pth")
+        read_state(tmp_path / "m.pth")
 
 
 def test_tensor_that_claims_more_than_the_file_holds(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1).expand(1 << 40)}, tmp_path / "m.pth")
     with pytest.raises(CheckpointFormatError, match="claims more numbers"):
-        model_files.read_state(tmp_path / "m.pth")
+        read_state(tmp_path / "m.pth")
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +198,7 @@ def test_truncated_checkpoint_is_an_error_of_ours(
     path = whole_checkpoint.with_name(f"cut.{suffix}")
     path.write_bytes(data[: int(end * len(data))])
     with pytest.raises(CheckpointFormatError):
-        model_files.read_state(path)
+        read_state(path)
 
 
 @example(at=1569, value=0)
@@ -260,7 +262,7 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
 def test_safetensors_round_trip_with_description(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     model_files.save_safetensors(path, STATE, model_files.model_metadata(SMALL, {"step": 5}))
-    state, metadata = model_files.read_state(path)
+    state, metadata = read_state(path)
     assert_same(state, STATE)
     assert metadata["step"] == 5
     assert metadata["scale"] == 4
@@ -292,12 +294,12 @@ def test_description_that_does_not_fit_the_tensors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("{", "damaged description"), ('{"format": 9}', "update realesr-cli")]
+    ("text", "said"), [("{", "damaged description"), ('{"format": 9}', "newer realesr-cli")]
 )
 def test_description_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> None:
     safetensors.torch.save_file(STATE, tmp_path / "m.safetensors", metadata={"realesr": text})
     with pytest.raises(CheckpointFormatError, match=said):
-        model_files.read_state(tmp_path / "m.safetensors")
+        read_state(tmp_path / "m.safetensors")
 
 
 def test_pth_round_trip_as_other_tools_read_it(tmp_path: Path) -> None:
@@ -305,7 +307,7 @@ def test_pth_round_trip_as_other_tools_read_it(tmp_path: Path) -> None:
     raw = torch.load(tmp_path / "m.pth", weights_only=True)
     assert_same(raw["params"], OTHER)
     assert_same(raw["params_ema"], STATE)
-    assert_same(model_files.read_state(tmp_path / "m.pth")[0], STATE)
+    assert_same(read_state(tmp_path / "m.pth")[0], STATE)
     assert os.listdir(tmp_path) == ["m.pth"]
 
 
@@ -323,25 +325,25 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_interpolation_is_exact_at_the_ends_and_linear_between() -> None:
     for alpha, end in ((0, STATE), (1, OTHER)):
-        assert_same(model_files.interpolate(STATE, OTHER, alpha), end)
-    half = model_files.interpolate(STATE, OTHER, 0.25)
+        assert_same(interpolate(STATE, OTHER, alpha), end)
+    half = interpolate(STATE, OTHER, 0.25)
     for name, tensor in half.items():
         torch.testing.assert_close(tensor, 0.75 * STATE[name] + 0.25 * OTHER[name])
-    ends = model_files.interpolate(STATE, OTHER, 0)
+    ends = interpolate(STATE, OTHER, 0)
     ends["conv_last.bias"].zero_()
     assert STATE["conv_last.bias"].any(), "the result shares memory with its source"
 
 
 def test_interpolation_refuses_what_does_not_fit() -> None:
     wider = make_state(RRDBArchitecture(scale=4, blocks=1, features=16, growth=4))
-    with pytest.raises(ConfigError, match=r"'conv_first.weight' is 8x3x3x3, expected 16x3x3x3"):
-        model_files.interpolate(STATE, wider, 0.5)
+    with pytest.raises(ConfigError, match=r"'conv_first.weight' is 16x3x3x3, expected 8x3x3x3"):
+        interpolate(STATE, wider, 0.5)
     deeper = make_state(RRDBArchitecture(scale=4, blocks=2, features=8, growth=4))
-    with pytest.raises(ConfigError, match=r"'body\.1.+ is missing"):
-        model_files.interpolate(STATE, deeper, 0.5)
+    with pytest.raises(ConfigError, match=r"'body\.1.+ does not belong"):
+        interpolate(STATE, deeper, 0.5)
     for alpha in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ConfigError, match="must be between 0"):
-            model_files.interpolate(STATE, OTHER, alpha)
+        with pytest.raises(ConfigError, match="share from 0"):
+            interpolate(STATE, OTHER, alpha)
 
 
 def test_loading_does_not_start_the_compiler_of_torch(tmp_path: Path) -> None:

@@ -14,8 +14,14 @@ from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
 from realesr_cli.nets.srresnet import SRResNetArchitecture
 from realesr_cli.weights import model_files
-from realesr_cli.weights.inspect import inspect
-from realesr_cli.weights.openmodeldb import CardSettings, is_spdx, make_card, missing, resource
+from realesr_cli.weights.openmodeldb import (
+    CardSettings,
+    is_spdx,
+    make_card,
+    missing_fields,
+    resource,
+)
+from realesr_cli.weights.provenance import inspect_model
 
 FULL = CardSettings(
     name="Mine",
@@ -44,18 +50,18 @@ def saved(path: Path, architecture: Any, extra: dict[str, Any] | None = None) ->
 
 
 def test_a_full_card_has_every_obligatory_field() -> None:
-    card = make_card(inspect("general"), FULL)
+    card = make_card(inspect_model("general"), FULL)
     for key, kind in REQUIRED.items():
         assert isinstance(card[key], kind), key
     assert set(card) <= set(REQUIRED) | OPTIONAL
-    assert missing(card) == []
+    assert missing_fields(card) == []
     assert (card["author"], card["tags"]) == ("jane-doe", ["photo", "jpeg"])
     assert json.loads(json.dumps(card)) == card
 
 
 def test_what_the_list_says_of_a_known_model() -> None:
     """The entry 4x-realesrgan-x4plus of the list, as far as it is not prose."""
-    card = make_card(inspect("x4plus"))
+    card = make_card(inspect_model("x4plus"))
     assert card["license"] == "BSD-3-Clause"
     assert card["architecture"] == "esrgan"
     assert card["size"] == ["64nf", "23nb"]
@@ -67,15 +73,15 @@ def test_what_the_list_says_of_a_known_model() -> None:
 
 
 def test_unknown_fields_are_left_out_or_null(tmp_path: Path) -> None:
-    card = make_card(inspect(saved(tmp_path / "m.safetensors", CompactArchitecture(2, 3, 8))))
+    card = make_card(inspect_model(saved(tmp_path / "m.safetensors", CompactArchitecture(2, 3, 8))))
     assert card["license"] is None
     assert not {"author", "date", "description"} & set(card)
-    assert missing(card) == ["author", "license", "tags", "description", "date"]
+    assert missing_fields(card) == ["author", "license", "tags", "description", "date"]
     assert card["name"] == "m"
     (file,) = card["resources"]
     assert file["type"] == "safetensors"
     assert file["urls"] == []
-    assert make_card(inspect("x4plus:esrgan@0.5"))["resources"] == []
+    assert make_card(inspect_model("x4plus:esrgan@0.5"))["resources"] == []
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,7 @@ def test_unknown_fields_are_left_out_or_null(tmp_path: Path) -> None:
 def test_architectures_have_their_names(
     tmp_path: Path, architecture: Any, name: str, size: list[str]
 ) -> None:
-    card = make_card(inspect(saved(tmp_path / "m.safetensors", architecture)))
+    card = make_card(inspect_model(saved(tmp_path / "m.safetensors", architecture)))
     assert (card["architecture"], card["size"]) == (name, size)
 
 
@@ -100,7 +106,7 @@ def test_training_of_this_package_is_told(tmp_path: Path) -> None:
     }
     extra = {"training": training, "stage": "gan", "step": 250, "license": "MIT"}
     card = make_card(
-        inspect(saved(tmp_path / "m.safetensors", CompactArchitecture(4, 1, 4), extra))
+        inspect_model(saved(tmp_path / "m.safetensors", CompactArchitecture(4, 1, 4), extra))
     )
     assert card["trainingIterations"] == 1250
     assert (card["trainingBatchSize"], card["trainingHRSize"]) == (24, 256)

@@ -85,7 +85,7 @@ def test_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UnknownModelError, match="did you mean 'x4plus'") as caught:
         registry.resolve("x4pluss")
     assert isinstance(caught.value, KeyError)
-    with pytest.raises(UnknownModelError, match=r"models list") as caught:
+    with pytest.raises(UnknownModelError, match="qqqqqqqqqq") as caught:
         registry.resolve("qqqqqqqqqq")
     assert "did you mean" not in str(caught.value)
 
@@ -131,7 +131,7 @@ def test_damaged_list_is_named(text: str) -> None:
 def test_list_of_a_newer_version_is_named() -> None:
     registry.home().mkdir(parents=True, exist_ok=True)
     registry.index_path().write_text(json.dumps({"format": 2, "models": []}), encoding="utf-8")
-    with pytest.raises(ConfigError, match="update realesr-cli"):
+    with pytest.raises(ConfigError, match="newer realesr-cli"):
         registry.imported()
 
 
