@@ -215,9 +215,10 @@ def load_perceptual(config: PerceptualConfig, progress: Progress = no_progress) 
             "their file, in torchvision's layout, as perceptual.weights"
         )
     try:
-        path = (
-            Path(config.weights) if config.weights else ensure(resolve("vgg19"), progress=progress)
-        )
+        if config.weights:
+            path = Path(config.weights)
+        else:
+            path = ensure(resolve("vgg19"), progress=progress)
         loss.features.load(read_state(path)[0])
     except WeightsError as error:
         raise ModelUnavailableError(
