@@ -145,7 +145,8 @@ class Upscaler:
             stop_requested=stop,
         )
         self._pace.learn(self._count_pixels(cost, settings), time.perf_counter() - began)
-        return image.with_pixels(result, alpha)
+        enlarged = image.with_pixels(result, alpha)
+        return dataclasses.replace(enlarged, hidden_color=settings.alpha == "keep")
 
     def estimate(
         self, shape: ImageShape, settings: UpscaleSettings = UpscaleSettings()

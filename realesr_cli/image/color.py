@@ -32,6 +32,7 @@ _PARAMETERS = {0: 1, 1: 3, 2: 4, 3: 5, 4: 7}
 
 _MAX_TAGS = 1024
 _MAX_CURVE_POINTS = 65_536
+_MIN_GAMMA, _MAX_GAMMA = 0.1, 10
 
 _SRGB_COLORANTS = (
     ("rXYZ", (0.4361, 0.2225, 0.0139)),
@@ -171,7 +172,8 @@ def _parse_sampled_curve(tag: bytes) -> Curve | None:
         return None
     points = np.frombuffer(tag, ">u2", count, 12)
     if count == 1:
-        return Parametric(points[0] / 256) if points[0] else None
+        gamma = points[0] / 256
+        return Parametric(gamma) if _MIN_GAMMA < gamma < _MAX_GAMMA else None
     # A part that falls has no inverse, so it is held level.
     rising = np.maximum.accumulate(points.astype(np.float64)) / 65535
     return Table(tuple(rising.tolist())) if points[-1] > points[0] else None
@@ -184,7 +186,7 @@ def _parse_parametric_curve(tag: bytes) -> Curve | None:
         return None
     g, *rest = (value / 65536 for value in struct.unpack_from(f">{count}i", tag, 12))
     a = rest[0] if rest else 1.0
-    if g <= 0 or a <= 0:
+    if not _MIN_GAMMA < g < _MAX_GAMMA or a <= 0:
         return None
     if kind == 0:
         return Parametric(g)

@@ -49,10 +49,11 @@ def encode_jpg(file: BinaryIO, image: Encodable, options: EncodeOptions) -> None
 
 
 def encode_webp(file: BinaryIO, image: Encodable, options: EncodeOptions) -> None:
-    """Write a WebP; a lossless one keeps the color of transparent pixels."""
+    """Write a WebP; a lossless one always keeps the color of transparent pixels."""
     keywords = _lossy(image.metadata, options.quality)
     del keywords["subsampling"]  # always 4:2:0
-    keywords |= {"lossless": options.lossless, "exact": options.lossless}
+    keywords["lossless"] = options.lossless
+    keywords["exact"] = options.lossless or image.hidden_color
     file.write(_encode_pillow("webp", image.pixels, image.alpha, keywords))
 
 
@@ -62,7 +63,20 @@ def encode_avif(file: BinaryIO, image: Encodable, options: EncodeOptions) -> Non
     if image.pixels.shape[2] == 1:
         del keywords["subsampling"]
     with pil.capture_warnings():  # Pillow parses the EXIF block.
+        if not _survives_pillow(image.metadata.exif):
+            keywords.pop("exif", None)
         file.write(_encode_pillow("avif", image.pixels, image.alpha, keywords))
+
+
+def _survives_pillow(exif: bytes | None) -> bool:
+    """Return whether Pillow can parse an EXIF block and write it again, which it does for AVIF."""
+    try:
+        tags = pillow.Exif()
+        tags.load(exif or b"")
+        tags.tobytes()
+    except Exception:  # Damaged blocks make it raise nearly anything.
+        return False
+    return True
 
 
 def encode_bmp(file: BinaryIO, image: Encodable, options: EncodeOptions) -> None:
@@ -74,16 +88,17 @@ def encode_bmp(file: BinaryIO, image: Encodable, options: EncodeOptions) -> None
 def encode_jxl(file: BinaryIO, image: Encodable, options: EncodeOptions) -> None:
     """Write a JPEG XL. Raises MissingDecoderError without its library."""
     library: Any = plugins.load_plugin(plugins.JXL)
+    lossless = options.lossless or options.quality == 100  # as the encoder of libjxl has it
     array = join_alpha(image.pixels, image.alpha)
     height, width = array.shape[:2]
     encoder = library.Encoder(
         mode={1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[1 if array.ndim == 2 else array.shape[2]],
-        lossless=options.lossless,
-        quality=100 if options.lossless else options.quality,
+        lossless=lossless,
+        quality=100 if lossless else options.quality,
         decoding_speed=0,
         effort=7,
         use_container=True,
-        use_original_profile=options.lossless,
+        use_original_profile=lossless,
         num_threads=-1,
     )
     try:

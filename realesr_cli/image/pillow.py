@@ -31,6 +31,8 @@ _RUNS_PROGRAMS = ("EPS",)
 _QUIET_DECODERS = frozenset(("AVIF", "BMP", "JPEG", "MPO", "PNG", "PPM", "WEBP"))
 """Formats that cause no warnings while pixels are decoded, so that threads can decode at once."""
 
+_MAX_SEGMENTS = 4096
+
 _lock = threading.RLock()
 _here = os.path.dirname(PIL.__file__)
 
@@ -69,6 +71,8 @@ def open_image(stream: BinaryIO) -> pillow.Image | None:
     limit that belongs to the host program. Raises UnreadableImageError for a damaged header.
     """
     prefix = stream.read(16)
+    if prefix.startswith(b"\xff\xd8"):
+        _check_segments(stream)
     tried: set[str] = set(_RUNS_PROGRAMS)
     for prepare in (pillow.preinit, pillow.init):
         prepare()
@@ -92,6 +96,32 @@ def open_image(stream: BinaryIO) -> pillow.Image | None:
             except Exception as error:  # Damaged files make the plugins raise nearly anything.
                 raise UnreadableImageError(f"the header is damaged: {_line(error)}") from error
     return None
+
+
+def _check_segments(stream: BinaryIO) -> None:
+    """Raise UnreadableImageError for a JPEG with more segments before its pixels than is sane.
+
+    Pillow would go through millions of them.
+    """
+    stream.seek(2)
+    for _ in range(_MAX_SEGMENTS):
+        head = stream.read(4)
+        if len(head) < 4 or head[0] != 0xFF or head[1] == 0xDA:  # damaged, or where pixels start
+            return
+        stream.seek(max(0, int.from_bytes(head[2:], "big") - 2), 1)
+    raise UnreadableImageError(f"the header is damaged: it has over {_MAX_SEGMENTS} segments")
+
+
+def _check_embedded(data: bytes, limit: int | None) -> None:
+    """Raise ImageTooLargeError for a PNG inside an icon that is larger than the limit.
+
+    The size that an icon states may be wrong, and Pillow decodes what it finds.
+    """
+    at = data.find(b"\x89PNG\r\n\x1a\n")
+    while at >= 0 and at + 24 <= len(data):
+        width, height = struct.unpack_from(">II", data, at + 16)
+        check_pixels(height, width, limit)
+        at = data.find(b"\x89PNG\r\n\x1a\n", at + 8)
 
 
 def load(image: pillow.Image) -> None:
@@ -123,11 +153,12 @@ def decode(
         if image is None:
             raise UnreadableImageError(describe_unknown(data))
         check_pixels(image.height, image.width, limit)
+        if image.format in ("ICO", "ICNS"):
+            _check_embedded(data, limit)
         frames = () if image.format == "TIFF" else _frame_notes(image)
         if image.format not in _QUIET_DECODERS:
             load(image)
     load(image)
-    check_pixels(image.height, image.width, limit)  # Icons state a size that may be wrong.
     found = read_metadata(image) if metadata is None else metadata
     planes = to_planes(image, found.icc, sample_bits=sample_bits)
     notes = [*frames, *planes.notes, *captured.notes]

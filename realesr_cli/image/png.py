@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -35,7 +35,7 @@ _STALE_KEYWORDS = (XMP_KEYWORD, _EXIF_KEYWORD, b"Raw profile type APP1", b"Raw p
 _TEXT_KINDS = (b"tEXt", b"zTXt", b"iTXt")
 _MAX_INFLATED = 2**24
 _MAX_TEXT = 2**24
-_MAX_CHUNKS = 2**20
+_MAX_CHUNKS = 2**18
 INCH = 0.0254
 """Meters, in which PNG states the resolution."""
 
@@ -66,8 +66,7 @@ class PngHeader:
         return 1 if self.color_type in (0, 4) else 3
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Where a chunk lies: its kind, the offset of its contents, and their length."""
 
     kind: bytes
@@ -91,14 +90,19 @@ def read_header(data: bytes) -> PngHeader:
 
 
 def find_chunks(file: BinaryIO) -> list[Chunk]:
-    """List the chunks of an open file up to IEND, or to where the file ends."""
+    """List the chunks of an open file up to IEND, or to where the file ends.
+
+    Raises UnreadableImageError if there are far too many.
+    """
     found: list[Chunk] = []
     size = file.seek(0, 2)
     position = file.seek(len(SIGNATURE))
-    while len(head := file.read(8)) == 8 and len(found) < _MAX_CHUNKS:
+    while len(head := file.read(8)) == 8:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if position + 12 + length > size:
             break
+        if len(found) == _MAX_CHUNKS:
+            raise UnreadableImageError(f"the PNG is damaged: it has over {_MAX_CHUNKS:,} chunks")
         found.append(Chunk(kind, position + 8, length))
         if kind == b"IEND":
             break
@@ -193,8 +197,6 @@ def decode(data: bytes, limit: int | None) -> Decoded:
     check_pixels(header.height, header.width, limit)
     file = BytesIO(data)
     chunks = find_chunks(file)
-    if len(chunks) == _MAX_CHUNKS:
-        raise UnreadableImageError(f"the PNG is damaged: it has more than {_MAX_CHUNKS} chunks")
     metadata = read_metadata(file, chunks)
     notes = tuple(_animation_notes(data, chunks))
     if header.bits == 16 and header.channels > 1:

@@ -56,8 +56,9 @@ def probe(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Ima
     except (ImageTooLargeError, MissingDecoderError) as error:
         raise name_error(error, source) from error.__cause__
     except ImageError:
-        # The reader knows the reason; and what it can read after all is not an error.
-        image = read_image(source, max_pixels=max_pixels)
+        pass
+    # The reader knows the reason; and what it can read after all is not an error.
+    image = read_image(source, max_pixels=max_pixels)
     size = image.height, image.width
     return ImageInfo(*size, image.channels, image.bits, image.has_alpha, image.format)
 

@@ -125,15 +125,15 @@ def _decode(data: bytes, limit: int | None) -> Decoded:
 
 def _exif_of_tags(image: pillow.Image) -> bytes | None:
     """Return EXIF that Pillow has as tags only: those of a TIFF, or set by the host program."""
-    tags = image.getexif()
-    if not tags:
-        return None
     try:
+        tags = image.getexif()
+        if not tags:
+            return None
         block = ifd.parse(exif_tags.without_prefix(tags.tobytes()) or b"")
         main = block.directory(block.first)
         turned = exif_tags.ORIENTATION in main
         return block.data if turned else exif_tags.from_tiff(block, main)
-    except ifd.MalformedDirectoryError:
+    except Exception:  # Damaged tags make Pillow raise nearly anything.
         return None
 
 

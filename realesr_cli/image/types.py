@@ -53,6 +53,7 @@ class Encodable:
     pixels: Array
     alpha: Array | None
     metadata: Metadata
+    hidden_color: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class Image:
     """Record of what made this image, for `write_image` to store; see `probe.read_made_by`."""
     lossless: bool = False
     """Whether the source is compressed losslessly in a format that also compresses lossily."""
+    hidden_color: bool = False
+    """Whether the color of transparent pixels is data, which `write_image` keeps if it can."""
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype

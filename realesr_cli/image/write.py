@@ -58,6 +58,8 @@ class WritableImage(Protocol):
     @property
     def lossless(self) -> bool: ...
     @property
+    def hidden_color(self) -> bool: ...
+    @property
     def format(self) -> str | None: ...
 
 
@@ -174,8 +176,10 @@ def _prepare(image: WritableImage, format: Format, settings: WriteSettings) -> E
     """Reduce an image to the depth, channels and metadata that the format supports."""
     pixels, alpha, metadata = image.pixels, image.alpha, _metadata(image)
     if alpha is not None and not format.alpha:
-        _warn(f"{format.name} has no alpha; the image is composited over white")
-        pixels, alpha = over_white(pixels, alpha), None
+        what = "alpha is left out" if image.hidden_color else "the image is composited over white"
+        _warn(f"{format.name} has no alpha; {what}")
+        pixels = pixels if image.hidden_color else over_white(pixels, alpha)
+        alpha = None
     bits = pixels.dtype.itemsize * 8
     if bits not in format.bits and 16 in format.bits:
         pixels, alpha = to_uint16(pixels), None if alpha is None else to_uint16(alpha)
@@ -186,8 +190,8 @@ def _prepare(image: WritableImage, format: Format, settings: WriteSettings) -> E
         pixels = _without_profile(pixels, metadata.icc)
         metadata = dataclasses.replace(metadata, icc=None)
     if settings.strip_metadata:
-        return Encodable(pixels, alpha, Metadata())
-    return Encodable(pixels, alpha, _supported(metadata, format))
+        return Encodable(pixels, alpha, Metadata(), image.hidden_color)
+    return Encodable(pixels, alpha, _supported(metadata, format), image.hidden_color)
 
 
 def _metadata(image: WritableImage) -> Metadata:

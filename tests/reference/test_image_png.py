@@ -145,6 +145,42 @@ def test_deep_metadata_of_others_is_read():
     assert image.dpi == pytest.approx((300, 150), abs=0.02)
 
 
+TEXTS = (
+    (b"tEXt", b"parameters\0a cat, steps: 20, seed: 7"),
+    (b"zTXt", b"workflow\0\0" + zlib.compress(b'{"nodes": []}')),
+    (b"iTXt", b"prompt\0\0\0de\0Aufgabe\0" + "größer".encode()),
+)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_texts_are_kept(bits: int):
+    array = samples.noise(4, 4, 3, f"u{bits // 8}")
+    image = read_image(samples.png_bytes(array, 2, *TEXTS, bits=bits))
+    assert image.text == TEXTS
+    data = encode_image(image.with_pixels(samples.noise(8, 8, 3), None), "png")
+    img = pillow.open(io.BytesIO(data))
+    assert img.text == {
+        "parameters": "a cat, steps: 20, seed: 7",
+        "workflow": '{"nodes": []}',
+        "prompt": "größer",
+    }
+    assert read_image(data).text == TEXTS
+    assert read_image(encode_image(image, "jpg" if bits == 8 else "tiff")).text == ()
+    stripped = encode_image(image, "png", WriteSettings(strip_metadata=True))
+    assert read_image(stripped).text == ()
+
+
+def test_exif_in_a_text_is_exif_and_no_text():
+    block = samples.exif_block(orientation=6)
+    raw = b"\nexif\n%8d\n" % len(block) + block.hex().encode()
+    for kind, content in ((b"tEXt", raw), (b"zTXt", b"\0" + zlib.compress(raw))):
+        chunk = (kind, b"Raw profile type exif\0" + content)
+        image = read_image(samples.png_bytes(samples.noise(4, 6, 3), 2, chunk, bits=8))
+        assert (image.height, image.width) == (6, 4)
+        assert image.exif == samples.exif_block(orientation=1)
+        assert image.text == ()  # where the old orientation would still stand
+
+
 def test_damaged_deep_metadata_is_left_out():
     data = samples.png_bytes(
         samples.noise(4, 4, 3, np.uint16),

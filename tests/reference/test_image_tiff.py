@@ -237,6 +237,53 @@ def test_damaged_directories_are_errors(damage: bytes):
         read_image(damage + bytes(40))
 
 
+@pytest.mark.parametrize("format", ["tiff", "jpg"])
+def test_the_layout_that_tifffile_describes_is_not_copied(format: str):
+    buffer = io.BytesIO()
+    array = samples.noise(6, 8, 3)
+    tifffile.imwrite(buffer, array, photometric="rgb", metadata={"axes": "YXS"})
+    assert b'"shape"' in buffer.getvalue()
+    image = read_image(buffer.getvalue())
+    larger = image.with_pixels(samples.noise(24, 32, 3), None)
+    data = encode_image(larger, format)
+    assert b'"shape"' not in data
+    if format == "tiff":
+        assert tifffile.imread(io.BytesIO(data)).shape == (24, 32, 3)
+        assert 270 not in tifffile.TiffFile(io.BytesIO(data)).pages[0].tags
+
+
+def test_a_description_of_the_image_is_copied():
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, samples.noise(6, 8, 3), photometric="rgb", description="my cat")
+    data = encode_image(read_image(buffer.getvalue()), "tiff")
+    assert tifffile.TiffFile(io.BytesIO(data)).pages[0].tags[270].value == "my cat"
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_deflate", "lzma", "zstd"])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [2, 3, 5])
+def test_every_compression_of_bytes_is_read(compression: str, dtype: Any, channels: int):
+    array = samples.noise(9, 11, channels, dtype)
+    kind = np.dtype(dtype)
+    # Pillow compresses the rows as 8-bit gray, and the directory then says what they are.
+    rows = pillow.fromarray(array.view(np.uint8).reshape(9, -1))
+    data = bytearray(samples.pillow_bytes(rows, "TIFF", compression=compression))
+    block = ifd.parse(bytes(data))
+    entries = dict(block.directory(block.first).entries)
+    changed = {256: (11,), 258: [8 * kind.itemsize] * channels, 277: (channels,), 262: (2,)}
+    changed |= {339: [3 if kind.kind == "f" else 1] * channels, 262: (2 if channels > 2 else 1,)}
+    changed |= {338: [2] * (channels - 3 if channels > 2 else 1)}
+    for tag, values in changed.items():
+        entries[tag] = ifd.integers(block.order, tag, ifd.SHORT, *values)
+    data += b"\0" * (len(data) % 2)
+    pointer = struct.pack(block.order + "I", len(data))
+    made = bytes(data[:4]) + pointer + bytes(data[8:])
+    made += ifd.build([e for e in entries.values() if e.data], block.order, len(data))
+    found = np.asarray(read_image(made))
+    expected = array if channels < 5 else array[..., :4]
+    assert np.array_equal(found, expected.astype(np.float32 if kind.kind == "f" else dtype))
+
+
 # -- writing -----------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import struct
 import threading
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,8 +25,9 @@ from realesr_cli.errors import (
 )
 from realesr_cli.image import headers, ifd, plugins, png
 from realesr_cli.image import pillow as pil
+from realesr_cli.image.color import tone_curve
 from realesr_cli.image.probe import probe
-from realesr_cli.image.read import read_image
+from realesr_cli.image.read import from_pil, read_image
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image
 
@@ -96,6 +98,16 @@ def test_twelve_bits_are_stretched():
     assert probe(data).bits == 16
 
 
+def test_an_icon_is_as_large_as_what_it_contains():
+    data = bytearray(samples.pillow_bytes(pillow.new("RGB", (16, 16)), "ICO", sizes=[(16, 16)]))
+    inner = samples.pillow_bytes(pillow.new("1", (1300, 1300)), "PNG")
+    struct.pack_into("<II", data, 14, len(inner), 22)
+    icon = bytes(data[:22]) + inner
+    assert read_image(icon, max_pixels=None).width == 1300
+    with pytest.raises(ImageTooLargeError, match="1,690,000"):
+        read_image(icon, max_pixels=1_000_000)
+
+
 # -- first bytes -------------------------------------------------------------------------------
 
 
@@ -147,6 +159,153 @@ def test_tiff_directories_that_contradict_themselves(tags: dict[int, int], reaso
     data = b"II*\0" + struct.pack("<I", 32) + bytes(24) + ifd.build(made, "<", 32)
     with pytest.raises(UnreadableImageError, match=reason):
         read_image(data)
+
+
+def _deep_tiff(changes: dict[int, Any], content: bytes = bytes(72)) -> bytes:
+    """A TIFF of 4 x 3 pixels with 16-bit color; tags that are None are left out."""
+    tags: dict[int, Any] = {256: 4, 257: 3, 259: 1, 262: 2, 273: 8, 277: 3, 278: 3, 279: 72}
+    tags |= {258: (16, 16, 16)} | changes
+    entries = []
+    for tag, value in tags.items():
+        if isinstance(value, ifd.IfdEntry):
+            entries.append(value)
+        elif value is not None:
+            values = value if isinstance(value, tuple) else (value,)
+            entries.append(ifd.integers("<", tag, ifd.LONG, *values))
+    at = 8 + len(content)
+    return b"II*\0" + struct.pack("<I", at) + content + ifd.build(entries, "<", at)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {279: (36, 36)},  # two sizes, one offset
+        {273: (8, 44), 278: 2},  # two offsets, one size
+        {279: None},
+        {273: ifd.make_entry(273, 9, struct.pack("<i", -20))},
+        {279: ifd.make_entry(279, 9, struct.pack("<i", -72))},
+        {256: ifd.make_entry(256, 9, struct.pack("<i", -4))},
+        {278: ifd.make_entry(278, 9, struct.pack("<i", -3))},
+        {322: 16, 323: ifd.make_entry(323, 9, struct.pack("<i", -16)), 324: 8, 325: 72},
+        {256: 2**31, 257: 2**31},
+        {277: 0},
+        {277: 2**20},
+        {258: (16, 16, 8)},
+    ],
+)
+def test_tiff_directories_that_lie_give_one_error(changes: dict[int, Any]):
+    data = _deep_tiff(changes)
+    for function in (read_image, probe):
+        with contextlib.suppress(ImageError):
+            function(data)
+
+
+def test_a_tiff_that_claims_more_than_it_can_contain_allocates_nothing():
+    side = 15_000
+    depth = (64,) * 16
+    data = _deep_tiff({256: side, 257: side, 258: depth, 277: 16, 278: side, 339: 3, 259: 8})
+    assert len(data) < 400
+    with pytest.raises(UnreadableImageError, match="truncated"):
+        read_image(data)
+
+
+def test_a_directory_offset_beyond_all_numbers_is_damage():
+    with pytest.raises(UnreadableImageError, match="damaged"):
+        read_image(b"II+\0\x08\0\0\0" + struct.pack("<Q", 2**63 + 9) + bytes(64))
+
+
+def test_exif_that_ends_inside_its_last_entry_is_left_out():
+    block = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIH", 274, 3, 1, 6)  # two bytes short
+    data = samples.png_bytes(samples.noise(4, 6, 3), 2, (b"eXIf", block), bits=8)
+    image = read_image(data)
+    assert image.exif is None
+    assert any("EXIF" in note for note in image.notes)
+    assert (image.height, image.width) == (6, 4)  # The orientation can be read all the same.
+    header = probe(data)
+    assert (header.height, header.width) == (6, 4)
+
+
+def _damaged_blocks() -> list[bytes]:
+    block = samples.exif_block(orientation=6, thumbnail=b"thumb" * 4)
+    cuts = [block[:end] for end in range(8, len(block), 7)]
+    return cuts + [
+        block[:at] + b"\xff\xff\xff\x7f" + block[at + 4 :] for at in range(8, len(block) - 4, 5)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PNG16", "JPEG", "WEBP", "TIFF"])
+def test_sizes_agree_whatever_the_exif_is(kind: str):
+    img = pillow.fromarray(samples.noise(4, 6, 3))
+    for block in _damaged_blocks():
+        if kind.startswith("PNG"):
+            bits = 16 if kind == "PNG16" else 8
+            array = samples.noise(4, 6, 3, f"u{bits // 8}")
+            data = samples.png_bytes(array, 2, (b"eXIf", block), bits=bits)
+            broken = bytearray(data)  # a chunk that fails its checksum counts for neither
+            broken[broken.index(b"eXIf") + 6] ^= 1
+            files = [data, bytes(broken)]
+        elif kind == "TIFF":
+            files = [_deep_tiff({34665: 9_000, 274: 6})]
+        else:
+            files = [samples.pillow_bytes(img, kind, exif=b"Exif\0\0" + block)]
+        for data in files:
+            image, header = read_image(data), probe(data)
+            assert (header.height, header.width) == (image.height, image.width)
+
+
+def test_damaged_exif_is_no_obstacle_for_any_output():
+    for block in _damaged_blocks():
+        image = Image(samples.noise(8, 8, 3), exif=block)
+        for format in ("png", "jpg", "webp", "tiff", "avif"):
+            assert read_image(encode_image(image, format)).width == 8
+
+
+def test_damaged_tags_of_a_host_program_are_left_out():
+    for block in _damaged_blocks():
+        img = pillow.new("RGB", (6, 4))
+        img.info["exif"] = b"Exif\0\0" + block
+        assert from_pil(img).width in (4, 6)
+        img = pillow.new("RGB", (6, 4))
+        img.getexif()[40_000] = object()  # which nobody can write
+        assert from_pil(img).exif is None
+
+
+@pytest.mark.parametrize("number", [b"1" * 5000, b"7" * 9 + b"0"])
+def test_numbers_of_many_digits_mean_nothing(number: bytes):
+    packet = samples.XMP.replace(b'Orientation="1"', b'Orientation="%s"' % number)
+    chunk = (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)
+    image = read_image(samples.png_bytes(samples.noise(4, 6, 3), 2, chunk, bits=8))
+    assert (image.height, image.xmp) == (4, packet)
+    with pytest.raises(ImageError):
+        read_image(b"P5 " + number + b" 4 65535\n" + bytes(64))
+
+
+@pytest.mark.parametrize("name", ["rXYZ", "rTRC", "A2B0", "desc"])
+@pytest.mark.parametrize("kind", [b"XYZ ", b"curv", b"para", b"mft1", b"mAB ", b"text", b"zzzz"])
+def test_profile_tags_of_a_wrong_type_are_harmless(name: str, kind: bytes):
+    tags = {"wtpt": samples.xyz_tag(0.9642, 1, 0.8249), name: kind + bytes(40)}
+    for space, channels in (("RGB", 3), ("CMYK", 4), ("GRAY", 1)):
+        profile = samples.profile(space, tags)
+        mode = {1: "L", 3: "RGB", 4: "CMYK"}[channels]
+        img = pillow.frombytes(mode, (6, 4), bytes(24 * channels))
+        image = read_image(samples.pillow_bytes(img, "JPEG", icc_profile=profile))
+        assert tone_curve(profile) is None
+        assert image.width == 6
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        samples.parametric_tag(0, 32767),
+        samples.parametric_tag(3, 32767, 32767, 32767, 0, 0),
+        samples.parametric_tag(4, 2.0, 1.0, 0.0, 1, 0.5, 30000, 0),
+        samples.parametric_tag(2, 0.001, 1, 0.5, 30000),
+    ],
+)
+def test_curves_without_sense_are_not_used(curve: bytes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert tone_curve(samples.gray_profile(curve)) is None
 
 
 class _BrokenOpenCV(SimpleNamespace):

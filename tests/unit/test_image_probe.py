@@ -146,6 +146,14 @@ def test_only_a_whole_file_has_a_size(name: str, tmp_path: Path):
     assert whole_size(tmp_path / "missing") is None
 
 
+def test_an_image_far_too_large_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "result.jpg"
+    path.write_bytes(CASES["jpeg"])
+    assert whole_size(path, max_pixels=54) == (6, 9)
+    monkeypatch.setattr(probing, "read_image", None)
+    assert whole_size(path, max_pixels=53) == (6, 9)
+
+
 def test_a_png_with_a_changed_byte_or_without_pixels_is_not_whole(tmp_path: Path):
     path = tmp_path / "result.png"
     data = bytearray(CASES["png color"])

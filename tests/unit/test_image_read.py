@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import image_samples as samples
@@ -285,6 +287,45 @@ def test_missing_empty_and_folders_are_named(tmp_path: Path):
         read_image("a\0b.png")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("function", [read_image, probe])
+def test_only_regular_files_are_read(tmp_path: Path, function: Callable[[Path], object]):
+    os.mkfifo(tmp_path / "pipe.png")  # opening it would wait for a writer for ever
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "endless.png"):
+        with pytest.raises(UnreadableImageError, match=f"{name}.* regular file"):
+            function(tmp_path / name)
+    (tmp_path / "link.png").symlink_to("image.png")
+    (tmp_path / "image.png").write_bytes(samples.pillow_bytes(_image("RGB"), "PNG"))
+    function(tmp_path / "link.png")
+
+
+class _Endless(io.RawIOBase):
+    given = 0
+
+    def read(self, size: int = -1) -> bytes:
+        assert 0 < size <= 2**20
+        self.given += size
+        return b"\x89PNG" * (size // 4)
+
+
+@pytest.mark.parametrize("function", [read_image, probe])
+def test_a_stream_without_end_is_not_read_for_ever(function: Callable[..., object]):
+    stream = _Endless()
+    with pytest.raises(ImageTooLargeError, match="bytes"):
+        function(stream, max_pixels=1000)
+    assert stream.given < 70 * 2**20
+
+
+def test_a_file_larger_than_its_pixels_can_be_is_refused(tmp_path: Path):
+    path = tmp_path / "large.png"
+    path.write_bytes(samples.pillow_bytes(_image("RGB"), "PNG"))
+    os.truncate(path, 70 * 2**20)
+    with pytest.raises(ImageTooLargeError, match=r"large\.png.*bytes"):
+        read_image(path, max_pixels=1000)
+    assert read_image(path).width == 40
+
+
 def test_text_named_png_is_called_text(tmp_path: Path):
     path = tmp_path / "notes.png"
     path.write_text("Dear diary,\nits only about ümlauts today.\n" * 40, encoding="utf-8")
@@ -477,6 +518,25 @@ def test_a_resolution_that_says_nothing_is_none(dpi: object):
     img = _image("L")
     img.info["dpi"] = dpi
     assert from_pil(img).dpi is None
+
+
+def _with_resolution(unit: int) -> bytes:
+    tags = pillow.Exif()
+    tags[274], tags[282], tags[283], tags[296] = 6, 200, 100, unit
+    return tags.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "MPO"])
+def test_a_resolution_is_not_made_up(kind: str):
+    img = pillow.fromarray(_stored(6))
+    data = samples.pillow_bytes(img, kind, exif=b"Exif\0\0" + samples.exif_block(orientation=6))
+    assert read_image(data).dpi is None
+    data = samples.pillow_bytes(img, kind, exif=_with_resolution(2))
+    assert read_image(data).dpi == pytest.approx((100, 200))
+    data = samples.pillow_bytes(img, kind, exif=_with_resolution(3))
+    assert read_image(data).dpi == pytest.approx((254, 508))
+    data = samples.pillow_bytes(img, kind, exif=_with_resolution(2), dpi=(300, 150))
+    assert read_image(data).dpi == pytest.approx((150, 300))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "PNG16", "TIFF", "TIFF16"])

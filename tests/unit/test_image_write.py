@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import os
 import stat
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import image_samples as samples
@@ -26,6 +28,7 @@ from realesr_cli.errors import (
 )
 from realesr_cli.image import encode, writers
 from realesr_cli.image.formats import WRITABLE, WriteSettings
+from realesr_cli.image.probe import read_made_by
 from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image, write_image
@@ -252,6 +255,148 @@ def test_lossless_webp_keeps_every_pixel_and_what_alpha_hides():
     image = Image(np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3]))
     found = read_image(encode_image(image, "webp", WriteSettings(lossless=True)))
     assert np.array_equal(np.asarray(found), array)
+
+
+@pytest.mark.parametrize("format", ["webp", "jxl"])
+def test_a_lossless_source_stays_lossless(format: str):
+    if format == "jxl":
+        pytest.importorskip("pillow_jxl")
+    image = Image(samples.noise(20, 30, 3))
+    lossless = read_image(encode_image(image, format, WriteSettings(lossless=True)))
+    lossy = read_image(encode_image(image, format))
+    again = read_image(encode_image(lossless, format))
+    if format == "webp":  # A JPEG XL does not say which it is.
+        assert np.array_equal(again.pixels, image.pixels)
+        assert (lossless.lossless, lossy.lossless) == (True, False)
+        smaller = encode_image(lossless, format, WriteSettings(quality=50))
+        assert not np.array_equal(read_image(smaller).pixels, image.pixels)
+        assert read_image(encode_image(lossless, "avif")).pixels.shape == (20, 30, 3)
+    assert not np.array_equal(read_image(encode_image(lossy, format)).pixels, lossy.pixels)
+
+
+def test_a_lossless_animation_stays_lossless():
+    frames = [pillow.fromarray(samples.noise(9, 8, 3, seed=seed)) for seed in (1, 2)]
+    data = samples.pillow_bytes(
+        frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True
+    )
+    image = read_image(data)
+    assert image.lossless
+    assert np.array_equal(read_image(encode_image(image, "webp")).pixels, image.pixels)
+
+
+@pytest.mark.parametrize("format", ["png", "tiff", "webp"])
+def test_color_that_alpha_hides_is_kept_where_it_is_data(format: str):
+    color = np.full((32, 32, 3), (200, 90, 30), np.uint8)
+    image = Image(color, np.zeros((32, 32), np.uint8), hidden_color=True)
+    found = read_image(encode_image(image, format))
+    assert np.abs(found.pixels.astype(int) - color).max() <= 6
+
+
+def test_color_that_alpha_hides_is_not_composited_where_it_is_data():
+    color = np.full((32, 32, 3), (200, 90, 30), np.uint8)
+    image = Image(color, np.zeros((32, 32), np.uint8), hidden_color=True)
+    with pytest.warns(RealesrWarning, match="alpha is left out"):
+        assert np.array_equal(read_image(encode_image(image, "bmp")).pixels, color)
+
+
+# -- size of the file --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["jpg", "webp", "avif", "jxl"])
+def test_the_highest_quality_that_fits_is_used(format: str):
+    if format == "jxl":
+        pytest.importorskip("pillow_jxl")
+    image = Image(samples.noise(64, 64, 3))
+    sizes = {q: len(encode_image(image, format, WriteSettings(quality=q))) for q in range(1, 101)}
+    limit = sizes[60]
+    data = encode_image(image, format, WriteSettings(max_bytes=limit))
+    assert len(data) <= limit
+    default = len(encode_image(image, format))
+    better = [size for q, size in sizes.items() if len(data) < size <= min(limit, default)]
+    assert len(better) <= 1  # sizes do not rise at every step
+    roomy = encode_image(image, format, WriteSettings(max_bytes=10**6))
+    assert len(roomy) == default
+    capped = encode_image(image, format, WriteSettings(quality=30, max_bytes=10**6))
+    assert len(capped) == sizes[30]
+
+
+@pytest.mark.parametrize(
+    ("format", "settings"),
+    [("jpg", {}), ("webp", {"lossless": True}), ("png", {}), ("tiff", {}), ("bmp", {})],
+)
+def test_a_file_that_cannot_be_small_enough_is_an_error(
+    tmp_path: Path, format: str, settings: dict[str, Any]
+):
+    image = Image(samples.noise(64, 64, 3))
+    path = tmp_path / f"a.{format}"
+    with pytest.raises(ImageWriteError, match="max_bytes = 500"):
+        write_image(image, path, WriteSettings(max_bytes=500, **settings))
+    assert list(tmp_path.iterdir()) == []
+    write_image(image, path, WriteSettings(max_bytes=100_000, **settings))
+    assert path.stat().st_size <= 100_000
+
+
+# -- what made a file --------------------------------------------------------------------------
+
+RECORD = '{"model": "photo", "note": "a < b & \\"c\\"", "scale": 4}'
+
+
+@pytest.mark.parametrize("format", [*CARRYING, "jxl"])
+@pytest.mark.parametrize("packet", [samples.XMP, None, samples.XMP + b" " * 2000])
+def test_the_record_of_what_made_a_file_is_found(tmp_path: Path, format: str, packet: Any):
+    if format == "jxl":
+        pytest.importorskip("pillow_jxl")
+    path = tmp_path / f"a.{format}"
+    image = _rich(xmp=packet, made_by=RECORD)
+    write_image(image, path)
+    assert read_made_by(path) == RECORD
+    assert read_made_by(path.read_bytes()) == RECORD
+    found = read_image(path)
+    assert found.made_by is None  # It is not true of what is made of this image.
+    assert found.xmp is not None
+    if packet is not None:
+        assert b'tiff:ImageWidth="80"' in found.xmp
+    assert found.exif is not None
+    ElementTree.fromstring(found.xmp.strip())
+    write_image(found, path)
+    assert read_made_by(path) is None
+    again = read_image(path)
+    plain = read_image(encode_image(_rich(xmp=packet), format))
+    assert (again.xmp, again.icc, again.dpi) == (plain.xmp, plain.icc, plain.dpi)
+    write_image(dataclasses.replace(found, made_by="another"), path)
+    assert read_made_by(path) == "another"
+    write_image(image, path, WriteSettings(strip_metadata=True))
+    assert read_made_by(path) is None
+
+
+def test_a_record_behind_a_large_image_is_found(tmp_path: Path):
+    image = Image(samples.noise(900, 900, 3), made_by=RECORD)
+    for format in CARRYING:
+        level = 0 if format in ("png", "tiff") else None
+        write_image(image, tmp_path / f"a.{format}", WriteSettings(compress_level=level))
+        assert read_made_by(tmp_path / f"a.{format}") == RECORD
+
+
+def test_files_without_a_record_have_none(tmp_path: Path):
+    assert read_made_by(tmp_path / "missing.png") is None
+    assert read_made_by(tmp_path) is None
+    (tmp_path / "text.png").write_text("no image")
+    assert read_made_by(tmp_path / "text.png") is None
+    _rich(made_by=RECORD).save(tmp_path / "a.bmp")
+    assert read_made_by(tmp_path / "a.bmp") is None
+
+
+def test_a_packet_that_has_no_place_for_a_record_stays_as_it_is():
+    packet = samples.XMP.decode().encode("utf-16")
+    image = _rich(xmp=packet, made_by=RECORD)
+    assert read_image(encode_image(image, "png")).xmp == packet
+
+
+def test_a_record_goes_before_the_users_packet_does():
+    packet = samples.XMP.replace(b"</rdf:RDF", b" " * 65_100 + b"</rdf:RDF")
+    found = read_image(encode_image(_rich(xmp=packet, made_by=RECORD), "jpg"))
+    assert found.xmp is not None
+    assert len(found.xmp) == len(packet)
 
 
 @pytest.mark.parametrize(
