@@ -214,6 +214,9 @@ def _convert_scalar(kind: Any, value: Any, where: str, text: bool) -> Any:
     if text and kind in (int, float, bool):
         value = _read_scalar(kind, value, where)
     if kind is Path and isinstance(value, str):
+        # Path("") is the current folder, which nobody means by an unset variable of a shell.
+        if not value:
+            raise _expected("a path", value, where)
         return Path(value)
     if kind is Any:
         return value

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from realesr_cli.cli.options import (
+    PathType,
     check_targets,
     json_option,
     models_option,
@@ -88,7 +89,7 @@ class CropType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 @click.command("compare")
-@click.argument("photos", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("photos", nargs=-1, type=PathType())
 @models_option(default=("auto",), show_default="auto")
 @settings_options(TargetSettings, only={"output"}, short={"output": ("-o",)})
 @settings_options(TargetSettings, only={"sheet"})
@@ -96,7 +97,7 @@ class CropType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     "--gt",
     "originals",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="FILE",
     help="Original that a photo was downscaled from; one for each photo, in the same order.",
 )
@@ -256,13 +257,15 @@ def _write(
     comparison: Comparison, request: CompareRequest, callbacks: CompareCallbacks
 ) -> Sequence[tuple[Path, int]]:
     """Write the files; return them with their sizes in bytes."""
+    from realesr_cli.atomic import write_errors
     from realesr_cli.evaluate.page import write_page
     from realesr_cli.evaluate.sheet import write_sheet
 
     target = request.target
     for path in target.paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
         callbacks.step(f"writing {path}")
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         if path == target.output:
             write_page(comparison, path, request.page)
         else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from realesr_cli.cli.options import (
+    PathType,
     json_option,
     quiet_option,
     settings_from,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 _SHOWN = 10
 """Lines of one kind that are printed without --verbose."""
 
-PathType = click.Path(path_type=Path)
-
 
 @click.group("dataset")
 def dataset_group() -> None:
@@ -36,14 +35,14 @@ def dataset_group() -> None:
 
 
 @dataset_group.command("check")
-@click.argument("folders", nargs=-1, required=True, type=PathType)
+@click.argument("folders", nargs=-1, required=True, type=PathType())
 @click.option(
     "--lq",
     multiple=True,
-    type=PathType,
+    type=PathType(),
     help="Folder of low-quality images; one for each FOLDER, in the same order.",
 )
-@click.option("--val", multiple=True, type=PathType, help="Folder of validation images.")
+@click.option("--val", multiple=True, type=PathType(), help="Folder of validation images.")
 @settings_options(CheckSettings)
 @json_option
 @quiet_option
@@ -119,9 +118,9 @@ def _print_report(report: DatasetReport, *, verbose: bool) -> None:
 
 
 @dataset_group.command("prepare")
-@click.argument("folder", type=PathType)
-@click.option("-o", "--output", required=True, type=PathType, help="Folder to write to.")
-@click.option("--lq", type=PathType, help="Folder of low-quality images: pairs are cut alike.")
+@click.argument("folder", type=PathType())
+@click.option("-o", "--output", required=True, type=PathType(), help="Folder to write to.")
+@click.option("--lq", type=PathType(), help="Folder of low-quality images: pairs are cut alike.")
 @settings_options(PrepareSettings)
 @click.option("--overwrite", is_flag=True, help="Write existing files again.")
 @click.option("--dry-run", is_flag=True, help="Only count the files that would be written.")

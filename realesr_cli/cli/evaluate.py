@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from realesr_cli.cli.options import (
+    PathType,
     models_option,
     offline_option,
     quiet_option,
@@ -62,7 +64,7 @@ class EvaluateRequest:
 
 
 @click.command("evaluate")
-@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("folders", nargs=-1, type=PathType())
 @models_option()
 @click.option(
     "--outputs",
@@ -151,7 +153,8 @@ def _evaluate(request: EvaluateRequest) -> int:
         say_error(failure.error if named else f"{failure.name}: {failure.error}")
     if evaluation.failures and not request.quiet:
         count = len(evaluation.failures)
-        click.echo(f"{count} images excluded, {len(evaluation.images)} evaluated", err=True)
+        plural = "" if count == 1 else "s"
+        click.echo(f"{count} image{plural} excluded, {len(evaluation.images)} evaluated", err=True)
     return 1 if evaluation.failures else 0
 
 
@@ -187,7 +190,8 @@ def _check_targets(settings: ReportSettings) -> None:
     for target in (settings.json, settings.csv):
         if target in (None, _STDOUT):
             continue
-        path = Path(str(target))
-        if path.is_dir() or not path.absolute().parent.is_dir():
-            what = "is a folder" if path.is_dir() else "is in a folder that does not exist"
-            raise ConfigError(f"{path} {what}: expected a file to write to")
+        path = os.path.abspath(str(target))
+        if not os.path.isdir(os.path.dirname(path)):
+            raise ConfigError(f"{target} is in a folder that does not exist: create it first")
+        if os.path.isdir(path):
+            raise ConfigError(f"{target} is a folder: expected a file to write to")

@@ -179,6 +179,19 @@ def _metavar(arm: Any) -> str:
     return {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH", bool: "yes|no"}.get(arm, "")
 
 
+class PathType(click.Path):
+    """A path; an empty one, which an unset variable of a shell leaves, is refused."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert text; a usage error refuses the empty string."""
+        if value == "":
+            self.fail("expected a path, got ''", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class ModelType(ParamType):
     """A model's name or path; completes the registered names."""
 
@@ -255,10 +268,17 @@ def check_targets(targets: Sequence[Path], *, overwrite: bool, inputs: Sequence[
     read-only.
     """
     for target in targets:
-        if target.is_dir():
+        try:
+            os.lstat(target)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise ConfigError(f"{target} cannot be written: {error.strerror}") from None
+        if os.path.isdir(target):
             raise ConfigError(f"{target} is a folder; name a file in it with -o")
-        if any(path.exists() and target.exists() and path.samefile(target) for path in inputs):
+        exists = os.path.exists(target)
+        if exists and any(os.path.exists(path) and path.samefile(target) for path in inputs):
             raise ConfigError(f"{target} is an input; write to another file with -o")
-        if target.exists() and not overwrite:
+        if exists and not overwrite:
             raise ConfigError(f"{target} already exists; replace it with --overwrite")
     check_writable(targets)

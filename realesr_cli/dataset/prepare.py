@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def _record_settings(out: Path, settings: PrepareSettings, *, overwrite: bool) -
     # Neither of these two changes a pixel.
     shown = {**to_plain(settings), "workers": None, "compress_level": None}
     path = out / SETTINGS_FILE
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         try:
             before = read_json(path)
         except ConfigError:
@@ -124,7 +125,7 @@ def _record_settings(out: Path, settings: PrepareSettings, *, overwrite: bool) -
                 f"{out} was made with other settings: choose another folder",
                 advice="overwrite-folder",
             )
-    elif not overwrite and out.is_dir() and any(out.iterdir()):
+    elif not overwrite and os.path.isdir(out) and any(out.iterdir()):
         raise ConfigError(
             f"{out} contains other files: choose another folder", advice="overwrite-folder"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -112,8 +113,8 @@ class OutputWriter:
                 raise ConfigError(
                     f"{folder} is a folder of evaluated images: choose another save folder"
                 )
-            existing = (path for name in names if (path := folder / f"{name}.png").exists())
-            found = None if overwrite else next(existing, None)
+            paths = (folder / f"{name}.png" for name in names)
+            found = None if overwrite else next(filter(os.path.exists, paths), None)
             if found is not None:
                 raise ConfigError(f"{found} exists already", advice="overwrite")
         for folder in {(path / name).parent for path in folders for name in names}:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from realesr_cli.evaluate.comparison import printable
 from realesr_cli.evaluate.evaluation import Evaluation
 from realesr_cli.evaluate.images import BICUBIC
 from realesr_cli.evaluate.scores import Metric
@@ -115,7 +116,8 @@ def _number(metric: Metric, value: float | None) -> str:
 
 
 def _shorten(name: str, room: int) -> str:
-    """Return the name, its middle replaced by dots if it is too long."""
+    """Return the name on one line, its middle replaced by dots if it is too long."""
+    name = printable(name)
     if len(name) <= room:
         return name
     half = (room - 3) // 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -17,7 +18,9 @@ from realesr_cli.errors import ConfigError, RealesrError
 def run(*args: object) -> Result:
     runner = CliRunner()
     result = runner.invoke(dataset_group, [str(arg) for arg in args], standalone_mode=False)
-    if result.exception and not isinstance(result.exception, (RealesrError, SystemExit)):
+    if result.exception and not isinstance(
+        result.exception, (RealesrError, click.UsageError, SystemExit)
+    ):
         raise result.exception
     return result
 
@@ -135,3 +138,10 @@ def test_verbose_lists_all_excluded(folder: Path) -> None:
     args = ("prepare", folder / "in", "-o", folder / "out", "--crop-size", 200, "--step", 200)
     assert "and 2 more; --verbose lists all" in run(*args).output
     assert "bad11.png" in run(*args, "--verbose").output
+
+
+def test_odd_paths_give_an_error_of_ours(folder: Path) -> None:
+    for arguments in (("check", "x" * 5000), ("prepare", folder / "in", "-o", "x" * 5000)):
+        assert isinstance(run(*arguments).exception, RealesrError)
+    for arguments in (("check", ""), ("prepare", "", "-o", folder / "out")):
+        assert isinstance(run(*arguments).exception, click.UsageError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -110,7 +111,7 @@ def test_one_unreadable_image_among_many(evaluate: Evaluate, tiny: Path) -> None
     outcome = evaluate(*MADE, "-m", tiny, "--json", "-")
     assert outcome.code == 1
     assert "broken.png" in outcome.err
-    assert "1 images excluded, 2 evaluated" in outcome.err
+    assert "1 image excluded, 2 evaluated" in outcome.err
     assert list(json.loads(outcome.out)["methods"]["tiny"]["images"]) == ["baby", "bird"]
 
 
@@ -174,3 +175,45 @@ def test_the_help_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "fact"),
+    [
+        (("--gt", ""), 2, "--gt"),
+        (("",), 2, "FOLDERS"),
+        (("--gt", LONG, "--degrade", "bicubic", "--scale", 2), 1, "does not exist"),
+        (("--gt", "gt", "--degrade", f"{LONG}.toml", "--scale", 2), 2, ".toml"),
+        (("--gt", "gt", "--degrade", "fifo.toml", "--scale", 2), 2, "regular file"),
+        ((*MADE[:4], "--scale", "9" * 5000), 2, "--scale"),
+        ((*MADE[:4], "--scale", 2, "--crop", "9" * 5000), 2, "--crop"),
+        ((*MADE[:4], "--scale", 2, "--save", LONG), 1, "too long"),
+        ((*MADE[:4], "--scale", 2, "--metrics", "psnr", "--json", LONG), 1, "too long"),
+        ((*MADE[:4], "--scale", 2, "--metrics", ","), 2, "metrics"),
+        (("--outputs", f"a={LONG}"), 1, "does not exist"),
+    ],
+)
+def test_odd_arguments_give_one_line(
+    evaluate: Evaluate, arguments: tuple[object, ...], code: int, fact: str
+) -> None:
+    os.mkfifo("fifo.toml")
+    outcome = evaluate(*arguments)
+    assert (outcome.code, "Traceback" in outcome.err) == (code, False)
+    assert fact in outcome.err
+
+
+def test_odd_names_are_shown_and_written(evaluate: Evaluate) -> None:
+    for name in (b"gt/two\nlines.png", b"gt/\xff.png"):
+        Path(os.fsdecode(name)).write_bytes(Path("gt/baby.png").read_bytes())
+    os.mkfifo("gt/fifo.png")
+    plain = (*MADE[:4], "--scale", 2, "--metrics", "psnr")
+    outcome = evaluate(*plain, "--per-image", "--save", "saved", "--csv", "a.csv")
+    assert (outcome.code, outcome.err) == (0, "")
+    shown = outcome.out.decode()
+    assert "two\N{REPLACEMENT CHARACTER}lines\n" in shown
+    assert "mean of 4" in shown
+    assert len(list(Path("saved/bicubic").iterdir())) == 4
+    assert len(list(csv.reader(Path("a.csv").read_text().splitlines(keepends=True)))) == 6

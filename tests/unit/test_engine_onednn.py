@@ -7,8 +7,8 @@ import torch
 
 from realesr_cli.engine.backends import onednn
 from realesr_cli.engine.backends.onednn import OneDnnBackend, can_fuse, fuse
-from realesr_cli.engine.policy import MachineInfo, Policy
 from realesr_cli.engine.guard import build_forwards
+from realesr_cli.engine.policy import MachineInfo, Policy
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture, standard_architecture
 from realesr_cli.nets.srresnet import SRResNetArchitecture

@@ -66,6 +66,7 @@ def test_round_trip_through_toml():
         ({"nme": "x"}, "'nme'.*'name'"),
         ({"name": "x", "part": {"rat": 1}}, "part.rat'.*'rate'"),
         ({"name": 3}, "name: expected str, got 3"),
+        ({"name": "x", "where": ""}, "where: expected .*path, got ''"),
         ({"name": "x", "part": 3}, "part: expected a table"),
         ({"name": "x", "part": {"rate": 2.0}}, "part.rate: expected 0 to 1, got 2"),
         ({"name": "x", "part": {"rate": -1}}, "part.rate: expected 0 to 1, got -1"),
