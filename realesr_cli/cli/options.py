@@ -270,9 +270,9 @@ def check_targets(targets: Sequence[Path], *, overwrite: bool, inputs: Sequence[
     for target in targets:
         try:
             os.lstat(target)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
-        except OSError as error:
+        except OSError as error:  # Above all a name that is too long.
             raise ConfigError(f"{target} cannot be written: {error.strerror}") from None
         if os.path.isdir(target):
             raise ConfigError(f"{target} is a folder; name a file in it with -o")

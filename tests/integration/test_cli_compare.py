@@ -176,7 +176,6 @@ REFUSED = {
     "is outside photo.png (30x20)": ("photo.png", "--sheet", "s.png", "--crop", "20,0,20,9"),
     "got ''": ("", "-o", "r.html"),
     "File name too long": ("photo.png", "-o", "x" * 5000 + ".html"),
-    "Not a directory": ("photo.png", "-o", "photo.png/r.html"),
     "photo.png is an input": ("photo.png", "--sheet", "photo.png", "--overwrite"),
 }
 
