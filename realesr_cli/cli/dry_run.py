@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from realesr_cli.batch.jobs import Job
 from realesr_cli.batch.records import planned
+from realesr_cli.batch.timing import estimate_cost, measure_rates, predict_image, predict_run
 from realesr_cli.cli.console import (
     RunDescription,
     Style,
@@ -21,14 +22,10 @@ from realesr_cli.cli.console import (
     print_json,
     record_to_plain,
 )
-from realesr_cli.engine.estimate import Estimate, ImageShape
-from realesr_cli.engine.settings import UpscaleSettings
+from realesr_cli.engine.estimate import Estimate
 from realesr_cli.engine.upscaler import Upscaler
-from realesr_cli.image.types import Image
+from realesr_cli.errors import RealesrError
 from realesr_cli.text import format_bytes, format_seconds
-
-_CPU_SIDE, _GPU_SIDE = 96, 512
-"""Sides in pixels of the image that is timed."""
 
 _COUNTED = (("planned", "to do"), ("skipped", "existing"), ("failed", "cannot be done"))
 
@@ -41,37 +38,39 @@ class DryRun:
     jobs: Sequence[Job]
     estimates: Sequence[Sequence[Estimate]]
     """Of each job one for every image; none where it is finished or cannot be done."""
+    seconds: float | None = None
+    """Time that the images take together; None where unknown."""
+    start_seconds: float = 0.0
+    """Time to start and to open the model."""
     download: int | bool = False
     """Bytes of weights to download; True where their number is unknown, False where none."""
 
 
-def calibrate(upscaler: Upscaler, settings: UpscaleSettings) -> None:
-    """Time a small image of noise, from which later estimates extrapolate.
-
-    Of `settings` only the share of a second network matters: which of the two are run.
-    """
-    side = _CPU_SIDE if upscaler.policy.device == "cpu" else _GPU_SIDE
-    side = min(side, 2 * upscaler.policy.tile or side)
-    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    upscaler(Image(noise), UpscaleSettings(blend=settings.blend))
-
-
-def estimate_costs(upscaler: Upscaler, job: Job) -> list[Estimate]:
-    """Estimate the cost of each image of a job; none where there is nothing to do."""
-    return [_estimate(upscaler, image) for image in job.members or (job,) if job.pending]
-
-
-def _estimate(upscaler: Upscaler, job: Job) -> Estimate:
-    info = job.info
-    assert info is not None
-    shape = ImageShape(info.height, info.width, info.channels, info.has_alpha, info.bits)
-    return upscaler.estimate(shape, job.upscale)
+def describe_run(upscaler: Upscaler, jobs: Sequence[Job], description: RunDescription) -> DryRun:
+    """Estimate the cost of every image, from the time that a part of the smallest one takes."""
+    images = [image for job in jobs if job.pending for image in job.members or (job,)]
+    sizes = [image.info.height * image.info.width for image in images if image.info is not None]
+    rates = None
+    if images:
+        smallest = images[sizes.index(min(sizes))]
+        with contextlib.suppress(RealesrError):  # The run will report it.
+            rates = measure_rates(upscaler, smallest)
+    estimates = []
+    for job in jobs:
+        members = job.members or (job,) if job.pending else ()
+        costs = [estimate_cost(upscaler, image) for image in members]
+        if rates is not None:
+            costs = [replace(cost, seconds=predict_image(rates, cost)) for cost in costs]
+        estimates.append(costs)
+    every = [cost for costs in estimates for cost in costs]
+    seconds = None if rates is None else predict_run(rates, every)
+    return DryRun(description, jobs, estimates, seconds)
 
 
 def print_dry_run(run: DryRun, style: Style) -> None:
     """Print the plan on stdout: lines for people, or one JSON object per image and a summary."""
     rows = list(zip(run.jobs, run.estimates, strict=True))
-    totals = add_up(run.jobs, run.estimates)
+    totals = add_up(run)
     if style.json:
         for job, costs in rows:
             print_json(_to_plain(job, costs, run.description))
@@ -127,17 +126,17 @@ def _add_seconds(costs: Sequence[Estimate]) -> float | None:
     return sum(times) if len(times) == len(costs) else None
 
 
-def add_up(jobs: Sequence[Job], estimates: Sequence[Sequence[Estimate]]) -> dict[str, Any]:
+def add_up(run: DryRun) -> dict[str, Any]:
     """Return counts, time, memory and disk of the whole run; None for an unknown time."""
-    costs = [cost for of_job in estimates for cost in of_job]
-    seconds = _add_seconds(costs)
-    targets = [job.target for job in jobs if job.pending and job.target is not None]
+    costs = [cost for of_job in run.estimates for cost in of_job]
+    targets = [job.target for job in run.jobs if job.pending and job.target is not None]
     free = [_free_bytes(folder) for folder in dict.fromkeys(t.parent for t in targets)]
     return {
-        "planned": sum(bool(of_job) for of_job in estimates),
-        "skipped": sum(job.finished for job in jobs),
-        "failed": sum(job.error is not None for job in jobs),
-        "seconds": None if seconds is None else round(seconds, 1),
+        "planned": sum(bool(of_job) for of_job in run.estimates),
+        "skipped": sum(job.finished for job in run.jobs),
+        "failed": sum(job.error is not None for job in run.jobs),
+        "seconds": None if run.seconds is None else round(run.start_seconds + run.seconds, 1),
+        "start_seconds": round(run.start_seconds, 1),
         "peak_bytes": max((cost.peak_bytes for cost in costs), default=0),
         "output_bytes": sum(cost.output_bytes for cost in costs),
         "free_bytes": min(free, default=None),
@@ -158,7 +157,8 @@ def _format_time(seconds: float | None) -> str:
 def _format_totals(totals: dict[str, Any]) -> str:
     words = [f"{totals[key]} {word}" for key, word in _COUNTED if totals[key]]
     if totals["planned"]:
-        words.append(_format_time(totals["seconds"]))
+        start = format_seconds(totals["start_seconds"])
+        words.append(f"{_format_time(totals['seconds'])} with {start} to start")
         words.append(f"working memory {format_bytes(totals['peak_bytes'])}")
         disk = f"at most {format_bytes(totals['output_bytes'])} to write"
         if totals["free_bytes"] is not None:

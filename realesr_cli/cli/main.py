@@ -6,6 +6,7 @@ import importlib
 import os
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -139,11 +140,12 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
     memory, 130 interrupted. A command may return its exit code. An exception that is not a
     RealesrError is a bug and keeps its traceback.
     """
+    started = time.perf_counter()
     if args is None:
         open_standard_streams()
     show_warnings()
     try:
-        code = _run(args)
+        code = _run(args, started)
         sys.stdout.flush()
     except StandardOutputError as error:
         discard_stdout()
@@ -156,11 +158,17 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def _run(args: Sequence[str] | None) -> int:
-    """Run the command line, print its errors, and return its exit code."""
+def _run(args: Sequence[str] | None, started: float) -> int:
+    """Run the command line, print its errors, and return its exit code.
+
+    `started`, a value of `time.perf_counter`, is what commands find in the context's `obj`.
+    """
     try:
         result = cli.main(
-            list(args) if args is not None else None, prog_name="realesr", standalone_mode=False
+            list(args) if args is not None else None,
+            prog_name="realesr",
+            standalone_mode=False,
+            obj=started,
         )
     except StandardOutputError:
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -296,14 +297,14 @@ def _dry_run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedMo
     ]
     models = models or [open_stand_in(n, offline=request.offline) for n in request.models]
     upscaler = build_upscaler(models, request.engine)
-    if plan.pending:
-        dry_run.calibrate(upscaler, request.upscale)
+    started = click.get_current_context().find_root().obj or 0.0
     names = tuple(one.name for one in request.models)
-    run = dry_run.DryRun(
-        RunDescription(names, request.upscale, upscaler.policy),
-        plan.jobs,
-        [dry_run.estimate_costs(upscaler, job) for job in plan.jobs],
-        download=(sum(missing) or True) if missing else False,
+    start_seconds = time.perf_counter() - started if started else 0.0
+    run = dry_run.describe_run(
+        upscaler, plan.jobs, RunDescription(names, request.upscale, upscaler.policy)
     )
-    dry_run.print_dry_run(run, request.style)
+    download = (sum(missing) or True) if missing else False
+    dry_run.print_dry_run(
+        replace(run, download=download, start_seconds=start_seconds), request.style
+    )
     return exit_code([planned(job) for job in plan.jobs])

@@ -43,6 +43,8 @@ class Estimate:
     output_bytes: int
     peak_bytes: int
     """Main memory needed beyond Python, torch and the network."""
+    network_pixels: int = 0
+    """Input pixels that networks are run on, overlap and repeated passes included."""
     seconds: float | None = None
     """Extrapolated from the images done so far; None before the first."""
 
@@ -82,7 +84,7 @@ def working_bytes(grid: Grid, channels: int, per_pixel: int, held_rows: int = 0)
 
 
 class Pace:
-    """Seconds per input pixel, learned from finished images; safe to use from several threads."""
+    """Seconds per network pixel, learned from finished images; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -70,6 +70,15 @@ class Grid:
         """Number of tiles."""
         return len(self.row_spans) * len(self.column_spans)
 
+    @property
+    def read_pixels(self) -> int:
+        """Input pixels that all tiles read together, overlap included."""
+        heights, widths = (
+            sum(span.read[1] - span.read[0] for span in spans)
+            for spans in (self.row_spans, self.column_spans)
+        )
+        return heights * widths
+
 
 def place_spans(axis: Axis) -> list[Span]:
     """Return the tiles of one axis in order; their weights sum to one at every output pixel."""

@@ -144,7 +144,7 @@ class Upscaler:
             progress=lambda done, _: report(before + done, cost.tiles),
             stop_requested=stop,
         )
-        self._pace.learn(self._count_pixels(cost, settings), time.perf_counter() - began)
+        self._pace.learn(cost.network_pixels, time.perf_counter() - began)
         enlarged = image.with_pixels(result, alpha)
         return dataclasses.replace(enlarged, hidden_color=settings.alpha == "keep")
 
@@ -159,13 +159,9 @@ class Upscaler:
         passes = 2 if shape.alpha and settings.alpha != "resize" else 1
         working = self._working_bytes(grid, shape, settings)
         cost = estimate(shape, grid, passes, working)
-        seconds = self._pace.predict(self._count_pixels(cost, settings))
-        return dataclasses.replace(cost, seconds=seconds)
-
-    def _count_pixels(self, cost: Estimate, settings: UpscaleSettings) -> int:
-        """Return how many input pixels networks are run on."""
-        runs = cost.passes * (8 if settings.tta else 1) * len(self._used(settings))
-        return cost.height * cost.width * runs
+        runs = passes * (8 if settings.tta else 1) * len(self._used(settings))
+        pixels = grid.read_pixels * runs
+        return dataclasses.replace(cost, network_pixels=pixels, seconds=self._pace.predict(pixels))
 
     def _working_bytes(self, grid: Grid, shape: ImageShape, settings: UpscaleSettings) -> int:
         result = 4 * 3 * self.scale**2

@@ -112,11 +112,11 @@ def test_an_image_that_could_not_be_read_has_no_sizes():
 
 def test_the_totals_of_a_plan(tmp_path: Path):
     job = replace(JOB, target=tmp_path / "not" / "there" / "b.png")
-    total = dry_run.add_up([job, JOB], [[COST], []])
-    assert (total["planned"], total["seconds"], total["output_bytes"]) == (1, 75, 288)
+    run = dry_run.DryRun(RunDescription(("m",)), [job, JOB], [[COST], []], 75, 2)
+    total = dry_run.add_up(run)
+    assert (total["planned"], total["seconds"], total["output_bytes"]) == (1, 77, 288)
     assert total["free_bytes"] > 0
-    unknown = replace(COST, seconds=None)
-    assert dry_run.add_up([JOB], [[unknown]])["seconds"] is None
+    assert dry_run.add_up(replace(run, seconds=None))["seconds"] is None
 
 
 def test_a_size_to_fit_is_width_by_height():
