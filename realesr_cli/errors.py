@@ -96,6 +96,10 @@ class ImageWriteError(ImageError, WriteError):
     """The result could not be written."""
 
 
+class OutputExistsError(ImageWriteError):
+    """The output exists already, and is not the result that was asked for."""
+
+
 class WeightsError(RealesrError):
     """Something about a model's weights."""
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from realesr_cli.batch.sources import InputSource, archive_errors
-from realesr_cli.errors import UnreadableImageError, UnsupportedImageError
+from realesr_cli.errors import ImageError, UnreadableImageError, UnsupportedImageError
 from realesr_cli.image.formats import is_image
 
 MAX_MEMBERS = 100_000
@@ -66,6 +66,15 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an archive for reading; what is wrong with it becomes an ImageError."""
     with archive_errors(str(path)), zipfile.ZipFile(path) as archive:
         yield archive
+
+
+def archive_comment(path: Path) -> str | None:
+    """Return the comment of an archive, where its record is stored; None where it has none."""
+    try:
+        with open_archive(path) as archive:
+            return archive.comment.decode("utf-8") or None
+    except (ImageError, UnicodeDecodeError):
+        return None
 
 
 class ArchiveWriter:

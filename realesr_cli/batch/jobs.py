@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 from realesr_cli.atomic import check_writable
 from realesr_cli.batch import outputs
 from realesr_cli.batch.archives import image_members
+from realesr_cli.batch.made_by import MadeBy, ModelIdentity, describe_making
 from realesr_cli.batch.output_paths import Destination, NameFields, known_format, make_path
 from realesr_cli.batch.sources import InputSource, is_archive
-from realesr_cli.engine.settings import UpscaleSettings, output_size
+from realesr_cli.engine.settings import EngineSettings, UpscaleSettings, output_size
 from realesr_cli.errors import ConfigError, ImageError, RealesrError, UnsupportedImageError
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings, check_size
 from realesr_cli.image.probe import ImageInfo, probe
@@ -33,6 +34,8 @@ class Job:
     """What the input is; None where it could not be read."""
     out_height: int = 0
     out_width: int = 0
+    made_by: MadeBy | None = None
+    """Record of how the result is made, for its metadata."""
     finished: bool = False
     """Whether the result exists already."""
     error: RealesrError | None = field(default=None, compare=False)
@@ -70,8 +73,15 @@ class BatchSettings:
     """The model's own scale."""
     upscale: UpscaleSettings = field(default_factory=UpscaleSettings)
     write: WriteSettings = field(default_factory=WriteSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    identities: tuple[tuple[ModelIdentity, ...], ...] = ()
+    """The model, and the second one where two are blended, for the records of results."""
     max_pixels: int | None = DEFAULT_MAX_PIXELS
     overwrite: bool = False
+
+    def made_by(self, write: WriteSettings) -> MadeBy:
+        """Return the record of a result that is written like this."""
+        return describe_making(self.identities, self.upscale, write, engine=self.engine)
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,7 @@ def make_plan(
     contradict a result's format.
     """
     kept = outputs.without_results_by_name(sources, wanted)
+    kept = outputs.without_results_by_record(kept, wanted)
     jobs = outputs.without_results_by_target([_make_job(s, wanted, settings) for s in kept])
     remaining = {id(job.source) for job in jobs}
     excluded = tuple(s for s in sources if id(s) not in remaining)
@@ -161,9 +172,10 @@ def _check_format(job: Job, wanted: Destination, settings: BatchSettings) -> Job
     except ImageError as error:
         return replace(job, error=error)
     try:
-        return replace(job, write=replace(settings.write, format=format))
+        write = replace(settings.write, format=format)
     except ConfigError as error:
         raise error.prefixed(str(target or "standard output")) from None
+    return replace(job, write=write, made_by=settings.made_by(write))
 
 
 def _make_archive_job(job: Job, wanted: Destination, settings: BatchSettings) -> Job:
@@ -192,4 +204,5 @@ def _make_archive_job(job: Job, wanted: Destination, settings: BatchSettings) ->
         text = f"{job.source.name}: an archive, but the output {target or 'stdout'} is none"
         raise UnsupportedImageError(text, advice="archive-output")
     outputs.check_name(target)
-    return replace(job, target=target, members=tuple(members))
+    made_by = settings.made_by(settings.write)
+    return replace(job, target=target, members=tuple(members), made_by=made_by)

@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from realesr_cli.batch.archives import archive_comment
+from realesr_cli.batch.made_by import find_differences, parse_made_by
 from realesr_cli.batch.sources import InputSource
-from realesr_cli.errors import ConfigError, ImageWriteError
-from realesr_cli.image.probe import whole_size
+from realesr_cli.errors import ConfigError, ImageWriteError, OutputExistsError
+from realesr_cli.image.formats import find_format
+from realesr_cli.image.probe import read_made_by, whole_size
 from realesr_cli.progress import Progress, no_progress
 from realesr_cli.text import format_lines
 
@@ -64,6 +67,24 @@ def _goes_beside(source: InputSource, wanted: Destination) -> bool:
     if wanted.kind != "folder" or wanted.folder is None:
         return False
     return os.path.realpath(wanted.folder / source.below) == _folder(source)
+
+
+def without_results_by_record(
+    sources: Sequence[InputSource], wanted: Destination
+) -> list[InputSource]:
+    """Exclude what was searched for, not named, and carries our record of how it was made.
+
+    Only where the results go into the searched folder: whoever gives another output folder may
+    well want to enlarge results once more.
+    """
+
+    def is_result(source: InputSource) -> bool:
+        if not source.searched or source.path is None or not _goes_beside(source, wanted):
+            return False
+        text = archive_comment(source.path) if source.is_archive else read_made_by(source.path)
+        return parse_made_by(text) is not None
+
+    return [s for s in sources if not is_result(s)]
 
 
 def without_results_by_target(jobs: Sequence[Job]) -> list[Job]:
@@ -143,31 +164,76 @@ def check_name(target: Path | None) -> None:
 
 
 def with_existing(jobs: Sequence[Job], progress: Progress | None) -> list[Job]:
-    """Return the jobs, those marked whose result exists whole and in the right size.
+    """Return the jobs, those marked whose result exists, and those refused that have another file.
 
-    A damaged result is made again. A whole image of another size is nobody's unfinished result:
-    the job fails, since it may be the only copy of something else.
+    A result of ours that is damaged is made again. Anything else at the output's path may be the
+    only copy of something, so the job fails.
     """
     report = progress or no_progress
-    existing = [j.target for j in jobs if j.error is None and j.target is not None]
-    existing = [t for t in existing if os.path.isfile(t)]
-    sizes: dict[Path, tuple[int, int] | None] = {}
-    for done, path in enumerate(existing, 1):
-        sizes[path] = whole_size(path)
-        report(done, len(existing))
-    return [_check_existing(job, sizes) for job in jobs]
+    existing = [
+        job.target is not None and job.error is None and os.path.lexists(job.target) for job in jobs
+    ]
+    total, done = sum(existing), 0
+    checked = []
+    for job, exists in zip(jobs, existing, strict=True):
+        if exists:
+            done += 1
+            try:
+                job = replace(job, finished=_is_finished(job))
+            except ImageWriteError as error:
+                job = replace(job, error=error)
+            report(done, total)
+        checked.append(job)
+    return checked
 
 
-def _check_existing(job: Job, sizes: dict[Path, tuple[int, int] | None]) -> Job:
-    if job.error is not None or job.target is None:
-        return job
-    size = sizes.get(job.target)
-    if size == (job.out_height, job.out_width):
-        return replace(job, finished=True)
+def _is_finished(job: Job) -> bool:
+    """Return whether the file at the output is the result of this job, or False to make it again.
+
+    Raises OutputExistsError for any other file.
+    """
+    path = job.target
+    assert path is not None
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        return False
+    found = parse_made_by(archive_comment(path) if job.members else read_made_by(path))
+    if job.made_by is None or found is None:
+        return _is_finished_unrecorded(job, path)
+    different = find_differences(found, job.made_by)
+    if different:
+        text = f"{path}: already exists, made with {', '.join(different)}"
+        raise OutputExistsError(text, advice="overwrite-or-rename")
+    if job.members:
+        return True
+    size = whole_size(path)
     if size is not None:
-        text = (
-            f"{job.target}: already exists with {size[1]}x{size[0]} pixels instead of "
-            f"{job.out_width}x{job.out_height}"
+        _check_size(job, path, size)
+    return size is not None
+
+
+def _is_finished_unrecorded(job: Job, path: Path) -> bool:
+    """Return whether a result without a record is finished, as far as size and date can tell."""
+    if not job.members:
+        size = whole_size(path)
+        if size is None:
+            text = f"{path}: already exists and is not an image of this run"
+            raise OutputExistsError(text, advice="overwrite-or-rename")
+        _check_size(job, path, size)
+    keeps = job.members or find_format(job.write.format or "png").exif_xmp
+    if keeps and not job.write.strip_metadata:
+        text = f"{path}: already exists without a record of how it was made"
+        raise OutputExistsError(text, advice="overwrite-or-rename")
+    source = job.source.path
+    if source is not None and os.path.getmtime(source) > os.path.getmtime(path):
+        text = f"{path}: already exists, older than its input"
+        raise OutputExistsError(text, advice="overwrite-or-rename")
+    return True
+
+
+def _check_size(job: Job, path: Path, size: tuple[int, int]) -> None:
+    if size != (job.out_height, job.out_width):
+        raise OutputExistsError(
+            f"{path}: already exists with {size[1]}x{size[0]} pixels instead of "
+            f"{job.out_width}x{job.out_height}",
+            advice="overwrite-or-rename",
         )
-        return replace(job, error=ImageWriteError(text, advice="overwrite-or-rename"))
-    return job

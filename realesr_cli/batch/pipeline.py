@@ -240,6 +240,7 @@ def _write(item: _Item, data: list[bytes]) -> None:
     job, image = item.job, item.image
     item.image = None
     assert image is not None
+    image = replace(image, made_by=None if job.made_by is None else job.made_by.to_text())
     if job.target is None:
         assert job.write.format is not None
         data.append(encode_image(image, job.write.format, job.write))

@@ -79,8 +79,8 @@ def _run_archive(
     job: Job, upscale: Upscale | None, observer: Observer, stop_requested: StopRequested
 ) -> Record:
     """Make one archive; it appears when all its images are done."""
-    if job.finished:
-        return Record(job, "skipped")
+    if not job.pending:
+        return Record(job, "skipped" if job.finished else "failed", failure=job.error)
     records: list[Record] = []
     failure: Exception | None = None
     try:
@@ -110,11 +110,13 @@ def _write_archive(
     assert job.source.path is not None
     assert job.target is not None
     make_folder(job.target.parent)
+    stored = job.made_by is not None and not job.write.strip_metadata
+    comment = job.made_by.to_text().encode() if job.made_by and stored else b""
     with (
         open_archive(job.source.path) as source,
         write_errors(job.target, ImageWriteError),
         atomic_write(job.target) as file,
-        ArchiveWriter(source, file) as writer,
+        ArchiveWriter(source, file, comment) as writer,
     ):
         records += run_images(
             job.members,

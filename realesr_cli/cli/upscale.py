@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ from realesr_cli.cli.options import (
 from realesr_cli.cli.terminal import ProgressBar, interruptible
 from realesr_cli.cli.upscale_request import FitType, RunOptions, UpscaleRequest
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
-from realesr_cli.errors import ConfigError
+from realesr_cli.errors import ConfigError, OutputExistsError
 from realesr_cli.image.formats import WriteSettings, canonical
 from realesr_cli.plain import read_bytes
 from realesr_cli.text import format_names
@@ -63,9 +63,10 @@ cat a.png | realesr upscale - -o - > b.png"""
 _HELP = f"""\
 Upscale and restore images.
 
-INPUTS are files, folders, patterns, or - for an image on standard input. A result goes beside its
-input as name_x4.png unless -o says otherwise. Finished results are skipped, and no input is ever
-overwritten.
+INPUTS are image files, folders, patterns, ZIP or CBZ archives of images, or - for an image on
+standard input. A result goes beside its input as name_x4.png unless -o says otherwise. Results of
+the same model and settings are skipped in a second run; other existing files are never overwritten
+without --overwrite, and inputs never at all.
 
 \b
 {_EXAMPLES}
@@ -169,11 +170,25 @@ def _upscale(request: UpscaleRequest) -> int:
     if known is None:
         models = _open_models(request)
         known = models[0].architecture
-    plan = _make_plan(request, known.scale)
+    find_plan = _prepare_plan(request)
+    plan = find_plan(request, known.scale)
+    if not request.run.dry_run and not models and _needs_models(request, plan):
+        models = _open_models(request)
+        if models[0].name != request.models[0].name:  # What `auto` stands for is missing.
+            replacement = find_model(models[0].name)
+            request = replace(request, models=(replacement, *request.models[1:]))
+            plan = find_plan(request, models[0].architecture.scale)
     _print_excluded(request, plan)
     if request.run.dry_run:
         return _dry_run(request, plan, models)
     return _run(request, plan, models)
+
+
+def _needs_models(request: UpscaleRequest, plan: BatchPlan) -> bool:
+    """Return whether images are to be made, or refused as made by what may replace `auto`."""
+    replaceable = any(one.spare and one.download_bytes is not None for one in request.models)
+    refused = any(isinstance(job.error, OutputExistsError) for job in plan.jobs)
+    return bool(plan.pending) or (replaceable and refused)
 
 
 def _open_models(request: UpscaleRequest) -> list[OpenedModel]:
@@ -181,19 +196,15 @@ def _open_models(request: UpscaleRequest) -> list[OpenedModel]:
     return [open_network(one, offline=request.offline, quiet=quiet) for one in request.models]
 
 
-def _make_plan(request: UpscaleRequest, scale: int) -> BatchPlan:
-    from realesr_cli.batch import jobs, output_paths
-    from realesr_cli.batch.sources import find_sources, read_list
+def _prepare_plan(request: UpscaleRequest) -> Callable[[UpscaleRequest, int], BatchPlan]:
+    """Find the inputs, and return what makes the plan of a request with them."""
+    from realesr_cli.batch import output_paths
+    from realesr_cli.batch.jobs import BatchSettings, make_plan
+    from realesr_cli.batch.made_by import identify_model
+    from realesr_cli.batch.sources import find_sources
 
     run = request.run
-    listed: list[str] = []
-    if run.from_file is not None:
-        if run.from_file == STDIN and STDIN in request.inputs:
-            raise ConfigError("standard input holds either an image or the list of inputs")
-        from_stdin = run.from_file == STDIN
-        listed = read_list(
-            _read_stdin() if from_stdin else read_bytes(Path(run.from_file), MAX_LIST_BYTES)
-        )
+    listed = _read_list(request)
     avoid = output_paths.fixed_folder(run.output)
     _print_avoided(request, avoid)
     sources = find_sources(
@@ -208,16 +219,36 @@ def _make_plan(request: UpscaleRequest, scale: int) -> BatchPlan:
     )
     if wanted.kind == "stdout":
         _check_stdout(request)
-    settings = jobs.BatchSettings(
-        model=request.models[0].name,
-        scale=scale,
-        upscale=request.upscale,
-        write=request.write,
-        max_pixels=run.max_pixels,
-        overwrite=run.overwrite,
-    )
-    with ProgressBar("checking results", unit="file", enabled=not request.style.quiet) as progress:
-        return jobs.make_plan(sources, wanted, settings, progress=progress)
+
+    def plan(request: UpscaleRequest, scale: int) -> BatchPlan:
+        settings = BatchSettings(
+            model=request.models[0].name,
+            scale=scale,
+            upscale=request.upscale,
+            write=request.write,
+            engine=request.engine,
+            identities=tuple(identify_model(one) for one in request.models),
+            max_pixels=run.max_pixels,
+            overwrite=run.overwrite,
+        )
+        quiet = request.style.quiet
+        with ProgressBar("checking results", unit="file", enabled=not quiet) as progress:
+            return make_plan(sources, wanted, settings, progress=progress)
+
+    return plan
+
+
+def _read_list(request: UpscaleRequest) -> list[str]:
+    from realesr_cli.batch.sources import read_list
+
+    path = request.run.from_file
+    if path is None:
+        return []
+    if path != STDIN:
+        return read_list(read_bytes(Path(path), MAX_LIST_BYTES))
+    if STDIN in request.inputs:
+        raise ConfigError("standard input holds either an image or the list of inputs")
+    return read_list(_read_stdin())
 
 
 def _read_stdin() -> bytes:

@@ -122,12 +122,14 @@ def test_a_second_run_does_nothing_and_overwrite_does_it_again(shell: Shell):
     assert Path("in/a_x4.png").stat().st_mtime_ns > first["a_x4.png"]
 
 
-def test_what_is_finished_needs_no_model(shell: Shell, tiny: Path, tmp_path: Path):
+def test_what_is_finished_needs_no_model(shell: Shell, monkeypatch: pytest.MonkeyPatch):
     make_image("a.png")
-    shell("a.png", "-s", "4", "-o", "a_x4.png")
-    outcome = shell("a.png", "-s", "4", model="RealESRGAN_x4plus")  # not cached, no network
-    assert outcome.code == 0
-    assert "already exists" in outcome.err
+    shell("a.png")
+    opened: list[object] = []
+    monkeypatch.setattr("realesr_cli.cli.upscale._open_models", opened.append)
+    outcome = shell("a.png", "--denoise", "0.5", model="general")  # not cached, no network
+    assert (outcome.code, opened) == (1, [])
+    assert "model tiny instead of realesr-general-x4v3" in outcome.err
 
 
 def test_a_damaged_result_is_made_again(shell: Shell):
@@ -234,10 +236,12 @@ def test_a_preview_as_json(shell: Shell):
     make_image("a.png", mode="RGBA")
     make_image("b.png")
     shell("b.png")
-    outcome = shell("a.png", "b.png", "--dry-run", "--json", "--tile", "6", "--overlap", "3")
+    outcome = shell("a.png", "b.png", "--dry-run", "--json", "--tile", "6")
     first, second = outcome.images
     assert (first["status"], first["tiles"], first["passes"]) == ("planned", 8, 2)
-    assert (first["tile"], first["overlap"]) == (6, 3)
+    assert first["tile"] == 6
+    (third,) = shell("a.png", "--dry-run", "--json", "--tile", "6", "--overlap", "2").images
+    assert third["overlap"] == 2
     assert first["output_bytes"] == 48 * 32 * 4
     assert first["peak_bytes"] > first["output_bytes"]
     assert first["seconds"] >= 0

@@ -125,7 +125,7 @@ def test_records_say_what_was_done(shell: Shell, other: Path):
         assert [found[key] for key in keys] == ["other", 0.25, 4, "gaussian"]
         shutil.rmtree("q.png", ignore_errors=True)
         Path("q.png").unlink(missing_ok=True)
-    skipped = [shell("a.png", "-o", "p.png", "--json", *options).images[0] for _ in "12"][1]
+    skipped = [shell("a.png", "-o", "r.png", "--json", *options).images[0] for _ in "12"][1]
     assert skipped["status"] == "skipped"
     assert skipped["blend_model"] == "other"
 

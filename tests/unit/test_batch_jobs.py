@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image as pillow
 
-from realesr_cli.batch.jobs import BatchPlan, BatchSettings, has_size, make_plan
+from realesr_cli.batch.jobs import BatchPlan, BatchSettings, Job, has_size, make_plan
+from realesr_cli.batch.made_by import MadeBy, ModelIdentity, find_differences, parse_made_by
 from realesr_cli.batch.output_paths import parse_output
 from realesr_cli.batch.sources import InputSource, find_sources
-from realesr_cli.engine.settings import UpscaleSettings
+from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.errors import (
     ConfigError,
     ImageTooLargeError,
+    OutputExistsError,
     UnreadableImageError,
     UnsupportedImageError,
 )
 from realesr_cli.image.formats import WriteSettings
+from realesr_cli.image.types import Image
+from realesr_cli.image.write import write_image
+from realesr_cli.progress import Progress, no_progress
 
 
 @pytest.fixture
@@ -33,16 +40,32 @@ def _image(path: Path | str, width: int = 6, height: int = 4) -> None:
     pillow.new("RGB", (width, height), (9, 8, 7)).save(path)
 
 
+MODELS = ((ModelIdentity("model", "ab" * 32),),)
+
+
+def _result(job: Job, **changed: object) -> Path:
+    """Write the result of a job, or one with another record."""
+    assert job.target is not None
+    assert job.made_by is not None
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((job.out_height, job.out_width, 3), np.uint8)
+    text = replace(job.made_by, **changed).to_text()
+    write_image(Image(pixels, made_by=text), job.target, job.write)
+    return job.target
+
+
 def _plan(
     *arguments: str,
     output: str | None = None,
     recursive: bool = False,
     format: str | None = None,
+    progress: Progress = no_progress,
     **rules: object,
 ) -> BatchPlan:
     sources = find_sources(arguments, recursive=recursive)
     wanted = parse_output(output, sources, format=format)
-    return make_plan(sources, wanted, BatchSettings("model", 4, **rules))  # type: ignore[arg-type]
+    settings = BatchSettings("model", 4, identities=MODELS, **rules)  # type: ignore[arg-type]
+    return make_plan(sources, wanted, settings, progress=progress)
 
 
 def _targets(plan: BatchPlan) -> list[str]:
@@ -203,24 +226,152 @@ def test_planning_makes_no_folder(here: Path):
 
 
 def test_a_finished_result_is_found_and_a_damaged_one_made_again(here: Path):
-    for name in "abcde":
+    for name in "abcd":
         _image(f"{name}.png")
-        _image(f"{name}_x4.png", 24, 16)
-    Path("b_x4.png").write_bytes(b"")
-    Path("c_x4.png").write_bytes(Path("c_x4.png").read_bytes()[:-20])
-    _image("d_x4.png", 24, 17)
+    first, second, *_ = _plan("a.png", "b.png", "c.png", "d.png").jobs
+    _result(first)
+    path = _result(second)
+    path.write_bytes(path.read_bytes()[:-20])
+    Path("c_x4.png").write_bytes(b"")
     heard: list[tuple[int, int]] = []
-    sources = find_sources([f"{n}.png" for n in "abcde"])
-    plan = make_plan(
-        sources,
-        parse_output(None, sources),
-        BatchSettings("m", 4),
-        progress=lambda *now: heard.append(now),
-    )
-    assert [job.finished for job in plan.jobs] == [True, False, False, False, True]
-    assert heard[-1] == (5, 5)
-    again = make_plan(sources, parse_output(None, sources), BatchSettings("m", 4, overwrite=True))
+    plan = _plan("a.png", "b.png", "c.png", "d.png", progress=lambda *now: heard.append(now))
+    assert [job.finished for job in plan.jobs] == [True, False, False, False]
+    assert [job.error for job in plan.jobs] == [None] * 4
+    assert heard[-1] == (3, 3)
+    again = _plan("a.png", "b.png", overwrite=True)
     assert not any(job.finished for job in again.jobs)
+
+
+@pytest.mark.parametrize("format", ["png", "jpg", "webp", "tiff", "avif"])
+def test_a_truncated_result_of_ours_is_made_again_in_any_format(here: Path, format: str):
+    _image("a.png", 60, 40)
+    (job,) = _plan("a.png", format=format).jobs
+    path = _result(job)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - len(whole) // 8])
+    (job,) = _plan("a.png", format=format).jobs
+    if format in ("tiff", "webp"):  # Without its end, where the record is, it is nobody's.
+        assert isinstance(job.error, OutputExistsError)
+    else:
+        assert job.pending
+
+
+@pytest.mark.parametrize("content", [b"precious notes", b"\0\0\0\x18ftypheic" + bytes(99)])
+def test_a_file_that_is_no_image_of_ours_is_not_replaced(here: Path, content: bytes):
+    _image("a.png")
+    Path("a_x4.png").write_bytes(content)
+    (job,) = _plan("a.png").jobs
+    assert isinstance(job.error, OutputExistsError)
+    assert job.error.advice == "overwrite-or-rename"
+    (job,) = _plan("a.png", overwrite=True).jobs
+    assert job.pending
+
+
+def test_a_truncated_image_of_somebody_else_is_not_replaced(here: Path):
+    _image("a.png")
+    _image("a_x4.png", 24, 16)
+    Path("a_x4.png").write_bytes(Path("a_x4.png").read_bytes()[:-20])
+    (job,) = _plan("a.png").jobs
+    assert isinstance(job.error, OutputExistsError)
+
+
+def test_an_image_of_the_right_size_without_a_record_is_not_taken_for_a_result(here: Path):
+    _image("a.png")
+    _image("a_x4.png", 24, 16)
+    (job,) = _plan("a.png").jobs
+    assert isinstance(job.error, OutputExistsError)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"models": ((ModelIdentity("other", "cd" * 32),),)}, "model other instead of model"),
+        ({"models": ((ModelIdentity("model", "cd" * 32),),)}, "another version of model"),
+        ({"models": (*MODELS, *MODELS)}, "model and model"),
+        ({"settings": {"strength": 0.5}}, "strength 0.5 instead of the default"),
+        ({"settings": {"from a later version": [1]}}, "from a later version"),
+    ],
+)
+def test_results_made_in_another_way_are_not_taken_for_finished(
+    here: Path, changed: dict[str, object], words: str
+):
+    _image("a.png")
+    (job,) = _plan("a.png").jobs
+    _result(job, **changed)
+    (job,) = _plan("a.png").jobs
+    assert isinstance(job.error, OutputExistsError)
+    assert words in str(job.error)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"upscale": UpscaleSettings(strength=0.5)},
+        {"upscale": UpscaleSettings(tta=True)},
+        {"upscale": UpscaleSettings(alpha="keep")},
+        {"engine": EngineSettings(precision="fp32")},
+        {"engine": EngineSettings(overlap=3)},
+        {"write": WriteSettings(quality=50)},
+        {"write": WriteSettings(max_bytes=5000)},
+    ],
+)
+def test_every_setting_that_changes_pixels_is_in_the_record(here: Path, changed: dict):
+    _image("a.jpg")
+    (job,) = _plan("a.jpg").jobs
+    _result(job)
+    (job,) = _plan("a.jpg", **changed).jobs
+    assert isinstance(job.error, OutputExistsError)
+    assert next(iter(changed.values())) is not None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"upscale": UpscaleSettings(scale=4)},
+        {"upscale": UpscaleSettings(width=24)},
+        {"engine": EngineSettings(device="cuda", tile=64, batch=2, threads=1)},
+        {"write": WriteSettings(compress_level=9)},
+        {"write": WriteSettings(quality=95)},
+    ],
+)
+def test_what_changes_no_pixels_is_not_in_the_record(here: Path, changed: dict):
+    _image("a.jpg")
+    (job,) = _plan("a.jpg").jobs
+    _result(job)
+    (job,) = _plan("a.jpg", output="a_x4.jpg", **changed).jobs
+    assert job.finished
+
+
+@pytest.mark.parametrize(
+    "rules", [{"format": "bmp"}, {"write": WriteSettings(strip_metadata=True)}]
+)
+def test_results_that_hold_no_record_are_known_by_size_and_date(here: Path, rules: dict):
+    _image("a.png")
+    (job,) = _plan("a.png", **rules).jobs
+    path = _result(job)
+    assert _plan("a.png", **rules).jobs[0].finished
+    os.utime(path, (1, 1))
+    (job,) = _plan("a.png", **rules).jobs
+    assert isinstance(job.error, OutputExistsError)
+    assert "older than its input" in str(job.error)
+
+
+def test_a_record_that_nobody_wrote_is_none():
+    for text in (
+        None,
+        "",
+        "x",
+        "[]",
+        "{}",
+        '{"models": 3}',
+        "[" * 100_000,
+        "9" * 70_000,
+        '"\\ud800"',
+    ):
+        assert parse_made_by(text) is None
+    record = MadeBy(MODELS, {"strength": 0.5, "fit": [1, 2]})
+    assert parse_made_by(record.to_text()) == record
+    assert find_differences(record, record) == []
 
 
 def test_results_of_an_earlier_run_beside_the_inputs_are_excluded(here: Path):
@@ -228,8 +379,7 @@ def test_results_of_an_earlier_run_beside_the_inputs_are_excluded(here: Path):
     _image("in/b.jpg")
     before = _plan("in")
     for job in before.jobs:
-        assert job.target is not None
-        _image(job.target, job.out_width, job.out_height)
+        _result(job)
     after = _plan("in")
     assert [job.source.name for job in after.jobs] == [job.source.name for job in before.jobs]
     assert all(job.finished for job in after.jobs)
@@ -247,7 +397,7 @@ def test_results_with_another_factor_or_asked_for_alone(here: Path):
 
 def test_results_of_a_template_are_excluded_too(here: Path):
     _image("in/a.png")
-    _image("in/a big.png", 24, 16)
+    _result(_plan("in", output="in/{stem} big.png").jobs[0])
     plan = _plan("in", output="in/{stem} big.png")
     assert [job.source.name for job in plan.jobs] == [str(Path("in/a.png"))]
     assert plan.jobs[0].finished
