@@ -51,7 +51,7 @@ def test_auto_takes_it_where_the_large_one_cannot_be_had_and_says_so_in_one_line
     assert opened.name == "photo"
     assert len(told) == 1
     assert "\n" not in str(told[0].message)
-    assert "realesr models pull RealESRGAN_x4plus" in str(told[0].message)
+    assert "RealESRGAN_x4plus" in str(told[0].message)
 
 
 @pytest.mark.parametrize("scale", [4, 2])

@@ -129,7 +129,7 @@ def test_what_is_finished_needs_no_model(shell: Shell, monkeypatch: pytest.Monke
     monkeypatch.setattr("realesr_cli.cli.upscale._open_models", opened.append)
     outcome = shell("a.png", "--denoise", "0.5", model="general")  # not cached, no network
     assert (outcome.code, opened) == (1, [])
-    assert "model tiny instead of realesr-general-x4v3" in outcome.err
+    assert "model tiny instead of 0.5 realesr-general-wdn" in outcome.err
 
 
 def test_a_damaged_result_is_made_again(shell: Shell):
