@@ -1,7 +1,7 @@
 """Atomic writes: a temporary file beside the target, fsync, rename; and removal of stale ones.
 
 A reader sees the old contents or the new, never a part. Temporary files are locked while they are
-written, which tells those of running processes from those that a killed process left behind.
+written, so that those of running processes and those that a killed process left are distinct.
 """
 
 from __future__ import annotations

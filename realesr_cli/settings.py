@@ -148,7 +148,7 @@ def from_plain(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     try:
         return cls(**values)
     except ConfigError as error:
-        raise ConfigError(f"{where}{error}", advice=error.advice) from None
+        raise ConfigError(f"{where}{error}", advice=error.advice, values=error.values) from None
 
 
 def with_values(settings: T, values: Mapping[str, Any], where: str = "") -> T:
@@ -166,7 +166,7 @@ def with_values(settings: T, values: Mapping[str, Any], where: str = "") -> T:
     try:
         return dataclasses.replace(settings, **changed)  # type: ignore[type-var]
     except ConfigError as error:
-        raise ConfigError(f"{where}{error}", advice=error.advice) from None
+        raise ConfigError(f"{where}{error}", advice=error.advice, values=error.values) from None
 
 
 def _limits_of(field: dataclasses.Field[Any]) -> Limits:

@@ -119,7 +119,6 @@ NAMING_FLAGS = {
     "export/settings.py",
 }
 QUAINT = {
-    "atomic.py",
     "compat.py",
     "export/exporter.py",
     "export/settings.py",

@@ -26,15 +26,15 @@ Exit codes: 0 all done, 1 some of the work failed, 2 wrong usage, 3 a model or i
 
 | Variable | Meaning |
 |---|---|
-| `REALESR_HOME` | Folder of the cache; else the platform's place for caches. |
+| `REALESR_HOME` | Cache folder; default: the platform's cache location. |
 | `REALESR_OFFLINE` | `1`: never use the network. |
 | `HTTPS_PROXY`, `NO_PROXY` | Proxy for downloads. |
-| `NO_COLOR`, `FORCE_COLOR` | Color on stderr never, or always. |
+| `NO_COLOR`, `FORCE_COLOR` | Never, or always, use color on stderr. |
 """
 
 
 def render() -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     parts = [_HEAD]
     for path, command in _walk(cli, ["realesr"]):
         parts.append(_command(path, command))
@@ -65,7 +65,7 @@ def _command(path: list[str], command: click.Command) -> str:
 
 
 def _prose(text: str) -> str:
-    """Help text as Markdown: what click keeps as it is (after \\b) becomes a block of code."""
+    """Return help text as Markdown: what click keeps as it is (after \\b) becomes a code block."""
     blocks = []
     for block in inspect.cleandoc(text).split("\n\n"):
         if block.startswith("\b"):
