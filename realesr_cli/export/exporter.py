@@ -11,19 +11,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from realesr_cli.atomic import atomic_path
+from realesr_cli.atomic import atomic_path, write_errors
 from realesr_cli.errors import ConfigError, ExportError, WeightsWriteError
 from realesr_cli.export.onnx_file import onnx_bytes, require_onnx, run_onnx
 from realesr_cli.export.settings import DEFAULT_OPSET, SUFFIXES, ExportSettings
+from realesr_cli.nets.architecture import Generator
 from realesr_cli.weights import cache, model_files
 from realesr_cli.weights.checkpoints import State
 from realesr_cli.weights.load import OpenedModel
 from realesr_cli.weights.provenance import describe_network
 from realesr_cli.weights.registry import UNKNOWN
 
-SHAPES = ((1, 3, 32, 48), (1, 3, 17, 23), (2, 3, 24, 20))
-"""Test images (batch, channels, height, width): a usual one, odd sides, two at a time."""
+TRIAL_SIZES = ((1, 32, 48), (1, 17, 23), (2, 24, 20))
+"""Test images (batch, height, width): a usual one, odd sides, two at a time."""
 
 MAX_DIFFERENCE = 1e-4
 """Largest difference of an output in fp32, of numbers up to 1 (an 8-bit step is 39 times that)."""
@@ -39,7 +41,7 @@ class Parity:
     """How an exported model agrees with the network on one test image of that size.
 
     `max_abs` is the largest difference of an output number, `psnr` in dB with peak 1, None where
-    all numbers are equal.
+    all numbers are equal. For an ONNX file in fp16 they are those of fp16 arithmetic.
     """
 
     batch: int
@@ -64,44 +66,45 @@ class ExportResult:
 
 
 def check_target(target: Path, settings: ExportSettings, *, overwrite: bool = False) -> None:
-    """Raise ConfigError where a file is not called as what it will hold, or is there already."""
-    ending = SUFFIXES[settings.to]
-    if target.suffix.lower() != ending:
-        raise ConfigError(f"{target}: --to {settings.to} writes {ending} files; call it so")
+    """Raise ConfigError where a name does not fit what the file will hold, or is taken."""
+    suffix = SUFFIXES[settings.to]
+    if target.suffix.lower() != suffix:
+        raise ConfigError(f"{target}: expected a name that ends in {suffix} for {settings.to}")
     if target.is_dir():
-        raise ConfigError(f"{target} is a folder: name a file in it")
+        raise ConfigError(f"{target} is a folder; name a file in it")
     if target.exists() and not overwrite:
-        raise ConfigError(f"{target} is there already: --overwrite replaces it")
+        raise ConfigError(f"{target} already exists", advice="overwrite")
 
 
 def export_model(
     opened: OpenedModel, target: Path, settings: ExportSettings, *, overwrite: bool = False
 ) -> ExportResult:
-    """Write a model as `target`, in the form that `settings` asks for, and compare the two.
+    """Write a model as `target`, in the form that `settings` gives, and compare the two.
 
     Scale, architecture, license, and names and SHA-256 of the sources are kept in the file. It
     takes its place only if it gives on three test images what the network gives: the same
     numbers (safetensors, pth), within `MAX_DIFFERENCE` (onnx), or within `MIN_PSNR` (fp16).
 
-    Raises ConfigError for a target that cannot be and for a license where another is known,
-    ExportError where results differ or fp16 cannot hold a weight, MissingDependency where ONNX is
-    not installed, and WeightsWriteError where the file cannot be written; nothing is left behind
-    then.
+    Raises ConfigError for a target that is not possible and for a license where another is known,
+    ExportError where results differ or fp16 cannot hold a weight, MissingDependencyError where
+    ONNX is not installed, and WeightsWriteError; nothing is left behind then.
     """
     check_target(target, settings, overwrite=overwrite)
     if settings.to == "onnx":
         require_onnx()
     state = {k: v.detach().cpu().float() for k, v in opened.net.state_dict().items()}
     if settings.is_half:
-        _require_half(state, opened.name)
-    description = _description(opened, settings)
-    images = [trial_image(shape) for shape in SHAPES]
-    expected = _outputs(model_files.build_network(state, opened.architecture), images)
-    with _landing(target) as part:
-        _write(part, state, description, settings)
-        found = _read_back(part, images, settings)
+        _check_half_range(state, opened.name)
+    description = _describe(opened, settings)
+    net = model_files.build_network(state, opened.architecture)
+    channels = opened.architecture.in_channels
+    images = [trial_image((batch, channels, *size)) for batch, *size in TRIAL_SIZES]
+    expected = _outputs(net, images)
+    with _write_checked(target) as part:
+        _write(part, net, description, settings)
+        found = _read_back(part, net, images, settings)
         parity = tuple(map(_compare, images, expected, found))
-        _refuse_difference(parity, expected, settings, opened.name)
+        _check_parity(parity, expected, settings, opened.name)
     return ExportResult(
         path=target,
         to=settings.to,
@@ -114,26 +117,27 @@ def export_model(
     )
 
 
-def _description(opened: OpenedModel, settings: ExportSettings) -> dict[str, Any]:
-    """What the file will say of itself."""
+def _describe(opened: OpenedModel, settings: ExportSettings) -> dict[str, Any]:
+    """Return the description that the file will hold."""
     description = describe_network(opened.architecture, opened.sources)
     description["numbers"] = "float16" if settings.is_half else "float32"
     known, given = description["license"], settings.license
     if given is not None and given != known:
         if UNKNOWN not in known:
             raise ConfigError(
-                f"license = {given!r}: {opened.name} is under {known} already: leave it away"
+                f"license: {opened.name} is under {known}, which {given} cannot replace"
             )
         description["license"] = given
     return description
 
 
 def _write(
-    part: Path, state: State, description: Mapping[str, Any], settings: ExportSettings
+    part: Path, net: Generator, description: Mapping[str, Any], settings: ExportSettings
 ) -> None:
+    state = net.state_dict()
     if settings.to == "onnx":
         opset = settings.opset or DEFAULT_OPSET
-        part.write_bytes(onnx_bytes(state, description, opset, half=settings.half))
+        part.write_bytes(onnx_bytes(net, description, opset=opset, half=settings.half))
     elif settings.to == "pth":
         model_files.save_pth(part, {"params_ema": state}, description)
     elif settings.to == "half":
@@ -142,11 +146,36 @@ def _write(
         model_files.save_safetensors(part, state, description)
 
 
-def _read_back(part: Path, images: Sequence[Tensor], settings: ExportSettings) -> list[Tensor]:
-    """What the file gives for the images, read as another program would."""
-    if settings.to == "onnx":
-        return run_onnx(part.read_bytes(), images)
-    return _outputs(model_files.load_model(part), images)
+def _read_back(
+    part: Path, net: Generator, images: Sequence[Tensor], settings: ExportSettings
+) -> list[Tensor]:
+    """Return what the file gives for the images, read as another program would."""
+    if settings.to != "onnx":
+        return _outputs(model_files.load_model(part), images)
+    found = run_onnx(part.read_bytes(), images)
+    if not settings.half:
+        return found
+    # Where ONNX Runtime has no fp16 convolutions it computes in fp32 throughout, which shows that
+    # the graph is right, but not what fp16 costs.
+    rounded = {k: v.half().float() for k, v in net.state_dict().items()}
+    same = model_files.build_network(rounded, net.architecture)
+    for one, other in zip(found, _outputs(same, images), strict=True):
+        if one.shape != other.shape or not torch.allclose(one, other, 1e-3, 1e-4):
+            return found
+    with _HalfArithmetic():
+        return _outputs(same, [image.half().float() for image in images])
+
+
+class _HalfArithmetic(TorchFunctionMode):
+    """Rounds the result of every operation to fp16, as a GPU does that adds in fp32."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.is_floating_point():
+            return result.half().float()
+        return result
 
 
 def _outputs(net: nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
@@ -154,8 +183,11 @@ def _outputs(net: nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
         return [net(one) for one in images]
 
 
-def trial_image(shape: tuple[int, int, int, int]) -> Tensor:
-    """An image in [0, 1] with slopes, edges and noise; the same for the same shape."""
+def trial_image(shape: tuple[int, ...]) -> Tensor:
+    """Return an image (batch, channels, height, width) in [0, 1] with slopes, edges and noise.
+
+    The same for the same shape.
+    """
     batch, channels, height, width = shape
     generator = torch.Generator().manual_seed(height * width)
     slope = torch.linspace(0, 1, height)[:, None] * torch.linspace(1, 0, width)
@@ -175,11 +207,11 @@ def _compare(given: Tensor, expected: Tensor, found: Tensor) -> Parity:
     return Parity(batch, height, width, float(difference.max()), psnr)
 
 
-def _refuse_difference(
+def _check_parity(
     parity: Sequence[Parity], expected: Sequence[Tensor], settings: ExportSettings, name: str
 ) -> None:
     """Raise ExportError where an export does not compute what the network does."""
-    # Of an untrained network the outputs, and so the differences, may be of any size.
+    # An untrained network's outputs, and so the differences, may be of any size.
     size = max(1.0, *(float(one.abs().max()) for one in expected))
     allowed = MAX_DIFFERENCE * size if settings.to == "onnx" else 0.0
     for one in parity:
@@ -189,7 +221,7 @@ def _refuse_difference(
             good = one.max_abs <= allowed
         if not good:
             psnr = "exact" if one.psnr is None else f"PSNR {one.psnr:.1f} dB"
-            hint = "; fp16 is too coarse for it, export without" if settings.is_half else ""
+            hint = "; fp16 is too coarse for it, use fp32" if settings.is_half else ""
             raise ExportError(
                 f"{name}: exported to {settings.to} it gives another image than the model "
                 f"({one.width}x{one.height}: largest difference {one.max_abs:.3g}, {psnr}){hint}; "
@@ -197,7 +229,7 @@ def _refuse_difference(
             )
 
 
-def _require_half(state: Mapping[str, Tensor], name: str) -> None:
+def _check_half_range(state: State, name: str) -> None:
     """Raise ExportError naming the first tensor that fp16 cannot hold."""
     for key, tensor in state.items():
         largest = float(tensor.abs().max())
@@ -209,19 +241,16 @@ def _require_half(state: Mapping[str, Tensor], name: str) -> None:
 
 
 @contextmanager
-def _landing(target: Path) -> Iterator[Path]:
-    """A part file that becomes `target` when the block ends well; else no new folder stays."""
+def _write_checked(target: Path) -> Iterator[Path]:
+    """Give a temporary file that becomes `target` when the block ends well; else no trace stays."""
     new = [folder for folder in target.parents if not folder.exists()]
-    model_files.make_folder(target)
     try:
-        with atomic_path(target) as part:
-            yield part
-    except BaseException as error:
+        with write_errors(target, WeightsWriteError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(target) as part:
+                yield part
+    except BaseException:
         for folder in new:
             with suppress(OSError):  # another process may have put a file there
                 folder.rmdir()
-        if isinstance(error, WeightsWriteError):  # it names the part file
-            raise WeightsWriteError(f"{target}: cannot be written ({error.__cause__})") from error
-        if isinstance(error, OSError):
-            raise WeightsWriteError(f"{target}: cannot be written ({error})") from error
         raise

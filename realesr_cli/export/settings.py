@@ -14,7 +14,7 @@ SUFFIXES = {
     "pth": ".pth",
     "half": ".safetensors",
 }
-"""What each kind of export is called."""
+"""Suffix of each kind of export."""
 
 DEFAULT_OPSET = 17
 
@@ -28,29 +28,27 @@ class ExportSettings:
         choices=tuple(SUFFIXES),
     )
     opset: int | None = option(
-        None, help=f"Version of the ONNX operators; {DEFAULT_OPSET} if not given.", low=13, high=21
+        None, help=f"Version of the ONNX operators; default: {DEFAULT_OPSET}.", low=13, high=21
     )
     half: bool = option(False, help="Weights and arithmetic of the ONNX file in fp16.")
     license: str | None = option(
-        None, help="License of a model that states none, an SPDX expression, as MIT."
+        None, help="License of a model that states none: an SPDX expression, e.g. MIT."
     )
 
     def __post_init__(self) -> None:
         check(self)
         require_spdx(self.license)
         if self.to != "onnx" and self.opset is not None:
-            raise ConfigError(f"opset goes with onnx only, not with {self.to}: leave it away")
+            raise ConfigError(f"opset: for onnx only, not for {self.to}")
         if self.to != "onnx" and self.half:
-            raise ConfigError(
-                f"half goes with onnx only, not with {self.to}; `--to half` writes fp16 safetensors"
-            )
+            raise ConfigError(f"half: for onnx only, not for {self.to}", advice="half-safetensors")
 
     @property
     def is_half(self) -> bool:
-        """Whether the weights are written in fp16."""
+        """True if the weights are written in fp16."""
         return self.half or self.to == "half"
 
     @property
     def used_opset(self) -> int | None:
-        """Version of the operators of an ONNX file, None for another."""
+        """Version of the operators of an ONNX file, None for other files."""
         return (self.opset or DEFAULT_OPSET) if self.to == "onnx" else None

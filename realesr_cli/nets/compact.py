@@ -77,9 +77,9 @@ class CompactArchitecture(Architecture):
 
     @classmethod
     def detect(cls, shapes: Shapes) -> tuple[Self, ...]:
-        """Return the architectures of these tensors: ReLU and LeakyReLU where nothing tells them.
+        """Return the architectures of these tensors: two where nothing settles the activation.
 
-        Neither has tensors. A file of this package states the activation in its metadata.
+        ReLU and LeakyReLU have no tensors. A file of this package states the activation in its metadata.
         """
         numbered = [layer for name in shapes if (layer := _LAYER.fullmatch(name))]
         indices = sorted({int(layer[1]) for layer in numbered})

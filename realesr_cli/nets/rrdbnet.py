@@ -152,7 +152,7 @@ def init_convolution(conv: nn.Conv2d) -> None:
     """Set Kaiming-normal weights (fan-in) x 0.1 and a zero bias, so that deep stacks start stable.
 
     Does nothing to a network without memory (meta): there is nothing to fill, and torch would load
-    its compiler to draw no numbers, a second or more of every start.
+    its compiler for that, which takes a second or more of every start.
     """
     if conv.weight.is_meta:
         return

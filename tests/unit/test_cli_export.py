@@ -94,7 +94,7 @@ def test_a_license_for_a_model_that_states_none() -> None:
     assert "license MIT" in result.stdout
     assert json.loads(Path("out.json").read_text(encoding="utf-8"))["license"] == "MIT"
     export("out.pth", "--to", "half", "--license", "MIT")
-    with pytest.raises(ConfigError, match=r"'Apache-2\.0': out is under MIT already"):
+    with pytest.raises(ConfigError, match=r"out is under MIT"):
         export("out.pth", "--to", "onnx", "-o", "new/", "--license", "Apache-2.0")
     assert not Path("new").exists()
 
@@ -116,14 +116,14 @@ def test_card_beside_the_export() -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--to", "onnx", "-o", "m.pth"], "--to onnx writes .onnx files"),
-        (["--to", "pth", "-o", "m"], "--to pth writes .pth files"),
+        (["--to", "onnx", "-o", "m.pth"], "ends in .onnx"),
+        (["--to", "pth", "-o", "m"], "ends in .pth"),
         (["--to", "pth"], "mine.pth"),
         (["--to", "pth", "--overwrite"], "mine.pth is an input"),
-        (["--to", "pth", "-o", "my-x4v3.pth"], "there already: --overwrite replaces it"),
+        (["--to", "pth", "-o", "my-x4v3.pth"], "already exists"),
         (["--to", "onnx", "-o", "mine.pth/m.onnx"], "cannot write into mine.pth"),
-        (["--to", "pth", "-o", "m.pth", "--opset", "17"], "opset goes with onnx only"),
-        (["--to", "half", "--half"], "half goes with onnx only"),
+        (["--to", "pth", "-o", "m.pth", "--opset", "17"], "opset: for onnx only"),
+        (["--to", "half", "--half"], "half: for onnx only"),
         (["--to", "onnx", "--author", "jane"], "--author is for a card"),
         (["--to", "onnx", "--license", "free for all"], "SPDX"),
         (["--to", "onnx", "--card", "--author", "Jane Doe"], "as in jane-doe"),
