@@ -1,7 +1,7 @@
-"""Draw the image of the README: python docs/draw_before_after.py MODEL.
+"""Draw docs/images/before-after.jpg, the image of the README.
 
-Left: images/lighthouse.jpg as any viewer enlarges it (bicubic). Right: the same by MODEL, a name or
-a file; the one in the README is photo, which was not trained on this image.
+`python docs/draw_before_after.py [MODEL]`: images/lighthouse.jpg by bicubic (left) and by MODEL
+(right). The README shows photo, which was not trained on this image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GAP = 8
 
 
 def main() -> None:
-    """Both halves side by side, with a white gap."""
+    """Draw both halves side by side with a white gap."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="photo")
     model = parser.parse_args().model

@@ -1,4 +1,4 @@
-"""Draws docs/images/compare.jpg: the page of `realesr compare` in a browser.
+"""Draw docs/images/compare.jpg: the page of `realesr compare` in a browser.
 
 `python docs/draw_compare.py MODEL MODEL`; needs playwright and Chromium.
 """
@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 1200, 700
 
 
 def screenshot(page: Path) -> bytes:
-    """The page with the slider off the middle, as PNG."""
+    """Return the page as PNG, with the slider off center."""
     with sync_playwright() as tools:
         program = shutil.which("chromium") or shutil.which("google-chrome")
         browser = tools.chromium.launch(
@@ -39,7 +39,7 @@ def screenshot(page: Path) -> bytes:
 
 
 def main() -> None:
-    """Compare the models on the image beside it, and keep what the browser shows."""
+    """Compare the models on a photo and save a screenshot of the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+")
     models = parser.parse_args().models

@@ -24,6 +24,7 @@ PACKAGES = ("torch", "numpy", "pillow", "opencv-python", "safetensors", "click",
 OPTIONAL = {
     "tensorboard": "curves of a training run",
     "lpips": "the lpips column of evaluate",
+    "dists-pytorch": "the dists column of evaluate",
     "onnx": "export to ONNX",
     "onnxruntime": "export to ONNX",
 }

@@ -263,13 +263,13 @@ def test_text_that_is_no_unicode_does_not_stop_it(tmp_path: Path) -> None:
     assert "bad?.png: broken" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_large_pages_are_warned_of() -> None:
-    page.warn_about_size(30_000_000)
-    with pytest.warns(RealesrWarning, match="about 62 MB .* quality to 90"):
-        page.warn_about_size(31_000_000)
-    page.warn_about_size(150_000_000, PageSettings(quality=90))
+def test_large_pages_are_warned_about() -> None:
+    page.warn_about_size(42_000_000)
+    with pytest.warns(RealesrWarning, match=r"62 MB .* quality to 90"):
+        page.warn_about_size(44_000_000)
+    page.warn_about_size(300_000_000, PageSettings(quality=90))
     with pytest.warns(RealesrWarning, match="smaller photos$"):
-        page.warn_about_size(151_000_000, PageSettings(quality=90))
+        page.warn_about_size(301_000_000, PageSettings(quality=90))
 
 
 def test_unwritable(tmp_path: Path) -> None:
