@@ -54,6 +54,7 @@ def summary(name: str = "net") -> ModelSummary:
         files=(WeightsFile(f"{name}.pth", "0123456789abcdef" * 4),),
         device="cpu",
         precision="fp32",
+        backend="torch",
         tile=160,
         overlap=10,
     )

@@ -39,6 +39,7 @@ class ModelSummary:
     files: tuple[WeightsFile, ...]
     device: str
     precision: str
+    backend: str
     tile: int
     overlap: int | None
 

@@ -246,7 +246,7 @@ def _properties(models: Sequence[ModelSummary]) -> Iterator[tuple[str, list[str]
     yield "File", ["<br>".join(_file(f) for f in m.files) for m in models]
     yield "SHA-256", ["<br>".join(f"<code>{f.sha256}</code>" for f in m.files) for m in models]
     yield "License", [escape(m.license) for m in models]
-    yield "Device", [escape(f"{m.device}, {m.precision}") for m in models]
+    yield "Device", [escape(f"{m.device}, {m.precision}, {m.backend}") for m in models]
     yield "Tile", [_tile(m) for m in models]
 
 

@@ -141,6 +141,7 @@ def _summarize(model: EvaluatedModel) -> ModelSummary:
         ),
         device=policy.device,
         precision=policy.precision,
+        backend=policy.backend,
         tile=policy.tile,
         overlap=policy.overlap,
     )

@@ -151,6 +151,12 @@ def test_a_large_page_is_warned_about_before_it_is_made(
         call("photo.png", "-m", "net.pth", "--sheet", "s.png")
 
 
+def test_the_backend_is_passed_on(call: Call) -> None:
+    done = call("photo.png", "-m", "net.pth", "-o", "r.html", "--backend", "torch", "--json")
+    assert done.json["models"][0]["backend"] == "torch"
+    assert call("photo.png", "-m", "net.pth", "-o", "r2.html", "--backend", "abacus").code == 2
+
+
 def test_original_of_another_size(call: Call, tmp_path: Path) -> None:
     save_photo(tmp_path / "gt.png", 100, 80)
     done = call("photo.png", "-m", "net.pth", "-o", "r.html", "--gt", "gt.png")

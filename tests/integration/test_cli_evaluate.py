@@ -87,6 +87,14 @@ def test_precision_is_printed(evaluate: Evaluate, tiny: Path) -> None:
     assert b"cpu in bf16" in outcome.out
 
 
+def test_the_backend_is_passed_on(evaluate: Evaluate, tiny: Path) -> None:
+    outcome = evaluate(*MADE, "-m", tiny, "--metrics", "psnr", "--backend", "torch", "--json", "-")
+    assert json.loads(outcome.out)["settings"]["models"]["tiny"]["backend"] == "torch"
+    outcome = evaluate(*MADE, "-m", tiny, "--metrics", "psnr", "--backend", "abacus")
+    assert outcome.code == 2
+    assert "abacus" in outcome.err
+
+
 def test_a_folder_alone_is_scored_without_reference(evaluate: Evaluate) -> None:
     outcome = evaluate("made", "--csv", "-")
     assert outcome.code == 0

@@ -179,7 +179,12 @@ def test_markup_in_names_stays_text() -> None:
     one = photo(HOSTILE, notes=(HOSTILE,))
     named = dataclasses.replace(one.versions[2], name=HOSTILE)
     model = dataclasses.replace(
-        summary(HOSTILE), network=HOSTILE, license=HOSTILE, device=HOSTILE, precision=HOSTILE
+        summary(HOSTILE),
+        network=HOSTILE,
+        license=HOSTILE,
+        device=HOSTILE,
+        precision=HOSTILE,
+        backend=HOSTILE,
     )
     what = Comparison(
         SCALE,

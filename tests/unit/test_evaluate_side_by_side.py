@@ -26,7 +26,7 @@ from realesr_cli.metrics.reference import psnr, ssim
 from realesr_cli.ops.resize import imresize
 from realesr_cli.weights.load import load_model
 
-CPU = EngineSettings(device="cpu", precision="fp32", threads=1)
+CPU = EngineSettings(device="cpu", precision="fp32", threads=1, backend="torch")
 
 
 @pytest.fixture
@@ -63,13 +63,13 @@ def test_versions_and_their_pixels(net: Path, small: Path) -> None:
     assert photo.versions[1].seconds is None
 
 
-def test_facts_of_models(net: Path, small: Path) -> None:
-    (facts,) = made(small, models=[net]).models
-    (file,) = facts.files
-    assert (facts.name, facts.scale, file.name) == ("net", 4, "net.pth")
+def test_summaries_of_models(net: Path, small: Path) -> None:
+    (summary,) = made(small, models=[net]).models
+    (file,) = summary.files
+    assert (summary.name, summary.scale, file.name) == ("net", 4, "net.pth")
     assert file.sha256 == hashlib.sha256(net.read_bytes()).hexdigest()
-    assert (facts.device, facts.precision) == ("cpu", "fp32")
-    assert "Compact" in facts.network
+    assert (summary.device, summary.precision, summary.backend) == ("cpu", "fp32", "torch")
+    assert "Compact" in summary.network
 
 
 @pytest.mark.parametrize("channel", ["y", "rgb"])
@@ -200,8 +200,8 @@ def test_equal_names_are_shown_with_their_folders(net: Path, small: Path, tmp_pa
 
 def test_a_mixture_names_both_files(net: Path, small: Path, tmp_path: Path) -> None:
     save_net(tmp_path / "other.pth", seed=8)
-    (facts,) = compare([small], [f"{net}:{tmp_path / 'other.pth'}@0.25"], engine=CPU).models
-    assert [(f.name, f.share) for f in facts.files] == [("net.pth", 0.75), ("other.pth", 0.25)]
+    (summary,) = compare([small], [f"{net}:{tmp_path / 'other.pth'}@0.25"], engine=CPU).models
+    assert [(f.name, f.share) for f in summary.files] == [("net.pth", 0.75), ("other.pth", 0.25)]
 
 
 def test_number_of_originals(net: Path, small: Path, tmp_path: Path) -> None:
