@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from machine import processor
+from machine import describe_processor
 from torch import Tensor
 
 from realesr_cli.degrade import noise
@@ -211,7 +211,7 @@ def main() -> None:
         rows.append({"preset": args.preset, "side": args.side, "batch": args.batch})
         rows[-1] |= {"batches": args.batches, "threads": threads, **measure(args)}
         print(json.dumps(rows[-1]), flush=True)
-    report = {"processor": processor(), "torch": torch.__version__, "rows": rows}
+    report = {"processor": describe_processor(), "torch": torch.__version__, "rows": rows}
     args.out.parent.mkdir(exist_ok=True)
     args.out.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import processor
+from machine import describe_processor
 from PIL import Image
 
 from realesr_cli.train.config import TrainConfig
@@ -82,7 +82,7 @@ def summary(times: Rows, losses: Rows, config: TrainConfig, machine: Machine) ->
         "batch": config.data.batch,
         "patch": config.data.patch,
         "machine": machine.describe(),
-        "processor": processor(),
+        "processor": describe_processor(),
         "threads": torch.get_num_threads(),
         "steps": len(times),
         "seconds_per_step": round(step, 4),
