@@ -115,7 +115,6 @@ TOO_LONG: set[str] = set()
 REPEATED_MODULE_NAMES: set[str] = set()
 NAMING_FLAGS: set[str] = set()
 QUAINT = {
-    "compat.py",
 }
 
 
