@@ -114,8 +114,7 @@ NAME_PARTS = {
 TOO_LONG: set[str] = set()
 REPEATED_MODULE_NAMES: set[str] = set()
 NAMING_FLAGS: set[str] = set()
-QUAINT = {
-}
+QUAINT: set[str] = set()
 
 
 def modules() -> list[Path]:

@@ -79,7 +79,8 @@ class CompactArchitecture(Architecture):
     def detect(cls, shapes: Shapes) -> tuple[Self, ...]:
         """Return the architectures of these tensors: two where nothing settles the activation.
 
-        ReLU and LeakyReLU have no tensors. A file of this package states the activation in its metadata.
+        ReLU and LeakyReLU have no tensors. A file of this package states the activation in its
+        metadata.
         """
         numbered = [layer for name in shapes if (layer := _LAYER.fullmatch(name))]
         indices = sorted({int(layer[1]) for layer in numbered})
