@@ -105,6 +105,19 @@ def raw(code: int, headers: dict[str, str], body: bytes) -> Behavior:
     return lambda h: send(h, code, headers, body)
 
 
+def stalled(data: bytes, sent: int, release: threading.Event) -> Behavior:
+    """The first `sent` bytes of a file, and the rest after `release`, so that no test races it."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        headers = {"ETag": '"v1"', "Content-Length": str(len(data))}
+        send(handler, 200, headers, data[:sent])
+        handler.wfile.flush()
+        release.wait(120)
+        handler.wfile.write(data[sent:])
+
+    return answer
+
+
 def late(seconds: float, then: Behavior) -> Behavior:
     """The answer after a wait."""
 

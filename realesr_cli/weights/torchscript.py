@@ -55,12 +55,15 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
             if archive.getinfo(name).file_size > _MAX_PICKLE_BYTES:
                 raise CheckpointFormatError("a TorchScript archive with an oversized index")
             root = _Unpickler(archive, name.removesuffix("data.pkl")).load()
-            return dict(_tensors_of(root))
+            state = dict(_tensors_of(root))
     except (CheckpointFormatError, MemoryError, RecursionError):
         raise
     except Exception as error:  # damaged bytes lead an unpickler to anything
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointFormatError(f"a damaged TorchScript archive ({reason})") from error
+    if not state:
+        raise CheckpointFormatError("a TorchScript archive without tensors")
+    return state
 
 
 class _Unpickler(pickle._Unpickler):  # in Python: the C one allocates memory that a file names

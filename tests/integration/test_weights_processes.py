@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from weights_server import FileServer, whole
+from weights_server import FileServer, stalled, whole
 
 DATA = os.urandom(1 << 20)
 
@@ -45,6 +46,23 @@ def server() -> Iterator[FileServer]:
         yield running
 
 
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """Set at the end of the test, so that no thread of the server waits on."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def wait_for_part(process: subprocess.Popen[str], part: Path) -> None:
+    """Wait until the download has begun."""
+    ends = time.monotonic() + 60
+    while not (part.is_file() and part.stat().st_size):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
 def start(url: str, home: Path, script: str = ENSURE) -> subprocess.Popen[str]:
     sha256 = hashlib.sha256(DATA).hexdigest()
     return subprocess.Popen(
@@ -71,14 +89,12 @@ def test_two_processes_at_once_fetch_once(server: FileServer, tmp_path: Path) ->
 
 
 def test_killed_process_leaves_no_lock_and_a_part_to_go_on_from(
-    server: FileServer, tmp_path: Path
+    server: FileServer, tmp_path: Path, release: threading.Event
 ) -> None:
-    url = server.serve("/tiny.pth", whole(DATA, drip=1), whole(DATA))
+    url = server.serve("/tiny.pth", stalled(DATA, 1 << 18, release), whole(DATA))
     part = tmp_path / "weights" / "tiny.pth.part"
     process = start(url, tmp_path)
-    while not (part.is_file() and part.stat().st_size):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    wait_for_part(process, part)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     kept = part.stat().st_size
@@ -87,13 +103,13 @@ def test_killed_process_leaves_no_lock_and_a_part_to_go_on_from(
     assert server.ranges() == [None, f"bytes={kept}-"]
 
 
-def test_ctrl_c_in_a_download_leaves_with_130(server: FileServer, tmp_path: Path) -> None:
-    url = server.serve("/tiny.pth", whole(DATA, drip=1))
+def test_ctrl_c_in_a_download_leaves_with_130(
+    server: FileServer, tmp_path: Path, release: threading.Event
+) -> None:
+    url = server.serve("/tiny.pth", stalled(DATA, 1 << 18, release))
     process = start(url, tmp_path, COMMAND)
     part = tmp_path / "weights" / "tiny.pth.part"
-    while not (part.is_file() and part.stat().st_size):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    wait_for_part(process, part)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +16,19 @@ import torch
 from click.testing import CliRunner, Result
 from weights_server import FileServer, status, whole
 
+from realesr_cli.cli.advice import message_with_advice
 from realesr_cli.cli.models import models_group
-from realesr_cli.errors import ConfigError, ModelUnavailableError, UnknownModelError
+from realesr_cli.errors import (
+    ConfigError,
+    ModelUnavailableError,
+    RealesrWarning,
+    UnknownModelError,
+    WeightsWriteError,
+)
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.weights import fetch, model_files, registry
 from realesr_cli.weights.download import RetryPolicy
+from realesr_cli.weights.load import open_model
 
 TINY = CompactArchitecture(scale=2, convs=1, features=4)
 
@@ -78,6 +88,17 @@ def test_list_shows_names_aliases_and_state() -> None:
     assert [line.split()[0] for line in listed[1:]] == ["photo"]
 
 
+def test_list_shows_license_quality_and_speed() -> None:
+    header, *lines = models("list").stdout.splitlines()
+    columns = {name: header.index(name) for name in ("QUALITY", "SPEED", "LICENSE", "FOR")}
+    (line,) = (line for line in lines if line.startswith("realesr-animevideov3 "))
+    shown = {name: line[start:].split("  ")[0] for name, start in columns.items()}
+    assert shown["LICENSE"] == "BSD-3-Clause"
+    assert shown["SPEED"] == "29x"
+    assert shown["QUALITY"] in ("high", "medium", "basic")
+    assert shown["FOR"].startswith("Anime video")
+
+
 def test_list_as_json_is_one_document() -> None:
     document = as_json("list")
     assert document["home"] == str(registry.home())
@@ -92,6 +113,8 @@ def test_info_of_a_registered_model() -> None:
     assert "1,213,296" in output
     assert "BSD-3-Clause" in output
     assert "not in the cache" in output
+    assert "address:    https://github.com/xinntao/Real-ESRGAN/releases/" in output
+    assert "samples:    https://github.com/xinntao/Real-ESRGAN\n" in output
     document = as_json("info", "general")
     assert document["parameters"] == 1_213_296
     assert document["architecture"]["kind"] == "compact"
@@ -270,3 +293,42 @@ def test_path_of_the_cache_and_of_what_is_not_there() -> None:
     assert as_json("path")["home"] == str(registry.home())
     with pytest.raises(ModelUnavailableError, match="models pull RealESRGAN_x4plus"):
         models("path", "x4plus")
+
+
+def test_rm_in_a_cache_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models("import", str(save(tmp_path / "mine.pth")))
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(WeightsWriteError, match=r"mine\.pth: cannot be removed: Read-only"):
+        models("rm", "mine", "--yes")
+
+
+def test_import_settles_what_the_tensors_cannot(tmp_path: Path) -> None:
+    leaky = CompactArchitecture(2, 1, 4, "leakyrelu")
+    torch.save(leaky.build().state_dict(), tmp_path / "leaky.pth")
+    with pytest.warns(RealesrWarning, match="leakyrelu"):
+        models("import", str(tmp_path / "leaky.pth"))
+    assert open_model("leaky").architecture.activation == "relu"
+    models("import", str(tmp_path / "leaky.pth"), "--assume", "activation=leakyrelu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_model("leaky").architecture == leaky
+    assert as_json("info", "leaky")["architecture"]["activation"] == "leakyrelu"
+    for assumed in ("activation=gelu", "scale=4", "activation", "=relu", "convs=2"):
+        with pytest.raises(ConfigError, match=r"assume|does not fit"):
+            models("import", str(tmp_path / "leaky.pth"), "--assume", assumed)
+    with pytest.raises(ConfigError, match="for one file"):
+        models("import", str(tmp_path), "--assume", "activation=relu")
+
+
+def test_the_warning_of_an_ambiguous_file_says_what_to_do(tmp_path: Path) -> None:
+    leaky = CompactArchitecture(2, 1, 4, "leakyrelu")
+    torch.save(leaky.build().state_dict(), tmp_path / "leaky.pth")
+    with pytest.warns(RealesrWarning) as caught:
+        open_model(tmp_path / "leaky.pth")
+    assert "models import FILE --assume" in message_with_advice(caught[0].message)

@@ -38,7 +38,14 @@ def test_remembered_hash_ends_with_any_change(tmp_path: Path) -> None:
     assert cache.current_hash(path) != first
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b'{"bytes": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"{", b"[1]", b'{"bytes": 1}', b"[" * 100_000, b"\xff\xfe",
+        b'{"bytes": Infinity, "mtime_ns": 1, "sha256": "a"}', b'{"bytes": {}, "mtime_ns": []}',
+        b'{"bytes": ' + b"9" * 5000,
+    ],
+)  # fmt: skip
 def test_damaged_stamp_is_no_stamp(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"one")

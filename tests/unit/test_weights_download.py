@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import errno
+import os
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from weights_server import FileServer, late, raw, status, whole, without_range
+from weights_server import FileServer, late, raw, send, status, whole, without_range
 
 from realesr_cli.errors import ConfigError, DownloadError
-from realesr_cli.weights.download import AddressError, RetryPolicy, discard, download
+from realesr_cli.weights.download import (
+    AddressError,
+    RetryPolicy,
+    UnreachableError,
+    discard,
+    download,
+)
 
 DATA = bytes(range(256)) * 1200
 HALF = 2 * 65536  # whole blocks, so that none is lost when a connection ends
@@ -273,3 +282,96 @@ def test_discard_removes_part_and_note(server: FileServer, part: Path) -> None:
 def test_patience_has_limits() -> None:
     with pytest.raises(ConfigError, match="attempts"):
         RetryPolicy(attempts=0)
+
+
+# --- servers and folders that mean harm ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["http://[::1/x", "http://", "ftp://127.0.0.1/f", "http://a b/"])
+def test_a_redirect_to_no_address_is_one_failed_address(
+    server: FileServer, part: Path, place: str
+) -> None:
+    url = server.serve("/f", status(302, {"Location": place}))
+    with pytest.raises(AddressError):
+        download(url, part, len(DATA), retry=HASTY)
+
+
+@pytest.mark.parametrize("url", ["http://[::1/x", "https://", "x", "", "http://a b/", "http://\0/"])
+def test_an_address_that_is_none(part: Path, url: str, server: FileServer) -> None:
+    with pytest.raises(AddressError):
+        download(url, part, 10, retry=HASTY)
+
+
+def test_a_server_that_trickles_is_given_up(server: FileServer, part: Path) -> None:
+    """It sends a byte now and then, so no timeout of the connection ever ends it."""
+
+    def trickle(handler: BaseHTTPRequestHandler) -> None:
+        send(handler, 200, {"Content-Length": str(len(DATA))}, b"")
+        for i in range(100):
+            handler.wfile.write(DATA[i : i + 1])
+            time.sleep(0.02)
+
+    slow = RetryPolicy(attempts=1, window=0.1, sleep=lambda seconds: None)
+    began = time.monotonic()
+    with pytest.raises(AddressError, match="per second"):
+        download(server.serve("/f", trickle), part, len(DATA), retry=slow)
+    assert time.monotonic() - began < 1.5
+    assert part.read_bytes() == DATA[: part.stat().st_size]
+
+
+def test_a_slow_server_that_moves_is_not_given_up(server: FileServer, part: Path) -> None:
+    patient = RetryPolicy(attempts=1, window=0.01, sleep=lambda seconds: None)
+    url = server.serve("/f", whole(DATA, drip=0.02))
+    download(url, part, len(DATA), retry=patient)
+    assert part.read_bytes() == DATA
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_as_part_file_is_replaced(server: FileServer, part: Path) -> None:
+    os.mkfifo(part)
+    download(server.serve("/f", whole(DATA)), part, len(DATA), retry=HASTY)
+    assert part.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("suffix", ["", ".json"])
+def test_a_link_as_part_file_is_not_written_through(
+    server: FileServer, part: Path, tmp_path: Path, suffix: str
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    part.with_name(part.name + suffix).symlink_to(victim)
+    download(server.serve("/f", whole(DATA)), part, len(DATA), retry=HASTY)
+    assert victim.read_bytes() == b"precious"
+    assert part.read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("7", 7), ("Fri, 31 Dec 2100 23:59:59 GMT", 9), ("soon", 0), ("9" * 500, 9), ("-5", 0)],
+)
+def test_waits_are_what_the_server_names_within_reason(
+    server: FileServer, part: Path, text: str, expected: float
+) -> None:
+    waits: list[float] = []
+    patient = RetryPolicy(attempts=2, sleep=waits.append, longest_wait=9)
+    url = server.serve("/f", status(429, {"Retry-After": text}), whole(DATA))
+    download(url, part, len(DATA), retry=patient)
+    assert waits == [expected]
+
+
+@pytest.mark.parametrize(
+    "note", [b"[" * 100_000, b'{"etag": 7, "url": 1e999}', b"[]", bytes(1 << 17)]
+)
+def test_a_damaged_note_is_no_note(server: FileServer, part: Path, note: bytes) -> None:
+    part.write_bytes(DATA[:1000])
+    part.with_name(part.name + ".json").write_bytes(note)
+    download(server.serve("/f", whole(DATA)), part, len(DATA), retry=HASTY)
+    assert part.read_bytes() == DATA
+
+
+def test_no_connection_is_told_from_a_refusal(server: FileServer, part: Path) -> None:
+    with pytest.raises(UnreachableError):
+        download("http://127.0.0.1:1/f", part, 10, retry=HASTY)
+    with pytest.raises(AddressError) as caught:
+        download(server.serve("/f", whole(DATA, cut=10)), part, len(DATA), retry=HASTY)
+    assert not isinstance(caught.value, UnreachableError)

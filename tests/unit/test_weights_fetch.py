@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -214,3 +215,59 @@ def test_bundled_file_needs_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (tmp_path / "inside.pth").write_bytes(DATA[:-1])
     with pytest.raises(ChecksumMismatchError, match="install realesr-cli again"):
         get(entry, offline=True)
+
+
+# --- no connection ------------------------------------------------------------------------------
+
+QUICK = replace(fetch.QUICK_RETRY, sleep=lambda seconds: None)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "QUICK_RETRY", QUICK)
+
+
+def test_a_failed_connection_is_remembered_for_minutes(
+    server: FileServer, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = entry_for("http://127.0.0.1:1/f")
+    with pytest.raises(ModelUnavailableError, match="no connection"):
+        ensure(gone, retry=QUICK)
+    entry = entry_for(server.serve("/f", whole(DATA)))
+    with pytest.raises(ModelUnavailableError, match="not tried again"):
+        ensure(entry, retry=QUICK)
+    assert server.requests == []
+    now = time.time()
+    monkeypatch.setattr("realesr_cli.weights.fetch.time.time", lambda: now + 301)
+    assert ensure(entry, retry=QUICK).read_bytes() == DATA
+
+
+def test_a_model_that_is_named_is_always_tried(server: FileServer, quick: None) -> None:
+    with pytest.raises(ModelUnavailableError):
+        ensure(entry_for("http://127.0.0.1:1/f"), retry=QUICK)
+    entry = entry_for(server.serve("/f", whole(DATA)))
+    path = get(entry)
+    path.unlink()
+    ensure(entry, retry=QUICK)  # a connection that worked ends the pause
+    assert len(server.requests) == 2
+
+
+def test_a_server_that_refuses_is_no_failed_connection(server: FileServer, quick: None) -> None:
+    with pytest.raises(ModelUnavailableError):
+        ensure(entry_for(server.serve("/a", status(404))), retry=QUICK)
+    ensure(entry_for(server.serve("/f", whole(DATA))), retry=QUICK)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"time": "x"}', '{"time": 1e999}', "[" * 9999])
+def test_a_damaged_record_of_a_failure_is_none(server: FileServer, quick: None, text: str) -> None:
+    registry.home().mkdir(parents=True, exist_ok=True)
+    (registry.home() / "no-connection.json").write_text(text)
+    ensure(entry_for(server.serve("/f", whole(DATA))), retry=QUICK)
+
+
+def test_stale_files_of_killed_processes_are_removed(server: FileServer) -> None:
+    registry.weights_dir().mkdir(parents=True)
+    stale = registry.weights_dir() / ".realesr-0123456789abcdef.part"
+    stale.write_bytes(b"x")
+    get(entry_for(server.serve("/f", whole(DATA))))
+    assert not stale.exists()

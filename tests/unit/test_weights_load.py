@@ -21,6 +21,7 @@ from realesr_cli.errors import (
     UnknownModelError,
 )
 from realesr_cli.nets.compact import CompactArchitecture
+from realesr_cli.nets.rrdbnet import RRDBArchitecture
 from realesr_cli.weights import import_models, model_files, registry
 from realesr_cli.weights.load import load_model, open_model
 from realesr_cli.weights.locate import locate
@@ -214,3 +215,48 @@ def test_denoise_pair_of_different_networks(tmp_path: Path) -> None:
     save(tmp_path / "my-wdn-x4v3.pth", 1, CompactArchitecture(scale=4, convs=2, features=4))
     with pytest.raises(ConfigError, match="cannot be mixed: convs is 2 against 1"):
         open_model(tmp_path / "my-x4v3.pth", denoise=0.5)
+
+
+def test_a_model_that_was_located_is_opened_as_it_is(tmp_path: Path) -> None:
+    state = save(tmp_path / "mine.pth")
+    located = locate(tmp_path / "mine.pth")
+    assert torch.equal(first(open_model(located).net), state["body.0.weight"])
+    assert located.download_bytes is None
+    assert locate("x4plus").download_bytes == 67_040_989
+
+
+def test_models_are_located_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "my-x4v3.pth", 1)
+    save(tmp_path / "my-wdn-x4v3.pth", 2)
+    located = locate(tmp_path / "my-x4v3.pth", denoise=0.5)
+
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("located again")
+
+    monkeypatch.setattr("realesr_cli.weights.load.locate", again)
+    monkeypatch.setattr("realesr_cli.weights.locate._find_denoise_partner", again)
+    opened = open_model(located)
+    assert (opened.name, opened.path) == ("my-x4v3", tmp_path / "my-x4v3.pth")
+    assert [source.share for source in opened.sources] == [0.5, 0.5]
+
+
+def test_a_checkpoint_is_renamed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    usual = RRDBArchitecture.canonical_names.__func__
+    architecture = RRDBArchitecture(4, 1, 4, 2)
+    torch.save(architecture.build().state_dict(), tmp_path / "m.pth")
+
+    def counted(cls: Any, names: Any) -> Any:
+        calls.append(names)
+        return usual(cls, names)
+
+    monkeypatch.setattr(RRDBArchitecture, "canonical_names", classmethod(counted))
+    assert open_model(tmp_path / "m.pth").architecture == architecture
+    assert len(calls) <= 2  # to recognize it, and to take its tensors
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "/" + "x" * 5000, "a:b@" + "9" * 5000, ":" * 5000])
+def test_names_of_any_length(name: str) -> None:
+    with pytest.raises((UnknownModelError, ConfigError)) as caught:
+        open_model(name, offline=True)
+    assert len(str(caught.value)) < 6000

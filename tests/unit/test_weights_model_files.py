@@ -360,3 +360,61 @@ def test_loading_does_not_start_the_compiler_of_torch(tmp_path: Path) -> None:
     )
     paths = [str(path) for path in sorted(tmp_path.iterdir())]
     subprocess.run([sys.executable, "-c", code, *paths], check=True, timeout=120)
+
+
+# --- what is written ----------------------------------------------------------------------------
+
+
+def test_the_same_tensors_give_the_same_bytes(tmp_path: Path) -> None:
+    """The library writes the keys of its header in an order that changes with every call."""
+    state = {f"body.{i}.weight": torch.full((i + 1, 2), float(i)) for i in range(40)}
+    facts = {key: {"b": 1, "a": [2]} for key in "zyxabc"}
+    found = set()
+    for _ in range(20):
+        model_files.save_safetensors(tmp_path / "m.safetensors", state, facts)
+        model_files.save_pth(tmp_path / "m.pth", {"params": state}, facts)
+        found.add(tuple((tmp_path / f"m{s}").read_bytes() for s in (".safetensors", ".pth")))
+    assert len(found) == 1
+    data = found.pop()[0]
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert list(header) == sorted(header)
+    assert list(header["__metadata__"]) == ["format", "realesr"]
+
+
+def test_tensors_keep_their_alignment_and_order(tmp_path: Path) -> None:
+    """The header must end at a multiple of 8, whatever the length of the description."""
+    for length in range(9):
+        path = tmp_path / "m.safetensors"
+        state = {"b": torch.arange(3.0), "a": torch.arange(5, dtype=torch.float16)}
+        model_files.save_safetensors(path, state, {"x": "y" * length})
+        assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
+        with safetensors.safe_open(path, framework="pt") as file:
+            assert all(torch.equal(file.get_tensor(name), state[name]) for name in state)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_files_have_the_permissions_of_others(tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"m{suffix}"
+
+    def save() -> int:
+        if suffix == ".pth":
+            model_files.save_pth(target, {"params": STATE})
+        else:
+            model_files.save_safetensors(target, STATE, {})
+        return target.stat().st_mode & 0o777
+
+    before = os.umask(0o027)
+    try:
+        assert save() == 0o640
+        target.chmod(0o600)
+        assert save() == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_stale_temporary_files_are_removed(tmp_path: Path) -> None:
+    stale = tmp_path / ".realesr-0123456789abcdef.part"
+    stale.write_bytes(b"x")
+    model_files.save_safetensors(tmp_path / "m.safetensors", STATE, {})
+    assert os.listdir(tmp_path) == ["m.safetensors"]

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from realesr_cli.errors import ConfigError, UnknownModelError
 from realesr_cli.nets.detection import architecture_from_plain
@@ -47,7 +48,7 @@ def test_entries_are_complete_and_plausible() -> None:
         assert entry.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
         assert all(url.startswith("https://") for url in entry.urls)
         assert all(url.rpartition("/")[2] == entry.file for url in entry.urls)
-        assert entry.urls or entry.bundled or entry.name == "RRDB_PSNR_x4"
+        assert entry.urls or entry.bundled or entry.name in ("RRDB_PSNR_x4", "feat-squeeze")
         assert entry.denoise_partner is None or registry.resolve(entry.denoise_partner)
     hashes = [e.sha256 for e in registry.official() if e.sha256]
     assert len(set(hashes)) == len(hashes)
@@ -120,7 +121,17 @@ def test_imported_models_are_known_until_removed() -> None:
     assert registry.find("other") is not None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "models": [1]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{}", '{"format": 1}', '{"format": 1, "models": [1]}', "[" * 100_000, "7",
+        '{"format": 1, "models": {}}', '{"format": 1, "models": [[]]}', '{"format": ' + "9" * 5000,
+        '{"format": 1, "models": [{"name": "a", "file": "a.pth", "bytes": Infinity}]}',
+        '{"format": 1, "models": [{"name": "a", "file": "a.pth", "scale": 1e999}]}',
+        '{"format": 1, "models": [{"name": "a", "file": "a.pth", "extra": 1}]}',
+        '{"format": 1, "models": [{"name": "a"}]}', "\x00",
+    ],
+)  # fmt: skip
 def test_damaged_list_is_named(text: str) -> None:
     registry.home().mkdir(parents=True, exist_ok=True)
     registry.index_path().write_text(text, encoding="utf-8")
@@ -152,3 +163,53 @@ def test_list_inside_an_installed_package_comes_first(
     assert registry.list_path() == tmp_path / "weights.json"
     (package / "weights.json").write_text("{}", encoding="utf-8")
     assert registry.list_path() == package / "weights.json"
+
+
+@pytest.mark.parametrize(
+    "file", ["../..", "/etc/passwd", "a/../../b.pth", "", "a//b", "a\\..\\b", "x" * 300]
+)
+@pytest.mark.parametrize("key", ["file", "bundled"])
+def test_files_of_a_list_stay_in_their_folder(file: str, key: str) -> None:
+    model = {"name": "evil", "file": "evil.pth", key: file}
+    registry.home().mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": 1, "models": [model]})
+    registry.index_path().write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"{key}: expected a path inside"):
+        registry.imported()
+
+
+def test_the_features_of_the_perceptual_distance_are_registered(tmp_path: Path) -> None:
+    entry = registry.resolve("feat-squeeze")
+    assert (entry.kind, entry.license, entry.urls) == ("features", "MIT", ())
+    assert registry.resolve("squeezenet1_1").sha256 != entry.sha256
+    assert registry.resolve("squeezenet1_1").urls
+
+
+def test_speeds_are_those_of_the_arithmetic() -> None:
+    """Multiplications of all convolutions per output pixel, counted on a small image."""
+
+    def count(plain: object) -> float:
+        with torch.device("meta"):
+            net = architecture_from_plain(plain).build()
+        net.to_empty(device="cpu")
+        total, side = 0, 4
+
+        def add(conv: torch.nn.Conv2d, _: object, output: torch.Tensor) -> None:
+            nonlocal total
+            total += conv.weight.numel() * output.shape[2] * output.shape[3]
+
+        for module in net.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.register_forward_hook(add)
+        with torch.inference_mode():
+            net(torch.zeros(1, 3, side, side))
+        return total / (side * net.scale) ** 2
+
+    counted: dict[str, float] = {}
+    for entry in registry.official():
+        if entry.kind == "generator":
+            key = json.dumps(entry.architecture)
+            counted.setdefault(key, count(entry.architecture))
+            first = counted[json.dumps(registry.resolve("x4plus").architecture)]
+            assert entry.speed == pytest.approx(first / counted[key], rel=0.02)
+            assert entry.quality in ("high", "medium", "basic")
