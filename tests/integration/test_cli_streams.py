@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from upscale_cli import Shell, make_image, size_of
 
+from realesr_cli.batch.records import Record
+from realesr_cli.cli.console import Console
+from realesr_cli.cli.terminal import StandardOutputError
+
 FULL = Path("/dev/full")
 REALESR = f"{sys.executable} -m realesr_cli"
 
@@ -68,12 +72,16 @@ def test_a_result_is_written_although_nothing_can_be_printed(tiny: Path, tmp_pat
     assert size_of(tmp_path / "a_x4.png") == (48, 32)
 
 
-def test_an_image_that_cannot_be_printed(tiny: Path, tmp_path: Path):
-    make_image(tmp_path / "a.png")
-    done = sh(f"cd {tmp_path} && {REALESR} upscale a.png -m {tiny} --device cpu -o - >&-")
-    assert done.returncode == 1
-    assert "cannot write to stdout" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_an_image_that_cannot_be_printed(shell: Shell, monkeypatch: pytest.MonkeyPatch):
+    def write(self: Console, record: Record) -> None:
+        raise StandardOutputError("cannot write to stdout: No space left on device")
+
+    make_image("a.png")
+    monkeypatch.setattr(Console, "finished", write)
+    outcome = shell("a.png", "-o", "-")
+    assert outcome.code == 1
+    assert "No space left" in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 def test_empty_standard_input_is_one_line(shell: Shell):

@@ -18,8 +18,8 @@ from upscale_cli import Shell, make_image, size_of
 from realesr_cli.atomic import PREFIX, SUFFIX
 from realesr_cli.cli.terminal import interruptible
 
-IMAGES = 8
-SIDE = 280
+IMAGES = 6
+SIDE = 240
 PATIENCE = 60
 
 

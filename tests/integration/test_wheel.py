@@ -6,11 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 import venv
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
 
 
@@ -59,7 +59,8 @@ def test_installed_wheel_lists_its_models(wheel: Path, tmp_path: Path) -> None:
     ).stdout.strip()
     # The libraries we need, but not this checkout: a .pth file that names only that folder is not
     # followed for the .pth files in it, so an editable install of ours stays out.
-    (Path(site) / "libraries.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    libraries = Path(click.__file__).parents[1]
+    (Path(site) / "libraries.pth").write_text(str(libraries), encoding="utf-8")
     code = "import realesr_cli; print(realesr_cli.__file__)"
     where = subprocess.run(
         [str(python), "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
