@@ -23,6 +23,15 @@ T = TypeVar("T")
 _META = "realesr"
 _MAX_INTEGER = 2**63 - 1
 
+_TYPE_NAMES: dict[Any, str] = {
+    int: "integer",
+    float: "number",
+    str: "string",
+    bool: "true or false",
+    Path: "path",
+    type(None): "none",
+}
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -60,7 +69,8 @@ class Limits:
             under = self.above is not None and item <= self.above
             over = self.high is not None and item > self.high
             if below or under or over or item != item:
-                raise _expected(self.describe() or "a number", item, where)
+                expected = self.describe().replace("above", "more than") or "a number"
+                raise _expected(expected, item, where)
             if isinstance(item, float) and math.isinf(item):
                 raise _expected("a finite number", item, where)
 
@@ -273,10 +283,8 @@ def _convert_tuple(kind: Any, value: Any, where: str, text: bool) -> tuple[Any, 
 
 
 def type_name(kind: Any) -> str:
-    """Return a type as a person would write it: `int`, `float or none`, `list of str`."""
+    """Return a type in words: `integer`, `number or none`, `list of string`."""
     origin = get_origin(kind)
-    if kind is type(None):
-        return "none"
     if origin in (Union, types.UnionType):
         return " or ".join(type_name(a) for a in get_args(kind))
     if origin is Literal:
@@ -284,7 +292,7 @@ def type_name(kind: Any) -> str:
     if origin is tuple:
         arms = [a for a in get_args(kind) if a is not Ellipsis]
         return "list of " + " and ".join(dict.fromkeys(type_name(a) for a in arms))
-    return getattr(kind, "__name__", str(kind))
+    return _TYPE_NAMES.get(kind, str(getattr(kind, "__name__", kind)))
 
 
 def to_plain(value: Any) -> Any:

@@ -20,10 +20,13 @@ from realesr_cli.errors import (
 )
 from realesr_cli.image.folders import is_regular, walk_files
 from realesr_cli.image.formats import is_image
-from realesr_cli.text import format_names, format_value
+from realesr_cli.text import did_you_mean, format_names, format_value
 
 STDIN = "-"
 ARCHIVE_EXTENSIONS = (".cbz", ".zip")
+
+_MAX_COMPARED = 1000
+"""File names that a misspelled one is compared with."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,17 @@ def _expand(
     elif glob.has_magic(argument):
         yield from _in_glob(argument, recursive=recursive, avoid=avoid)
     else:
-        raise ConfigError(f"{format_value(argument)}: no such file or folder")
+        near = did_you_mean(path.name, _names_beside(path))
+        raise ConfigError(f"{format_value(argument)}: no such file or folder{near}")
+
+
+def _names_beside(path: Path) -> list[str]:
+    """Return the names in the folder where a missing file was looked for."""
+    try:
+        with os.scandir(path.parent) as entries:
+            return [entry.name for entry in itertools.islice(entries, _MAX_COMPARED)]
+    except OSError:
+        return []
 
 
 def _listed(name: str) -> InputSource:

@@ -73,6 +73,6 @@ def message_with_advice(error: RealesrError | RealesrWarning) -> str:
     text = str(error)
     if not error.advice:
         return text
-    separator = "\n" if "\n" in text else ". "
+    separator = "\n" if "\n" in text else " " if text.endswith(("?", ".")) else ". "
     advice = ADVICE[error.advice]
     return f"{text}{separator}{advice.format_map(error.values) if error.values else advice}"

@@ -27,6 +27,9 @@ from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import RealesrError
 from realesr_cli.text import format_bytes, format_seconds
 
+_MAX_TIMED_PIXELS = 16_000_000
+"""Reading a larger image would take long."""
+
 _COUNTED = (("planned", "to do"), ("skipped", "existing"), ("failed", "cannot be done"))
 
 
@@ -47,14 +50,15 @@ class DryRun:
 
 
 def describe_run(upscaler: Upscaler, jobs: Sequence[Job], description: RunDescription) -> DryRun:
-    """Estimate the cost of every image, from the time that a part of the smallest one takes."""
+    """Estimate the cost of every image, from the time that a part of one takes."""
     images = [image for job in jobs if job.pending for image in job.members or (job,)]
     sizes = [image.info.height * image.info.width for image in images if image.info is not None]
     rates = None
     if images:
-        smallest = images[sizes.index(min(sizes))]
+        # A large one, as what an image costs whatever its size counts little then.
+        best = max((size for size in sizes if size <= _MAX_TIMED_PIXELS), default=min(sizes))
         with contextlib.suppress(RealesrError):  # The run will report it.
-            rates = measure_rates(upscaler, smallest)
+            rates = measure_rates(upscaler, images[sizes.index(best)])
     estimates = []
     for job in jobs:
         members = job.members or (job,) if job.pending else ()

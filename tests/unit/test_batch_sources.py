@@ -199,3 +199,8 @@ def test_linked_folders_are_searched_once(tree: Path):
     (tree / "other" / "x.png").write_bytes(b"")
     os.symlink(tree / "other", tree / "in" / "sub" / "link")
     assert _names("in/sub", recursive=True).count("in/sub/link/x.png") == 1
+
+
+def test_a_misspelled_file_is_found(tree: Path):
+    with pytest.raises(ConfigError, match=r"did you mean 'b\.png'"):
+        find_sources(["in/b.pgn"])

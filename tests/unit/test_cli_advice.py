@@ -45,3 +45,5 @@ def test_advice_follows_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ADVICE, "key", "Use --other.")
     assert message_with_advice(RealesrError("no room", advice="key")) == "no room. Use --other."
     assert message_with_advice(RealesrError("no room")) == "no room"
+    assert message_with_advice(RealesrError("is it x?", advice="key")) == "is it x? Use --other."
+    assert message_with_advice(RealesrError("2:\n  a", advice="key")) == "2:\n  a\nUse --other."

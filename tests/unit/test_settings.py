@@ -65,20 +65,20 @@ def test_round_trip_through_toml():
         ({}, "'name'"),
         ({"nme": "x"}, "'nme'.*'name'"),
         ({"name": "x", "part": {"rat": 1}}, "part.rat'.*'rate'"),
-        ({"name": 3}, "name: expected str, got 3"),
+        ({"name": 3}, "name: expected string, got 3"),
         ({"name": "x", "where": ""}, "where: expected .*path, got ''"),
         ({"name": "x", "part": 3}, "part: expected a table"),
         ({"name": "x", "part": {"rate": 2.0}}, "part.rate: expected 0 to 1, got 2"),
         ({"name": "x", "part": {"rate": -1}}, "part.rate: expected 0 to 1, got -1"),
         ({"name": "x", "part": {"rate": float("nan")}}, "nan"),
-        ({"name": "x", "part": {"rate": True}}, "expected float"),
+        ({"name": "x", "part": {"rate": True}}, "expected number"),
         ({"name": "x", "part": {"kind": "gren"}}, "one of red, green, got 'gren'.*'green'"),
         ({"name": "x", "part": {"sizes": [0]}}, "at least 1, got 0"),
-        ({"name": "x", "part": {"sizes": ["1"]}}, r"part.sizes\[0\]: expected int"),
+        ({"name": "x", "part": {"sizes": ["1"]}}, r"part.sizes\[0\]: expected integer"),
         ({"name": "x", "part": {"sizes": 3}}, "expected a list"),
-        ({"name": "x", "count": "many"}, "expected int or auto, got 'many'"),
-        ({"name": "x", "count": "3"}, "expected int or auto"),
-        ({"name": "x", "flag": 1}, "expected bool"),
+        ({"name": "x", "count": "many"}, "expected integer or auto, got 'many'"),
+        ({"name": "x", "count": "3"}, "expected integer or auto"),
+        ({"name": "x", "flag": 1}, "expected true or false"),
         ({"name": "x", "free": float("inf")}, "a finite number"),
         ({"name": "x", "count": 2**63}, "count"),
         ({"name": "x", "count": 10**5000}, "very large int"),
@@ -208,8 +208,8 @@ def test_walk_lists_every_leaf():
 
 
 def test_type_names_are_for_people():
-    assert type_name(int | None) == "int or none"
-    assert type_name(tuple[int, ...]) == "list of int"
+    assert type_name(int | None) == "integer or none"
+    assert type_name(tuple[int, ...]) == "list of integer"
     assert type_name(Literal["a", "b"]) == "a or b"
 
 
