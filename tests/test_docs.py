@@ -33,10 +33,13 @@ def test_the_import_table_is_the_one_that_is_enforced(root: Path) -> None:
 
 
 def commands(page: Path) -> list[str]:
-    """Return the `realesr` commands of indented and fenced blocks, comments removed."""
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = re.findall(r"^(?: {4}|\$ )?(realesr [^\n]*)", text, re.MULTILINE)
-    return [line for line in lines if not line.endswith(":")]
+    """Return the `realesr` commands of indented and fenced blocks."""
+    found, fenced = [], False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        fenced ^= line.startswith("```")
+        if (fenced or line.startswith("    ")) and line.strip().startswith("realesr "):
+            found.append(line.strip())
+    return found
 
 
 @pytest.mark.parametrize(
