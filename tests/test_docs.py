@@ -35,7 +35,7 @@ def test_the_import_table_is_the_one_that_is_enforced(root: Path) -> None:
 def commands(page: Path) -> list[str]:
     """Return the `realesr` commands of indented and fenced blocks."""
     found, fenced = [], False
-    for line in page.read_text(encoding="utf-8").splitlines():
+    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
         fenced ^= line.startswith("```")
         if (fenced or line.startswith("    ")) and line.strip().startswith("realesr "):
             found.append(line.strip())
