@@ -28,6 +28,8 @@ ADVICE: dict[str, str] = {
     "evaluate-lq": "Use --lq FOLDER, or --degrade bicubic to create them from the ground truths.",
     "evaluate-scale": "Use --scale.",
     "evaluate-what": "Use --lq or --degrade with models (-m), or name folders of results.",
+    "feat-squeeze": "docs/evaluation.md shows how to make the file; then run "
+    "`realesr models import FILE`, or give it with --feat-weights.",
     "folder-or-template": "Give a folder, or a template such as '{stem}_x{scale}{ext}', with -o.",
     "max-pixels": "If you trust the file, raise the limit with --max-pixels.",
     "half-safetensors": "--to half writes fp16 safetensors.",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from realesr_cli.errors import ConfigError
+from realesr_cli.errors import ConfigError, ModelUnavailableError
 from realesr_cli.evaluate.settings import Channel, ScoreSettings
 from realesr_cli.metrics.learned import Dists, Lpips
 from realesr_cli.metrics.niqe import niqe
@@ -172,7 +172,10 @@ def load_scorer(
 def _load_features(settings: ScoreSettings, progress: Progress) -> Distance:
     path = settings.feat_weights
     if path is None:
-        path = ensure(resolve(FEATURES), offline=settings.offline, progress=progress)
+        try:
+            path = ensure(resolve(FEATURES), offline=settings.offline, progress=progress)
+        except ModelUnavailableError as error:
+            raise ModelUnavailableError(str(error), advice="feat-squeeze") from error
     distance = PerceptualDistance(read_state(path)[0])
 
     @torch.inference_mode()

@@ -17,6 +17,7 @@ from realesr_cli.metrics.reference import psnr, round_luma, ssim
 from realesr_cli.ops.quantize import from_8bit_levels
 from realesr_cli.ops.resize import imresize
 from realesr_cli.weights.checkpoints import read_state
+from realesr_cli.weights.import_models import import_models
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +87,8 @@ def test_the_perceptual_distance_on_kodak24(shared: Path) -> None:
     models = [data / "weights" / name for name in (
         "realesr-general-x4v3.fp16.pth", "realesr-animevideov3.pth",
     )]  # fmt: skip
-    settings = ScoreSettings(metrics=("feat-squeeze",), feat_weights=weights, offline=True)
+    import_models(weights)
+    settings = ScoreSettings(metrics=("feat-squeeze",), offline=True)
     found = evaluate(which, models, settings=settings)
     means = [found.mean(m, "feat-squeeze") for m in found.methods]
     assert means[1:] == pytest.approx([0.813, 0.999], abs=0.003)

@@ -14,7 +14,13 @@ from upscale_cli import save_tiny
 
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.engine.upscaler import Upscaler
-from realesr_cli.errors import ConfigError, DatasetError, ImageWriteError, UnsupportedImageError
+from realesr_cli.errors import (
+    ConfigError,
+    DatasetError,
+    ImageWriteError,
+    ModelUnavailableError,
+    UnsupportedImageError,
+)
 from realesr_cli.evaluate import scores
 from realesr_cli.evaluate.evaluated_models import EvaluatedModel, open_models
 from realesr_cli.evaluate.evaluation import Evaluation, evaluate
@@ -366,6 +372,13 @@ def test_the_perceptual_distance_takes_a_named_file(gt: Path, tmp_path: Path) ->
     assert found.mean("same", "feat-squeeze") == 0
     assert found.mean("bicubic", "feat-squeeze") > 0
     assert found.settings["feat_weights"] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_the_perceptual_distance_without_its_file_says_what_to_do(gt: Path) -> None:
+    settings = ScoreSettings(metrics=("feat-squeeze",), offline=True)
+    with pytest.raises(ModelUnavailableError) as caught:
+        evaluate(ImageSetSettings(gt=gt, degrade="bicubic", scale=4), settings=settings)
+    assert caught.value.advice == "feat-squeeze"
 
 
 def test_the_mean_is_over_images_that_have_the_score() -> None:
