@@ -37,6 +37,9 @@ _TIFF_STRUCTURE = frozenset((
     EXIF_IFD, GPS_IFD, INTEROP_IFD,
 ))
 # fmt: on
+_RAW_TAGS = frozenset((33421, 33422, *range(50706, 52600)))
+"""Tags of raw files (TIFF/EP, DNG), by which readers would take a result for one."""
+
 _MAX_TIFF_VALUE = 32_768
 _DESCRIPTION = 270
 _LAYOUT_DESCRIPTIONS = (b'{"shape":', b"ImageJ=", b"<?xml")
@@ -204,6 +207,7 @@ def _portable(
         entry
         for entry in main.entries.values()
         if entry.tag not in _TIFF_STRUCTURE
+        and entry.tag not in _RAW_TAGS
         and entry.kind <= 12
         and entry.size <= _MAX_TIFF_VALUE
         and not (entry.tag == _DESCRIPTION and entry.data.startswith(_LAYOUT_DESCRIPTIONS))
