@@ -42,9 +42,6 @@ _RAW_TAGS = frozenset((33421, 33422, *range(50706, 52600)))
 
 _MAX_TIFF_VALUE = 32_768
 _DESCRIPTION = 270
-_LAYOUT_DESCRIPTIONS = (b'{"shape":', b"ImageJ=", b"<?xml")
-"""Starts of ImageDescription as tifffile, ImageJ and OME write it: the layout of the pixels in the
-file it was written for, which readers would believe of the enlarged image too."""
 
 
 def orient(array: Array, orientation: int) -> Array:
@@ -210,7 +207,7 @@ def _portable(
         and entry.tag not in _RAW_TAGS
         and entry.kind <= 12
         and entry.size <= _MAX_TIFF_VALUE
-        and not (entry.tag == _DESCRIPTION and entry.data.startswith(_LAYOUT_DESCRIPTIONS))
+        and not (entry.tag == _DESCRIPTION and _describes_layout(entry.data))
     ]
     parts = {}
     for tag, directory in _inner(block, main):
@@ -224,6 +221,16 @@ def _portable(
     if sum(entry.size for part in (kept, *parts.values()) for entry in part) > MAX_BYTES:
         raise ifd.MalformedDirectoryError("its values overlap")
     return kept, parts
+
+
+def _describes_layout(description: bytes) -> bool:
+    """Return whether tifffile, ImageJ or OME wrote an ImageDescription.
+
+    It tells the layout of the pixels, which readers would believe of the enlarged image too.
+    """
+    if description.startswith((b"ImageJ=", b"<?xml")):
+        return True
+    return description.startswith(b"{") and b'"shape":' in description
 
 
 def _inner(block: ifd.IfdBlock, main: ifd.Directory) -> Iterator[tuple[int, ifd.Directory]]:

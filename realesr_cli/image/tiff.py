@@ -112,6 +112,8 @@ def open_tiff(data: bytes) -> TiffFile:
     try:
         block = ifd.parse(data)
         main = block.directory(block.first)
+        if sum(entry.size for entry in main.entries.values()) > 2 * len(data):
+            raise ifd.MalformedDirectoryError("its values overlap")  # Pillow would read each.
         return TiffFile(block, main, _parse_layout(block, main))
     except ifd.MalformedDirectoryError as error:
         raise UnreadableImageError(f"the TIFF is damaged: {error}") from None

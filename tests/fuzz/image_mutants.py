@@ -67,7 +67,8 @@ def make_files() -> dict[str, bytes]:
         "jpeg.tif": samples.pillow_bytes(rgb, "TIFF", compression="jpeg"),
     }
     for kind in ("BMP", "GIF", "TGA", "PPM", "JPEG2000", "ICO", "PCX", "QOI", "SGI", "DDS"):
-        files[kind.lower()] = samples.pillow_bytes(rgb, kind)
+        options = {"sizes": [(12, 12)]} if kind == "ICO" else {}
+        files[kind.lower()] = samples.pillow_bytes(rgb, kind, **options)
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         files[f"frames.{kind.lower()}"] = samples.pillow_bytes(
             rgb, kind, save_all=True, append_images=[rgba.convert("RGB")]

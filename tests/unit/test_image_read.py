@@ -16,6 +16,7 @@ import pytest
 import tifffile
 from PIL import Image as pillow
 from PIL import ImageFile
+from PIL import __version__ as pillow_version
 
 from realesr_cli.errors import (
     ImageTooLargeError,
@@ -28,6 +29,7 @@ from realesr_cli.image import pillow as pil
 from realesr_cli.image.probe import probe
 from realesr_cli.image.read import from_array, from_pil, read_image, read_rgb8
 
+PILLOW = int(pillow_version.split(".")[0])
 GRADIENT = np.add.outer(np.arange(30) * 4, np.arange(40) * 3).astype(np.uint8)
 
 
@@ -85,6 +87,8 @@ def test_lossy_kinds_are_near(kind: str, mode: str):
     expected = np.asarray(img, np.int16).reshape(30, 40, -1)
     assert image.format == kind
     assert np.abs(image.pixels - expected).mean() < 4
+    if kind == "AVIF" and PILLOW < 13:
+        pytest.skip("older versions of Pillow read gray AVIF as color")
     if kind != "WEBP":  # which knows no gray
         assert image.gray == (mode == "L")
 
@@ -167,6 +171,7 @@ def test_lab_becomes_srgb_and_says_so():
     assert image.notes == ("LAB converted to sRGB",)
 
 
+@pytest.mark.skipif(PILLOW < 13, reason="older versions of Pillow refuse it")
 def test_ycbcr_tiff_is_read_as_rgb():
     img = _image("RGB")
     image = read_image(samples.pillow_bytes(img.convert("YCbCr"), "TIFF"))

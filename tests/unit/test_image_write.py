@@ -16,6 +16,7 @@ import image_samples as samples
 import numpy as np
 import pytest
 from PIL import Image as pillow
+from PIL import __version__ as pillow_version
 
 from realesr_cli import atomic
 from realesr_cli.errors import (
@@ -33,6 +34,7 @@ from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image, write_image
 
+PILLOW = int(pillow_version.split(".")[0])
 SMOOTH = np.add.outer(np.arange(60), np.arange(80))[..., None] + np.array([0, 40, 80])
 SMOOTH = SMOOTH.astype(np.uint8)
 CARRYING = ("png", "jpg", "webp", "tiff", "avif")
@@ -53,7 +55,7 @@ def test_every_format_is_read_again(format: str, channels: int):
     assert found.pixels.shape[:2] == (60, 80)
     assert np.abs(found.pixels.astype(int) - image.pixels).max() <= (0 if format in (
         "png", "tiff", "bmp") else 6)  # fmt: skip
-    if format != "webp":  # which knows no gray
+    if format != "webp" and (format, PILLOW) != ("avif", 11):  # which know no gray
         assert found.channels == channels
 
 
