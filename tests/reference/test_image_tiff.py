@@ -126,6 +126,21 @@ def test_the_orientation_is_applied_once_through_opencv_too():
     assert np.array_equal(image.pixels, np.rot90(array, -1))
 
 
+@pytest.mark.parametrize("compression", [5, 8])
+def test_tags_nobody_knows_cause_no_output(compression: int, capfd: pytest.CaptureFixture[str]):
+    array = samples.noise(6, 9, 3, np.uint16)
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, compression]
+    data = cv2.imencode(".tiff", array[..., ::-1], options)[1].tobytes()
+    data += b"\0" * (len(data) % 2)
+    block = ifd.parse(data)
+    entries = list(block.directory(block.first).entries.values())
+    entries.append(ifd.integers(block.order, 65_000, ifd.SHORT, 1, 2, 3))
+    pointer = struct.pack(block.order + "I", len(data))
+    made = data[:4] + pointer + data[8:] + ifd.build(entries, block.order, len(data))
+    assert np.array_equal(read_image(made).pixels, array)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_white_is_zero_is_turned_over(dtype: Any):
     array = samples.noise(5, 6, 1, dtype)
