@@ -226,7 +226,7 @@ def _portable(
 def _describes_layout(description: bytes) -> bool:
     """Return whether tifffile, ImageJ or OME wrote an ImageDescription.
 
-    It tells the layout of the pixels, which readers would believe of the enlarged image too.
+    It describes the layout of the pixels, which readers would believe of the enlarged image too.
     """
     if description.startswith((b"ImageJ=", b"<?xml")):
         return True
