@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realesr_cli.errors import CheckpointFormatError
+from realesr_cli.nets.architecture import shapes_of
+from realesr_cli.nets.detection import first_difference
 
 SLOPE = 0.2
 """Negative slope of every LeakyReLU in both networks."""
@@ -19,10 +21,10 @@ SLOPE = 0.2
 class SpectralConv2d(nn.Module):
     """A bias-free convolution whose weight is divided by its largest singular value.
 
-    The singular value is that of the weight seen as a matrix (out, in * k * k). Its vectors are
-    kept as buffers and moved by one power iteration in every forward of training mode, by none in
-    evaluation (Miyato et al. 2018, algorithm 1). Names of the state: `weight_orig`, `weight_u`,
-    `weight_v`, as in published discriminator files.
+    The weight counts as a matrix (out, in * k * k). Its singular vectors are buffers, updated by
+    one power iteration in every forward of training mode and by none in evaluation (Miyato et al.
+    2018, algorithm 1). The state has the names of published discriminator files: `weight_orig`,
+    `weight_u`, `weight_v`.
     """
 
     weight_u: Tensor
@@ -30,35 +32,35 @@ class SpectralConv2d(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, eps: float = 1e-12):
         super().__init__()
-        self.moving = True
-        """Whether forward passes in training mode move the vectors; see `norms_moved`."""
+        self.updates = True
+        """If forward passes in training mode update the vectors; see `hold_spectral_norms`."""
         self.stride = stride
         self.padding = 1
         self.eps = eps
-        drawn = nn.Conv2d(inputs, outputs, kernel, stride, 1, bias=False).weight.detach()
-        self.weight_orig = nn.Parameter(drawn)
+        conv = nn.Conv2d(inputs, outputs, kernel, stride, 1, bias=False)
+        self.weight_orig = nn.Parameter(conv.weight.detach())
         self.register_buffer("weight_u", F.normalize(torch.randn(outputs), dim=0, eps=eps))
         v = torch.randn(inputs * kernel * kernel)
         self.register_buffer("weight_v", F.normalize(v, dim=0, eps=eps))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) to (B, out, H', W')."""
+        """Map (B, in, H, W) to (B, out, H', W')."""
         return F.conv2d(x, self.normalized_weight(), stride=self.stride, padding=self.padding)
 
     def normalized_weight(self) -> Tensor:
-        """The weight over its spectral norm; moves the power iteration in training mode."""
-        # Half precision would ruin the norm: the few products here stay in single precision.
+        """Return the weight over its spectral norm; in training mode after a power iteration."""
+        # fp16 is too coarse for the norm, so the few products here stay in fp32.
         with torch.autocast(self.weight_orig.device.type, enabled=False):
             matrix = self.weight_orig.flatten(1)
-            if self.training and self.moving:
-                self.move()
-            # Clones, because a later forward moves the buffers before this one's backward.
+            if self.training and self.updates:
+                self.iterate_power()
+            # Clones, because a later forward changes the buffers before this one's backward.
             u, v = self.weight_u.clone(), self.weight_v.clone()
             return self.weight_orig / torch.dot(u, torch.mv(matrix, v))
 
     @torch.no_grad()
-    def move(self) -> None:
-        """One power iteration."""
+    def iterate_power(self) -> None:
+        """Run one power iteration on the singular vectors."""
         matrix = self.weight_orig.detach().flatten(1)
         v = F.normalize(torch.mv(matrix.t(), self.weight_u), dim=0, eps=self.eps)
         self.weight_v.copy_(v)
@@ -67,23 +69,23 @@ class SpectralConv2d(nn.Module):
 
 
 @contextlib.contextmanager
-def norms_moved(net: nn.Module | None, *, times: int = 1) -> Iterator[None]:
-    """Move the spectral norms of a network so many times now, and not inside the block.
+def hold_spectral_norms(net: nn.Module | None, *, iterations: int = 1) -> Iterator[None]:
+    """Run power iterations on the spectral norms of a network now, and none inside the block.
 
-    Every forward pass inside then sees the same weights, so that a batch in several passes, or on
-    several devices, computes what the whole batch in one would.
+    Every forward pass inside then uses the same weights, so that a batch in several passes, or on
+    several devices, computes what the whole batch in one would. Does nothing in evaluation mode.
     """
-    held = net.modules() if net is not None and net.training else ()
-    layers = [layer for layer in held if isinstance(layer, SpectralConv2d)]
+    modules = net.modules() if net is not None and net.training else ()
+    layers = [layer for layer in modules if isinstance(layer, SpectralConv2d)]
     for layer in layers:
-        for _ in range(times):
-            layer.move()
-        layer.moving = False
+        for _ in range(iterations):
+            layer.iterate_power()
+        layer.updates = False
     try:
         yield
     finally:
         for layer in layers:
-            layer.moving = True
+            layer.updates = True
 
 
 class UNetDiscriminator(nn.Module):
@@ -108,15 +110,15 @@ class UNetDiscriminator(nn.Module):
         self.conv9 = nn.Conv2d(n, 1, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of being real, one per pixel; ValueError where a side is no multiple of 8."""
+        """Return a logit of being real per pixel; ValueError unless sides are multiples of 8."""
         if x.shape[-2] % 8 or x.shape[-1] % 8:
             raise ValueError(f"sides must be multiples of 8, got {tuple(x.shape[-2:])}")
         x0 = _act(self.conv0(x))
         x1 = _act(self.conv1(x0))
         x2 = _act(self.conv2(x1))
-        x3 = _double(_act(self.conv3(x2)))
-        x4 = _double(_act(self.conv4(x3)) + x2)
-        x5 = _double(_act(self.conv5(x4)) + x1)
+        x3 = _upsample(_act(self.conv3(x2)))
+        x4 = _upsample(_act(self.conv4(x3)) + x2)
+        x5 = _upsample(_act(self.conv5(x4)) + x1)
         x6 = _act(self.conv6(x5)) + x0
         result: Tensor = self.conv9(_act(self.conv8(_act(self.conv7(x6)))))
         return result
@@ -150,7 +152,7 @@ class VGGDiscriminator(nn.Module):
         self.linear2 = nn.Linear(100, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logit of being real, one per image; ValueError for any other size."""
+        """Return logits of being real, one per image; ValueError for any other size."""
         if x.shape[-2:] != (self.size, self.size):
             raise ValueError(f"expects {self.size}x{self.size}, got {tuple(x.shape[-2:])}")
         x = _act(self.conv0_0(x))
@@ -167,16 +169,16 @@ def _act(x: Tensor) -> Tensor:
     return F.leaky_relu(x, SLOPE)
 
 
-def _double(x: Tensor) -> Tensor:
+def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-_PARAMETRISED = re.compile(r"(.*)\.parametrizations\.weight\.(original|0\._u|0\._v)$")
+_PARAMETRIZED = re.compile(r"(.*)\.parametrizations\.weight\.(original|0\._u|0\._v)$")
 _CLASSIC = {"original": "weight_orig", "0._u": "weight_u", "0._v": "weight_v"}
 
 
-def classic_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A discriminator's state with spectral-norm names of either style brought to the classic one.
+def rename_spectral_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the spectral-norm tensors of either style of torch to those of published files.
 
     `conv1.parametrizations.weight.original`, `.0._u`, `.0._v` become `conv1.weight_orig`,
     `.weight_u`, `.weight_v`; a leading `module.` is dropped; everything else is kept.
@@ -184,7 +186,7 @@ def classic_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     result = {}
     for key, value in state.items():
         name = key.removeprefix("module.")
-        found = _PARAMETRISED.match(name)
+        found = _PARAMETRIZED.match(name)
         result[f"{found[1]}.{_CLASSIC[found[2]]}" if found else name] = value
     return result
 
@@ -192,20 +194,13 @@ def classic_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_discriminator(net: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a discriminator's tensors (either spectral-norm style) into a network, strictly.
 
-    Raises CheckpointFormat that names what does not fit.
+    Raises CheckpointFormatError naming the first tensor that does not fit.
     """
-    own, given = net.state_dict(), classic_keys(state)
-    lacking = sorted(own.keys() - given.keys())
-    foreign = sorted(given.keys() - own.keys())
-    wrong = [k for k in own if k in given and own[k].shape != given[k].shape]
-    for what, keys in (
-        ("lacks", lacking),
-        ("has unknown", foreign),
-        ("has another shape of", wrong),
-    ):
-        if keys:
-            raise CheckpointFormatError(
-                f"not the weights of this {type(net).__name__}: the file {what} {keys[0]!r} "
-                f"({len(keys)} such keys); give a discriminator file of the same kind and size"
-            )
+    own, given = net.state_dict(), rename_spectral_norms(state)
+    difference = first_difference(shapes_of(given), shapes_of(own))
+    if difference:
+        raise CheckpointFormatError(
+            f"not the weights of this {type(net).__name__}: {difference}; expected a discriminator "
+            "of the same kind and size"
+        )
     net.load_state_dict(given)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realesr_cli.errors import CheckpointFormatError, ConfigError
-from realesr_cli.text import did_you_mean
+from realesr_cli.text import did_you_mean, format_value
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -18,7 +18,7 @@ _VGG19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 
 
 def _vgg19_layers() -> dict[str, int]:
-    """`convB_N` to its index in torchvision's `features`; a block ends with a pooling layer."""
+    """Return torchvision's index in `features` by `convB_N`; a block ends with a pooling layer."""
     found, index = {}, 0
     for block, (_, convs) in enumerate(_VGG19, 1):
         for conv in range(1, convs + 1):
@@ -47,7 +47,7 @@ _FIRES = {3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128
 class Features(nn.Module):
     """A frozen feature network: RGB (B, 3, H, W) in [0, 1] to {layer name: features before ReLU}.
 
-    Only the layers up to the deepest one asked for are built; the state's names are torchvision's.
+    Only the layers up to the deepest requested one are built; the state has torchvision's names.
     """
 
     mean: Tensor
@@ -56,12 +56,12 @@ class Features(nn.Module):
     def __init__(self, layers: Sequence[str], known: Mapping[str, int]):
         super().__init__()
         if not layers:
-            raise ConfigError("perceptual.layers: name at least one layer")
+            raise ConfigError("layers: expected at least one feature layer")
         for name in layers:
             if name not in known:
                 near = did_you_mean(name, list(known))
                 raise ConfigError(
-                    f"unknown feature layer {name!r}{near}; known: {', '.join(known)}"
+                    f"layers: expected one of {', '.join(known)}, got {format_value(name)}{near}"
                 )
         self.taps = {known[name]: name for name in layers}
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
@@ -69,12 +69,12 @@ class Features(nn.Module):
         self.features = nn.ModuleDict()
 
     def freeze(self) -> None:
-        """Switch to evaluation and stop gradients to the weights for good."""
+        """Switch to evaluation, without gradients for the weights."""
         self.eval()
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Features by layer name, in network order."""
+        """Return features by layer name, in network order."""
         x = (x - self.mean) / self.std
         found = {}
         for key, layer in self.features.items():
@@ -84,13 +84,13 @@ class Features(nn.Module):
         return found
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take the tensors needed out of a torchvision state; raises CheckpointFormat."""
+        """Load these layers from a torchvision state. Raises CheckpointFormatError."""
         own = self.state_dict()
         for key, tensor in own.items():
             if key not in state or state[key].shape != tensor.shape:
                 raise CheckpointFormatError(
-                    f"not the weights of {type(self).__name__}: {key} of shape "
-                    f"{tuple(tensor.shape)} is lacking; torchvision's layout is expected"
+                    f"not the weights of {type(self).__name__}: expected {key} of shape "
+                    f"{tuple(tensor.shape)}, as torchvision has it"
                 )
         self.load_state_dict({key: state[key].float() for key in own})
 
@@ -107,12 +107,12 @@ class VGG19Features(Features):
         for width, convs in _VGG19:
             for _ in range(convs):
                 self.features[str(index)] = nn.Conv2d(inputs, width, 3, 1, 1)
-                # Never in place: it would overwrite the features just tapped.
+                # Never in place: it would overwrite the features that are returned.
                 self.features[str(index + 1)] = nn.ReLU()
                 inputs, index = width, index + 2
             self.features[str(index)] = nn.MaxPool2d(2, 2)
             index += 1
-        self.features = _cut(self.features, max(self.taps))
+        self.features = _truncate(self.features, max(self.taps))
         self.freeze()
 
 
@@ -126,13 +126,13 @@ class Fire(nn.Module):
         self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """ReLU of the previous module's output comes first, so that outputs stay untouched."""
+        """Apply the previous module's ReLU first, so that outputs are features before the ReLU."""
         x = F.relu(self.squeeze(F.relu(x)))
         return torch.cat([self.expand1x1(x), self.expand3x3(x)], 1)
 
 
 class SqueezeNetFeatures(Features):
-    """SqueezeNet 1.1 (Iandola et al. 2016): a small stand-in where VGG19 cannot be had.
+    """SqueezeNet 1.1 (Iandola et al. 2016): a small replacement of VGG19.
 
     The names and shapes are torchvision's squeezenet1_1; 722,496 parameters through fire9.
     """
@@ -145,11 +145,11 @@ class SqueezeNetFeatures(Features):
                 # Pooling and ReLU commute, so pooling features before the ReLU changes nothing.
                 self.features[str(index - 1)] = nn.MaxPool2d(3, 2, ceil_mode=True)
             self.features[str(index)] = Fire(inputs, squeeze, expand)
-        self.features = _cut(self.features, max(self.taps))
+        self.features = _truncate(self.features, max(self.taps))
         self.freeze()
 
 
-def _cut(features: nn.ModuleDict, last: int) -> nn.ModuleDict:
+def _truncate(features: nn.ModuleDict, last: int) -> nn.ModuleDict:
     kept = {key: layer for key, layer in features.items() if int(key) <= last}
     return nn.ModuleDict(kept)
 

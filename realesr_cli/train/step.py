@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from realesr_cli.degrade.pairs import Pair
-from realesr_cli.nets.discriminators import norms_moved
+from realesr_cli.nets.discriminators import hold_spectral_norms
 from realesr_cli.train.adversarial import discriminator_gan_loss
 from realesr_cli.train.config import StageConfig, TrainConfig
 from realesr_cli.train.distributed import ALONE, World, sync_gradients
@@ -128,7 +128,7 @@ def generator_gradients(state: TrainState, setup: StageSetup, pairs: Sequence[Pa
     if state.discriminator is not None:
         state.discriminator.requires_grad_(False)
     # Spectral norms move once per step, as in the reference's single forward pass.
-    with norms_moved(state.discriminator):
+    with hold_spectral_norms(state.discriminator):
         for number, pair in enumerate(pairs, 1):
             with sync_gradients(setup.generator, enabled=number == len(pairs)):
                 with setup.machine.autocast():
@@ -168,7 +168,7 @@ def discriminator_gradients(
     net.requires_grad_(True)
     found: list[dict[str, Tensor]] = []
     # Once for the real and once for the generated images.
-    with norms_moved(net, times=2):
+    with hold_spectral_norms(net, iterations=2):
         for number, (pair, fake) in enumerate(zip(pairs, fakes, strict=True), 1):
             real = LossInputs(fake, pair).target(config)
             with sync_gradients(wrapped, enabled=number == len(pairs)):

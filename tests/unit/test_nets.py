@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from key_layouts import to_mid, to_old
 
 from realesr_cli.errors import ConfigError, UnknownArchitectureError
 from realesr_cli.nets.architecture import shapes_of
@@ -65,29 +66,6 @@ def test_leaky_relu_leaves_no_trace():
     found = detect(leaky.shapes())
     assert found.architecture.activation == "relu"
     assert found.alternatives == (leaky,)
-
-
-def to_mid(name: str) -> str:
-    name = name.replace("conv_body", "trunk_conv").replace("conv_hr", "HRconv")
-    name = name.replace("rdb", "RDB").replace("body.", "RRDB_trunk.", 1)
-    return name.replace("conv_up", "upconv")
-
-
-def to_old(name: str, blocks: int, ups: int) -> str:
-    stem, _, end = name.rpartition(".")
-    if stem.startswith("body."):
-        _, block, dense, conv = stem.split(".")
-        nested = f"{conv}.0" if conv != "conv1x1" else conv
-        return f"model.1.sub.{block}.{dense.upper()}.{nested}.{end}"
-    if stem.startswith("conv_up"):
-        return f"model.{3 * int(stem[7:])}.{end}"
-    plain = {
-        "conv_first": "model.0",
-        "conv_body": f"model.1.sub.{blocks}",
-        "conv_hr": f"model.{3 * ups + 2}",
-        "conv_last": f"model.{3 * ups + 4}",
-    }
-    return f"{plain[stem]}.{end}"
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from realesr_cli.nets.discriminators import (
     SpectralConv2d,
     UNetDiscriminator,
     VGGDiscriminator,
-    classic_keys,
+    hold_spectral_norms,
     load_discriminator,
-    norms_moved,
+    rename_spectral_norms,
 )
 
 
@@ -85,14 +85,14 @@ def test_the_power_iteration_moves_as_often_as_asked_and_then_holds_still() -> N
     two.load_state_dict(one.state_dict())
     x = torch.rand(1, 3, 8, 8)
     one(x), one(x)
-    with norms_moved(two, times=2), norms_moved(None):
+    with hold_spectral_norms(two, iterations=2), hold_spectral_norms(None):
         two(x), two(x), two(x)
     assert torch.equal(one.conv1.weight_u, two.conv1.weight_u)
     assert torch.equal(one.conv8.weight_v, two.conv8.weight_v)
     two(x)
     assert not torch.equal(one.conv1.weight_u, two.conv1.weight_u)
     before = two.conv1.weight_u.clone()
-    with norms_moved(two.eval()):
+    with hold_spectral_norms(two.eval()):
         assert torch.equal(two.conv1.weight_u, before)
 
 
@@ -138,15 +138,15 @@ def test_both_key_styles_load(prefix: str) -> None:
     load_discriminator(other, state)
     for a, b in zip(net.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b)
-    assert set(classic_keys(state)) == set(net.state_dict())
+    assert set(rename_spectral_norms(state)) == set(net.state_dict())
 
 
 def test_a_foreign_file_is_named_with_what_does_not_fit() -> None:
     net = UNetDiscriminator(features=4)
     state = dict(net.state_dict())
-    with pytest.raises(CheckpointFormatError, match=r"lacks 'conv0\.bias'"):
+    with pytest.raises(CheckpointFormatError, match=r"'conv0\.bias'"):
         load_discriminator(net, {k: v for k, v in state.items() if k != "conv0.bias"})
-    with pytest.raises(CheckpointFormatError, match="unknown 'extra'"):
+    with pytest.raises(CheckpointFormatError, match="'extra'"):
         load_discriminator(net, state | {"extra": torch.zeros(1)})
-    with pytest.raises(CheckpointFormatError, match="another shape"):
+    with pytest.raises(CheckpointFormatError, match="expected"):
         load_discriminator(UNetDiscriminator(features=8), state)

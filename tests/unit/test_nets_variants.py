@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_nets import to_mid, to_old
+from key_layouts import to_mid, to_old
 from torch import Tensor
 
 from realesr_cli.engine.settings import EngineSettings
