@@ -86,6 +86,9 @@ HOMES = {
 
 NUMPY_ONLY = ("engine/tiling.py",)
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
+MODULES_FOR_ONE_IMAGE = 77
+"""Modules of ours, packages included, that upscaling one PNG loads; may only fall."""
+
 TYPE_IGNORES = 20
 """`# type: ignore` comments in the package; may only fall."""
 
@@ -394,3 +397,36 @@ def test_words_are_those_of_the_field() -> None:
             if set(parts) & NAME_PARTS:
                 wrong.append(f"{file_of(path)}:{line} the name {name!r}")
     check_list(wrong, QUAINT)
+
+
+def test_one_image_loads_few_modules(tmp_path: Path) -> None:
+    """What an 8-bit PNG and a model file need, and nothing of training, evaluation or downloads."""
+    from PIL import Image as pillow
+    from upscale_cli import save_tiny
+
+    pillow.new("RGB", (12, 8), "gray").save(tmp_path / "a.png")
+    save_tiny(tmp_path / "tiny.pth")
+    code = (
+        "import sys\n"
+        "from realesr_cli.cli.main import run\n"
+        "try:\n"
+        "    run(['upscale', 'a.png', '-m', 'tiny.pth', '--device', 'cpu', '-q'])\n"
+        "except SystemExit as ended:\n"
+        "    assert not ended.code, ended.code\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('realesr_cli')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout.split()
+    assert (tmp_path / "a_x4.png").is_file()
+    assert len(loaded) <= MODULES_FOR_ONE_IMAGE, loaded
+    needless = {
+        "compat", "dataset", "degrade", "diagnostics", "evaluate", "export", "metrics", "train",
+    }  # fmt: skip
+    assert not {part_of(name) for name in loaded} & needless
+    rare = {
+        "engine.api", "engine.row_correction", "nets.channels", "ops.back_projection", "ops.color",
+        "ops.filters", "ops.resize", "weights.download", "weights.fetch", "weights.torchscript",
+    }  # fmt: skip
+    assert not {name.removeprefix("realesr_cli.") for name in loaded} & rare

@@ -23,7 +23,6 @@ from realesr_cli.errors import (
     RealesrWarning,
 )
 from realesr_cli.nets.architecture import Architecture
-from realesr_cli.nets.channels import adapt_to_rgb
 
 SMALLEST = 32
 """Tiles are not split below this many pixels a side."""
@@ -63,7 +62,12 @@ def build_forwards(network: nn.Module, policy: Policy, machine: MachineInfo) -> 
 
 def _open(network: nn.Module, policy: Policy) -> Forward:
     forward = find_backend(policy.backend).open(network, policy)
-    return adapt_to_rgb(forward, get_architecture(network))
+    architecture = get_architecture(network)
+    if (architecture.in_channels, architecture.out_channels) == (3, 3):
+        return forward
+    from realesr_cli.nets.channels import adapt_to_rgb
+
+    return adapt_to_rgb(forward, architecture)
 
 
 def get_architecture(network: nn.Module) -> Architecture:

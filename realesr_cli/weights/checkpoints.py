@@ -17,7 +17,6 @@ from torch import Tensor
 from realesr_cli.errors import CheckpointFormatError, ConfigError, UnknownModelError
 from realesr_cli.plain import parse_json
 from realesr_cli.text import format_bytes, format_names, format_value
-from realesr_cli.weights.torchscript import read_torchscript
 
 State = dict[str, Tensor]
 
@@ -87,6 +86,8 @@ def read_state(path: str | Path, *, as_stored: bool = False) -> tuple[State, dic
         if kind == "safetensors":
             state, text = _read_safetensors(path)
         elif kind == "torchscript":
+            from realesr_cli.weights.torchscript import read_torchscript
+
             state, text = read_torchscript(path), ""
         else:
             data = _read_pickle(path)

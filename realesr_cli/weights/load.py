@@ -17,8 +17,6 @@ from realesr_cli.nets.detection import first_difference, match
 from realesr_cli.progress import Progress, no_progress
 from realesr_cli.weights import model_files
 from realesr_cli.weights.checkpoints import State, read_state
-from realesr_cli.weights.download import RetryPolicy
-from realesr_cli.weights.fetch import DEFAULT_RETRY, QUICK_RETRY, ensure
 from realesr_cli.weights.locate import (
     AUTO,
     LocatedModel,
@@ -152,7 +150,7 @@ def _fetch_or_spare(
     if spare is None:
         return _fetch(located, offline, progress)
     try:
-        return _fetch(located, offline, progress, QUICK_RETRY)
+        return _fetch(located, offline, progress, quick=True)
     except (ModelUnavailableError, DownloadError) as error:
         text = f"{error}; using {spare.name}, the small model that is installed"
         warning = RealesrWarning(text, advice="spare-model", values={"name": located.name})
@@ -161,15 +159,16 @@ def _fetch_or_spare(
 
 
 def _fetch(
-    located: LocatedModel,
-    offline: bool | None,
-    progress: Progress,
-    retry: RetryPolicy = DEFAULT_RETRY,
+    located: LocatedModel, offline: bool | None, progress: Progress, *, quick: bool = False
 ) -> LocatedModel:
     """Return a single model with its file, which is fetched if need be."""
     if located.entry is None:
         return located
+    # Files of the user need nothing of the network.
+    from realesr_cli.weights.fetch import DEFAULT_RETRY, QUICK_RETRY, ensure
+
     require_generator(located.entry)
+    retry = QUICK_RETRY if quick else DEFAULT_RETRY
     path = ensure(located.entry, offline=offline, progress=progress, retry=retry)
     return dataclasses.replace(located, path=path)
 

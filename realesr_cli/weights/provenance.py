@@ -10,7 +10,7 @@ from typing import Any
 from realesr_cli._version import __version__
 from realesr_cli.nets.architecture import Architecture
 from realesr_cli.nets.detection import architecture_from_plain
-from realesr_cli.weights import cache, fetch, model_files, registry
+from realesr_cli.weights import cache, model_files, registry
 from realesr_cli.weights.checkpoints import read_state
 from realesr_cli.weights.locate import (
     LocatedModel,
@@ -163,6 +163,8 @@ def _inspect_mixture(name: str, mixture: Mixture) -> ModelInfo:
 
 
 def _inspect_entry(entry: RegistryEntry, path: Path | None) -> ModelInfo:
+    from realesr_cli.weights.fetch import find_problem
+
     is_generator = entry.kind == "generator" and entry.architecture is not None
     architecture = architecture_from_plain(entry.architecture) if is_generator else None
     return ModelInfo(
@@ -183,7 +185,7 @@ def _inspect_entry(entry: RegistryEntry, path: Path | None) -> ModelInfo:
         quality=entry.quality,
         speed=entry.speed,
         samples=entry.samples,
-        problem=fetch.find_problem(entry, path, allow_unverified=True) if path else "",
+        problem=find_problem(entry, path, allow_unverified=True) if path else "",
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image as pillow
 from upscale_cli import Shell, make_image, save_tiny, size_of
 
 from realesr_cli.errors import ModelUnavailableError
-from realesr_cli.weights import load, registry
+from realesr_cli.weights import fetch, registry
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +139,7 @@ def test_what_stands_in_for_auto_is_recorded_as_what_it_is(
     def unavailable(*_: object, **__: object) -> Path:
         raise ModelUnavailableError("no network")
 
-    monkeypatch.setattr(load, "ensure", unavailable)
+    monkeypatch.setattr(fetch, "ensure", unavailable)
     make_image("a.png")
     for code, words in ((0, "photo"), (0, "already exists")):
         outcome = shell("a.png", "-o", "{stem}-{model}.png", model="auto")

@@ -204,7 +204,7 @@ def test_denoise_that_cannot_be_fetches_nothing(
     def touched(*_: object, **__: object) -> None:
         raise AssertionError("the network was used")
 
-    monkeypatch.setattr("realesr_cli.weights.load.ensure", touched)
+    monkeypatch.setattr("realesr_cli.weights.fetch.ensure", touched)
     monkeypatch.setenv("REALESR_HOME", str(tmp_path))
     with pytest.raises(ConfigError, match="no weak-denoise partner"):
         open_model(name, denoise=0.5)
