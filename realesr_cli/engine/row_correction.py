@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from realesr_cli.ops.back_projection import AxisSteps, axis_steps, residual_sum
+from realesr_cli.ops.back_projection import AxisSteps, make_axis_steps, sum_residuals
 
 ReadRows = Callable[[int, int], Tensor]
 """`read(start, stop)`: rows of the original, (C, stop - start, w) float32 in [0, 1]."""
@@ -44,7 +44,9 @@ def correct_rows(
     it); `method` is (iterations, kernel) as of `ops.back_projection`.
     """
     iterations, kernel = method
-    axes = [axis_steps(small, large, kernel) for small, large in zip(size, out_size, strict=True)]
+    axes = [
+        make_axis_steps(small, large, kernel) for small, large in zip(size, out_size, strict=True)
+    ]
     correction = RowCorrection((axes[0], axes[1]), iterations, original)
     for part in rows:
         yield from correction.add(part)
@@ -111,7 +113,7 @@ class RowCorrection:
         low = max(0, first - self._halo)
         high = min(self._measured, last + self._halo)
         residual = self._residual[:, low - self._residual_from : high - self._residual_from]
-        total = residual_sum(
+        total = sum_residuals(
             residual, self._axes, self._iterations, origin=low, wanted=(first, last)
         )
         for top in range(self._given, stop, _PIECE):

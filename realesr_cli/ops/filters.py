@@ -20,7 +20,7 @@ _BAND_1D = 32
 
 
 def reflect_pad(images: Tensor, *, rows: int, columns: int) -> Tensor:
-    """(B, C, H, W) continued by reflection, `rows` above and below, `columns` left and right.
+    """Pad (B, C, H, W) by reflection, `rows` above and below, `columns` left and right.
 
     Unlike torch's own padding this also serves images no larger than the padding, by reflecting
     again at the far border; a side of one pixel is repeated.
@@ -73,7 +73,7 @@ def filter2d(images: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _banded_conv2d(planes: Tensor, kernels: Tensor, width: int) -> Tensor:
-    """Valid correlation of (N, G, H, W) with kernels (G, K, K), _BAND_2D columns at a time."""
+    """Correlate (N, G, H, W) with kernels (G, K, K), unpadded, _BAND_2D columns at a time."""
     groups, size, _ = kernels.shape
     blocks = math.ceil(width / _BAND_2D)
     planes = F.pad(planes, (0, blocks * _BAND_2D + size - 1 - planes.shape[-1]))
@@ -88,14 +88,14 @@ def _banded_conv2d(planes: Tensor, kernels: Tensor, width: int) -> Tensor:
 
 
 def gaussian_taps(size: int, sigma: float) -> Tensor:
-    """The 1-D Gaussian window, (size,) float64 with sum 1."""
+    """Return the 1-D Gaussian window, (size,) float64 with sum 1."""
     offsets = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     taps = torch.exp(-(offsets**2) / (2 * sigma**2))
     return taps / taps.sum()
 
 
 def auto_sigma(size: int) -> float:
-    """The sigma that OpenCV takes for a Gaussian window of `size` taps when none is given."""
+    """Return the sigma that OpenCV uses for a Gaussian window of `size` taps by default."""
     return 0.3 * ((size - 1) / 2 - 1) + 0.8
 
 
@@ -137,14 +137,14 @@ def _columns(planes: Tensor, taps: Tensor, height: int) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, *, size: int, sigma: float) -> Tensor:
-    """Gaussian blur of (B, C, H, W) with an odd window of `size` pixels."""
+    """Blur (B, C, H, W) with a Gaussian in an odd window of `size` pixels."""
     return separable_filter(images, gaussian_taps(size, sigma))
 
 
 def usm_sharpen(
     images: Tensor, *, weight: float = 0.5, radius: int = 50, threshold: float = 10.0
 ) -> Tensor:
-    """Unsharp masking of (B, C, H, W) in [0, 1], as Real-ESRGAN sharpens its ground truth.
+    """Sharpen (B, C, H, W) in [0, 1] by unsharp masking, as Real-ESRGAN its ground truth.
 
     Args:
         weight: share of the residual (image minus blurred image) that is added.

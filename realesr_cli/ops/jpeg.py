@@ -1,4 +1,4 @@
-"""JPEG compression as a function of image and quality, on any device, with gradients if wanted.
+"""JPEG compression as a differentiable function of image and quality, on any device.
 
 Follows ITU-T T.81 (tables K.1 and K.2, 8x8 DCT) and JFIF (color, 4:2:0). What the entropy coder
 does is lossless, so it is left out.
@@ -44,15 +44,17 @@ _SMALLEST_FACTOR = 1e-3
 
 @dataclass(frozen=True)
 class JpegStyle:
-    """Which of the several JPEGs in use is computed."""
+    """Which JPEG is computed, of the several in use."""
 
     rounding: str = option(
-        "hard", choices=("hard", "cubic"), help="cubic passes gradients to the image"
+        "hard",
+        choices=("hard", "cubic"),
+        help="Rounding of coefficients; cubic passes gradients to the image.",
     )
-    integer_tables: bool = option(False, help="round and clamp tables to 1..255, as libjpeg does")
-    transposed_luma: bool = option(False, help="swap the axes of the luma table")
+    integer_tables: bool = option(False, help="Round and clamp tables to 1..255, as libjpeg does.")
+    transposed_luma: bool = option(False, help="Swap the axes of the luma table.")
     padding: str = option(
-        "edge", choices=("edge", "zero"), help="what continues an image to whole blocks"
+        "edge", choices=("edge", "zero"), help="Padding of an image to whole blocks."
     )
 
     def __post_init__(self) -> None:
@@ -66,12 +68,12 @@ REFERENCE_STYLE = JpegStyle(transposed_luma=True, padding="zero")
 
 
 def quality_factor(quality: Tensor) -> Tensor:
-    """The factor on the quantization tables for qualities in (0, 100], as libjpeg defines it."""
+    """Return libjpeg's factor on the quantization tables for qualities in (0, 100]."""
     return torch.where(quality < 50, 50 / quality, 2 - quality / 50)
 
 
 def jpeg(images: Tensor, quality: Tensor | float, *, style: JpegStyle = DEFAULT_STYLE) -> Tensor:
-    """What remains of images after JPEG, 4:2:0.
+    """Compress images by JPEG with 4:2:0 chroma, and decompress them.
 
     Args:
         images: RGB, (B, 3, H, W) in [0, 1]; values outside are clamped first.
@@ -97,7 +99,7 @@ def jpeg(images: Tensor, quality: Tensor | float, *, style: JpegStyle = DEFAULT_
 
 
 def _to_whole_blocks(images: Tensor, padding: str) -> Tensor:
-    """Right and bottom continued to multiples of 16, a block of the halved chroma."""
+    """Extend right and bottom to multiples of 16, the size of a block of halved chroma."""
     height, width = images.shape[-2:]
     pad = (0, math.ceil(width / 16) * 16 - width, 0, math.ceil(height / 16) * 16 - height)
     if not any(pad):
@@ -108,7 +110,7 @@ def _to_whole_blocks(images: Tensor, padding: str) -> Tensor:
 def _table(
     base: tuple[tuple[int, ...], ...], quality: Tensor, style: JpegStyle, transposed: bool
 ) -> Tensor:
-    """Quantization steps, (B, 1, 1, 8, 1, 8) to fit blocks laid out as rows of blocks."""
+    """Return quantization steps, (B, 1, 1, 8, 1, 8) to fit blocks laid out as rows of blocks."""
     table = torch.tensor(base, dtype=quality.dtype, device=quality.device)
     if transposed:
         table = table.t()
@@ -120,7 +122,7 @@ def _table(
 
 
 def _quantize(planes: Tensor, steps: Tensor, style: JpegStyle) -> Tensor:
-    """Planes 0..255 through DCT, rounding to multiples of the steps, and back."""
+    """Transform planes 0..255 by DCT, round to multiples of the steps, and transform back."""
     batch, channels, height, width = planes.shape
     transform = _dct_matrix().to(planes)
     rows = (planes - 128).reshape(batch, channels, height // 8, 8, width)
@@ -136,7 +138,7 @@ def _quantize(planes: Tensor, steps: Tensor, style: JpegStyle) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _dct_matrix() -> Tensor:
-    """The orthonormal 8-point DCT-II (T.81, A.3.3): row u holds the cosine of frequency u."""
+    """Return the orthonormal 8-point DCT-II (T.81, A.3.3): row u is the cosine of frequency u."""
     frequency = torch.arange(8, dtype=torch.float64).view(8, 1)
     position = torch.arange(8, dtype=torch.float64).view(1, 8)
     matrix = torch.cos((2 * position + 1) * frequency * math.pi / 16) / 2

@@ -17,7 +17,7 @@ from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import ConfigError, UnsupportedImageError
 from realesr_cli.image.types import Image
 from realesr_cli.nets.compact import CompactArchitecture
-from realesr_cli.ops.back_projection import KERNELS, axis_steps, back_project
+from realesr_cli.ops.back_projection import KERNELS, back_project, make_axis_steps
 from realesr_cli.ops.resize import resize
 
 
@@ -152,7 +152,7 @@ def test_zero_iterations_are_no_correction():
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_only_rows_not_yet_settled_are_held(iterations, ratio, kernel):
     size, out = 1200, int(1200 * ratio)
-    axes = axis_steps(size, out, kernel), axis_steps(3, 5, kernel)
+    axes = make_axis_steps(size, out, kernel), make_axis_steps(3, 5, kernel)
     torch.manual_seed(0)
     original, enlarged = torch.rand(1, size, 3), torch.rand(1, out, 5)
     given, most = [], 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.ops.back_projection import KERNELS, axis_steps, back_project, residual_sum
+from realesr_cli.ops.back_projection import KERNELS, back_project, make_axis_steps, sum_residuals
 from realesr_cli.ops.resize import resize
 
 
@@ -66,7 +66,7 @@ def test_no_image_can_get_worse(kernel: str, ratio: float) -> None:
     """An iteration multiplies the residual by a matrix of norm below 1, whatever the image."""
     steps = []
     for size in (1, 2, 7, 12):
-        step = axis_steps(size, max(size + 1, round(size * ratio)), kernel).step
+        step = make_axis_steps(size, max(size + 1, round(size * ratio)), kernel).step
         steps.append(step.apply(torch.eye(size, dtype=torch.float64), -2))
     for rows in steps:
         for columns in steps:
@@ -131,13 +131,13 @@ def test_single_precision_is_near_double() -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_part_of_the_sum_needs_only_its_surroundings(kernel: str) -> None:
-    axes = (axis_steps(60, 150, kernel), axis_steps(20, 50, kernel))
+    axes = (make_axis_steps(60, 150, kernel), make_axis_steps(20, 50, kernel))
     residual = torch.rand(3, 60, 20, dtype=torch.float64)
-    whole = residual_sum(residual, axes, 6)
+    whole = sum_residuals(residual, axes, 6)
     halo = 5 * axes[0].reach
     for start, stop in [(0, 9), (28, 31), (55, 60)]:
         low, high = max(0, start - halo), min(60, stop + halo)
-        part = residual_sum(residual[:, low:high], axes, 6, origin=low, wanted=(start, stop))
+        part = sum_residuals(residual[:, low:high], axes, 6, origin=low, wanted=(start, stop))
         torch.testing.assert_close(part, whole[:, start:stop])
 
 
