@@ -157,7 +157,7 @@ def choose(machine: MachineInfo, engine: EngineSettings, architecture: Architect
     Raises DeviceError for a device that is not there and for a backend that cannot be used, or not
     with this network, device or precision; ConfigError for an unknown backend and absurd threads.
     """
-    most_threads = max(MOST_THREADS_PER_CORE * machine.cores, 16)
+    most_threads = max(MOST_THREADS_PER_CORE * machine.cores, machine.threads, 16)
     if engine.threads is not None and engine.threads > most_threads:
         raise ConfigError(
             f"threads = {engine.threads}: must be at most {most_threads} on a machine with "

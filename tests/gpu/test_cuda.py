@@ -43,7 +43,7 @@ def psnr(a, b):
 def test_auto_takes_the_gpu_in_fp16():
     policy = choose(machine_info(), EngineSettings(), standard_architecture(4))
     assert policy.device == "cuda:0"
-    assert policy.precision == "fp16"
+    assert (policy.precision, policy.backend) == ("fp16", "torch")
     assert policy.tile >= 256
 
 
@@ -87,7 +87,7 @@ def test_real_out_of_memory_is_survived():
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, 2 * 1024**3 / total))
     try:
-        with pytest.warns(RealesrWarning, match="smaller pieces"):
+        with pytest.warns(RealesrWarning, match="smaller tiles"):
             result = Upscaler(net, EngineSettings("cuda", "fp16", 0, 32))(image).pixels
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
