@@ -73,8 +73,8 @@ class ScoreSettings:
     )
     feat_weights: Path | None = option(
         None,
-        help="Weights of feat-squeeze, a file in torchvision's layout of squeezenet1_1; default: the "
-        "imported file.",
+        help="Weights of feat-squeeze: a file in torchvision's layout of squeezenet1_1; default: "
+        "the imported file.",
     )
     lpips_net: LpipsNet = option("alex", help="Backbone of lpips.", choices=get_args(LpipsNet))
     save: Path | None = option(None, help="Save the images as FOLDER/ROW/NAME.png.")
