@@ -128,7 +128,8 @@ def _open_heic(library: Any, data: bytes, limit: int | None) -> Opened:
     bits = 16 if stored > 8 else 8
 
     def decode() -> Decoded:
-        array = np.asarray(image).reshape(height, width, -1)
+        # A copy: the memory of the array belongs to the library.
+        array = np.array(image).reshape(height, width, -1)
         if bits == 16:  # libheif shifts 10 or 12 bits up and leaves the low bits zero.
             array = array | array >> stored
         pixels = np.ascontiguousarray(array[..., :channels])

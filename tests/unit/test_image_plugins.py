@@ -151,7 +151,7 @@ def test_heic_is_turned_once_and_keeps_its_metadata():
     data = _heic(SMOOTH, exif=block, xmp=samples.XMP, icc_profile=samples.ADOBE, quality=-1)
     image = read_image(data)
     assert (image.height, image.width) == (64, 48)
-    assert np.abs(image.pixels.astype(int) - np.rot90(SMOOTH, -1)).max() <= 3
+    assert np.abs(image.pixels.astype(int) - np.rot90(SMOOTH, -1)).max() <= 8
     assert image.icc == samples.ADOBE
     assert image.xmp == samples.XMP
     assert image.exif == samples.exif_block(orientation=1)
