@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import struct
 import threading
@@ -48,13 +49,20 @@ class CapturedWarnings:
 def capture_warnings() -> Iterator[CapturedWarnings]:
     """Collect Pillow's warnings instead of showing or raising them; others pass through.
 
+    What Pillow logs is not printed, unless the host program has set up logging.
+
     Warning filters belong to the process, so only one thread at a time is in here.
     """
     captured = CapturedWarnings()
+    logger, silent = logging.getLogger("PIL"), logging.NullHandler()
     with _lock:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield captured
+        logger.addHandler(silent)  # Without any handler, errors are printed.
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                yield captured
+        finally:
+            logger.removeHandler(silent)
         for warning in caught:
             if warning.filename.startswith(_here):
                 captured.notes.append(f"Pillow: {' '.join(str(warning.message).split())}")

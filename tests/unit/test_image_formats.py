@@ -108,6 +108,12 @@ def test_avif_stops_where_readers_do():
         "j.ppm",
         "früh.png",
         "x/m.jp2",
+        "n.heic",
+        "o.jxl",
+        "p.NEF",
+        "q.exr",
+        "r.hdr",
+        "s.psb",
     ],
 )
 def test_images_are_known_by_their_extension(name: str):

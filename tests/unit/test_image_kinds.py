@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 from types import SimpleNamespace
@@ -348,6 +350,19 @@ def test_errors_of_plugins_are_told_as_damage(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(pillow.OPEN, "BMP", (broken, pillow.OPEN["BMP"][1]))
     with pytest.raises(UnreadableImageError, match="header is damaged: something inside"):
         read_image(data)
+
+
+def test_what_pillow_logs_is_not_printed():
+    code = (
+        "import sys\n"
+        "from realesr_cli.errors import ImageError\n"
+        "from realesr_cli.image.read import read_image\n"
+        "try: read_image(sys.stdin.buffer.read())\n"
+        "except ImageError: print('refused')\n"
+    )
+    data = _deep_tiff({258: (8,) * 12, 277: 12, 279: 144}, bytes(144))
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True)
+    assert (done.stdout.strip(), done.stderr) == (b"refused", b"")
 
 
 @pytest.mark.parametrize("where", ["open", "load"])
