@@ -1,22 +1,31 @@
-"""The work of a run, planned before it starts: which result each input gets, and what is done."""
+"""The work of a run, planned before it starts, and its outcome: one job, one record an image."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 from realesr_cli.atomic import check_writable
 from realesr_cli.batch import outputs
-from realesr_cli.batch.archives import image_members
 from realesr_cli.batch.made_by import MadeBy, ModelIdentity, describe_making
 from realesr_cli.batch.output_paths import Destination, NameFields, known_format, make_path
 from realesr_cli.batch.sources import InputSource, is_archive
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings, output_size
-from realesr_cli.errors import ConfigError, ImageError, RealesrError, UnsupportedImageError
+from realesr_cli.errors import (
+    ConfigError,
+    ImageError,
+    OutOfMemoryError,
+    RealesrError,
+    UnsupportedImageError,
+)
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings, check_size
 from realesr_cli.image.probe import ImageInfo, probe
 from realesr_cli.progress import Progress
+
+Status = Literal["done", "skipped", "failed", "stopped", "planned"]
 
 
 @dataclass(frozen=True)
@@ -183,6 +192,8 @@ def _make_archive_job(job: Job, wanted: Destination, settings: BatchSettings) ->
 
     Raises ImageError where an image cannot be made: an archive is made whole or not at all.
     """
+    from realesr_cli.batch.archives import image_members
+
     inside = Destination("beside", template="{stem}{ext}", format=settings.write.format)
     members = []
     for source in image_members(job.source, job.max_pixels):
@@ -206,3 +217,65 @@ def _make_archive_job(job: Job, wanted: Destination, settings: BatchSettings) ->
     outputs.check_name(target)
     made_by = settings.made_by(settings.write)
     return replace(job, target=target, members=tuple(members), made_by=made_by)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The outcome of one image."""
+
+    job: Job
+    status: Status
+    seconds: float = 0.0
+    """Time spent on the image, without waiting."""
+    failure: Exception | None = None
+    data: bytes | None = None
+    """The encoded image where the job has no file as its target."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about how the image was read."""
+
+    @property
+    def error(self) -> str | None:
+        """Why the image was not made."""
+        if self.status == "stopped":
+            return "not done: the run ended early"
+        if self.failure is None or isinstance(self.failure, RealesrError):
+            return None if self.failure is None else str(self.failure)
+        return f"unexpected {type(self.failure).__name__}: {self.failure}"
+
+    @property
+    def trace(self) -> str | None:
+        """Traceback of an error that is a bug."""
+        if self.failure is None or isinstance(self.failure, RealesrError):
+            return None
+        return "".join(traceback.format_exception(self.failure))
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the run if this were its only image."""
+        if self.failure is None:
+            return 0
+        return self.failure.exit_code if isinstance(self.failure, RealesrError) else 1
+
+
+def planned(job: Job) -> Record:
+    """Return what is known of a job before it is run."""
+    if job.error is not None:
+        return Record(job, "failed", failure=job.error)
+    return Record(job, "skipped" if job.finished else "planned")
+
+
+def exit_code(records: Sequence[Record]) -> int:
+    """Return 0 where nothing failed, 4 where the only reason was memory, else 1."""
+    codes = {r.exit_code for r in records if r.status == "failed"}
+    if not codes:
+        return 0
+    return OutOfMemoryError.exit_code if codes == {OutOfMemoryError.exit_code} else 1
+
+
+def summarize(records: Sequence[Record]) -> dict[str, Any]:
+    """Count records by status and add up their seconds, as plain data."""
+    counts = {
+        status: sum(r.status == status for r in records)
+        for status in ("done", "skipped", "failed", "stopped")
+    }
+    return {**counts, "seconds": round(sum(r.seconds for r in records), 3)}

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from realesr_cli.batch.archives import archive_comment
 from realesr_cli.batch.made_by import find_differences, parse_made_by
 from realesr_cli.batch.sources import InputSource
 from realesr_cli.errors import ConfigError, ImageWriteError, OutputExistsError
@@ -81,10 +80,18 @@ def without_results_by_record(
     def is_result(source: InputSource) -> bool:
         if not source.searched or source.path is None or not _goes_beside(source, wanted):
             return False
-        text = archive_comment(source.path) if source.is_archive else read_made_by(source.path)
+        text = _read_record(source.path, archive=source.is_archive)
         return parse_made_by(text) is not None
 
     return [s for s in sources if not is_result(s)]
+
+
+def _read_record(path: Path, *, archive: bool) -> str | None:
+    if not archive:
+        return read_made_by(path)
+    from realesr_cli.batch.archives import archive_comment
+
+    return archive_comment(path)
 
 
 def without_results_by_target(jobs: Sequence[Job]) -> list[Job]:
@@ -196,7 +203,7 @@ def _is_finished(job: Job) -> bool:
     assert path is not None
     if os.path.isfile(path) and os.path.getsize(path) == 0:
         return False
-    found = parse_made_by(archive_comment(path) if job.members else read_made_by(path))
+    found = parse_made_by(_read_record(path, archive=bool(job.members)))
     if job.made_by is None or found is None:
         return _is_finished_unrecorded(job, path)
     different = find_differences(found, job.made_by)

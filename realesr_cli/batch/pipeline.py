@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from realesr_cli.batch.jobs import Job
-from realesr_cli.batch.records import Record
+from realesr_cli.batch.jobs import Job, Record
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.errors import CancelledError, ImageWriteError, OutOfMemoryError, RealesrError
 from realesr_cli.image.read import read_image

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from realesr_cli.atomic import atomic_write, remove_stale_files, write_errors
-from realesr_cli.batch.archives import ArchiveWriter, open_archive
-from realesr_cli.batch.jobs import Job
+from realesr_cli.batch.jobs import Job, Record
 from realesr_cli.batch.pipeline import Observer, Upscale, is_fatal, make_folder, run_images
-from realesr_cli.batch.records import Record
 from realesr_cli.errors import CancelledError, ImageWriteError
 from realesr_cli.progress import StopRequested, never
+
+if TYPE_CHECKING:
+    from realesr_cli.batch.archives import ArchiveWriter
 
 
 def run_jobs(
@@ -107,6 +109,8 @@ def _write_archive(
 
     Raises CancelledError, and leaves no file, unless all images are done.
     """
+    from realesr_cli.batch.archives import ArchiveWriter, open_archive
+
     assert job.source.path is not None
     assert job.target is not None
     make_folder(job.target.parent)

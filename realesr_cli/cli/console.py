@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from realesr_cli.batch.jobs import Job
+from realesr_cli.batch.jobs import Job, Record, summarize
 from realesr_cli.batch.pipeline import Observer
-from realesr_cli.batch.records import Record, summarize
 from realesr_cli.cli.advice import message_with_advice
 from realesr_cli.cli.terminal import ProgressBar, say_error, wants_color
 from realesr_cli.engine.policy import Policy

@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from realesr_cli.batch.jobs import Job
-from realesr_cli.batch.records import planned
+from realesr_cli.batch.jobs import Job, planned
 from realesr_cli.batch.timing import estimate_cost, measure_rates, predict_image, predict_run
 from realesr_cli.cli.console import (
     RunDescription,

@@ -12,13 +12,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from realesr_cli.cli.aliases import alias_options, alias_values
-from realesr_cli.cli.networks import (
-    find_model,
-    open_network,
-    open_stand_in,
-    require_blendable,
-)
 from realesr_cli.cli.options import (
     blend_model_option,
     json_option,
@@ -30,7 +23,17 @@ from realesr_cli.cli.options import (
     verbose_option,
 )
 from realesr_cli.cli.terminal import ProgressBar, interruptible
-from realesr_cli.cli.upscale_request import FitType, RunOptions, UpscaleRequest
+from realesr_cli.cli.upscale_request import (
+    FitType,
+    RunOptions,
+    UpscaleRequest,
+    alias_options,
+    alias_values,
+    find_model,
+    open_network,
+    open_stand_in,
+    require_blendable,
+)
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.errors import ConfigError, OutputExistsError
 from realesr_cli.image.formats import WriteSettings, canonical
@@ -287,7 +290,7 @@ def _print_excluded(request: UpscaleRequest, plan: BatchPlan) -> None:
 
 
 def _run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedModel]) -> int:
-    from realesr_cli.batch.records import exit_code
+    from realesr_cli.batch.jobs import exit_code
     from realesr_cli.batch.run import run_jobs
     from realesr_cli.cli.console import Console, RunDescription
     from realesr_cli.engine.upscaler import build_upscaler
@@ -316,7 +319,7 @@ def _run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedModel]
 
 
 def _dry_run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedModel]) -> int:
-    from realesr_cli.batch.records import exit_code, planned
+    from realesr_cli.batch.jobs import exit_code, planned
     from realesr_cli.cli import dry_run
     from realesr_cli.cli.console import RunDescription
     from realesr_cli.engine.upscaler import build_upscaler

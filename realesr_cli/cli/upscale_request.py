@@ -1,19 +1,25 @@
-"""What a call of `realesr upscale` asks for: its options and the settings they make up."""
+"""What a call of `realesr upscale` asks for: its options, hidden ones included, and models."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from realesr_cli.cli.terminal import ProgressBar, say_warning
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
+from realesr_cli.errors import ConfigError
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings
 from realesr_cli.settings import check, option
 
 if TYPE_CHECKING:
     from realesr_cli.cli.console import Style
+    from realesr_cli.weights.load import OpenedModel
     from realesr_cli.weights.locate import LocatedModel
+
+_ALIASES_META = "realesr_cli.aliases"
 
 
 @dataclass(frozen=True)
@@ -81,3 +87,141 @@ class UpscaleRequest:
     offline: bool | None = None
     suffix: str | None = None
     """What results are named by instead of the factor."""
+
+
+@dataclass(frozen=True)
+class AliasValues:
+    """What was given under other programs' names, by the setting it stands for."""
+
+    inputs: tuple[str, ...] = ()
+    model: str | None = None
+    scale: float | None = None
+    denoise: float | None = None
+    overlap: int | None = None
+    precision: str | None = None
+    device: str | None = None
+    alpha: str | None = None
+    format: str | None = None
+    suffix: str | None = None
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Return those of the named settings that were given."""
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class _Alias:
+    """Option names, the setting they stand for (none: accepted, ignored), and its value."""
+
+    names: tuple[str, ...]
+    setting: str
+    type: Any
+    """Type of the option's value; None for a flag."""
+    convert: Callable[[Any], Any] = lambda value: value
+
+
+_ALIASES = (
+    _Alias(("-i", "--input"), "inputs", str, tuple),
+    _Alias(("-n", "--model_name", "--model_path"), "model", str),
+    _Alias(("--outscale",), "scale", click.FloatRange(0, 64, min_open=True)),
+    _Alias(("-dn", "--denoise_strength"), "denoise", click.FloatRange(0, 1)),
+    _Alias(("--tile_pad",), "overlap", click.IntRange(min=0)),
+    _Alias(("--pre_pad",), "", int),
+    _Alias(("--fp32",), "precision", None, lambda _: "fp32"),
+    _Alias(
+        ("-g", "--gpu-id", "--gpu_id"), "device", int, lambda n: f"cuda:{n}" if n >= 0 else "cpu"
+    ),
+    _Alias(
+        ("--alpha_upsampler",),
+        "alpha",
+        click.Choice(["realesrgan", "bicubic"]),
+        lambda name: "model" if name == "realesrgan" else "resize",
+    ),
+    _Alias(
+        ("--ext",),
+        "format",
+        click.Choice(["auto", "jpg", "png"]),
+        lambda name: None if name == "auto" else name,
+    ),
+    _Alias(("--suffix",), "suffix", str),
+)
+
+
+def alias_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the hidden options. `alias_values(ctx)` returns what was given."""
+    for alias in _ALIASES:
+        function = _option(alias)(function)
+    return function
+
+
+def alias_values(ctx: click.Context) -> AliasValues:
+    """Return what the hidden options of this call say."""
+    return AliasValues(**ctx.meta.get(_ALIASES_META, {}))
+
+
+def _option(alias: _Alias) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is None or value == () or value is False:
+            return
+        if not alias.setting:
+            say_warning(f"{alias.names[0]} is not needed here and has no effect")
+            return
+        ctx.meta.setdefault(_ALIASES_META, {})[alias.setting] = alias.convert(value)
+
+    return click.option(
+        *alias.names,
+        "alias_" + (alias.setting or alias.names[0].strip("-")),
+        type=alias.type,
+        is_flag=True if alias.type is None else None,
+        multiple=alias.setting == "inputs",
+        default=None,
+        hidden=True,
+        expose_value=False,
+        callback=keep,
+    )
+
+
+def find_model(
+    model: str, *, scale: float | None = None, denoise: float | None = None
+) -> LocatedModel:
+    """Find a model: `locate`, imported when it is called."""
+    from realesr_cli.weights.locate import locate
+
+    if not model:
+        raise ConfigError("the model is empty; is a shell variable unset?")
+    return locate(model, scale=scale, denoise=denoise)
+
+
+def require_blendable(first: LocatedModel, second: LocatedModel) -> None:
+    """Raise ConfigError where two networks cannot be blended, as far as is known already."""
+    from realesr_cli.engine.forward import require_same_scale
+
+    known = [(one.name, one.known_architecture) for one in (first, second)]
+    sizes = [(name, found.scale) for name, found in known if found is not None]
+    if len(sizes) == 2:
+        require_same_scale(sizes[0], sizes[1])
+
+
+def open_network(located: LocatedModel, *, offline: bool | None, quiet: bool) -> OpenedModel:
+    """Open a model, downloading it if needed."""
+    from realesr_cli.weights.load import open_model
+
+    with ProgressBar(located.name, bytes=True, enabled=not quiet) as progress:
+        return open_model(located, offline=offline, progress=progress)
+
+
+def open_stand_in(located: LocatedModel, *, offline: bool | None) -> OpenedModel:
+    """Open a network that costs as much: the named one where that needs no download."""
+    from realesr_cli.weights.load import OpenedModel
+    from realesr_cli.weights.model_files import load_model
+
+    known = located.known_architecture
+    if located.download_bytes is not None and known is not None:
+        # Costs depend on the shape of the network, and by a few percent on the overlap that
+        # would be measured on the real weights.
+        return OpenedModel(known.build().eval(), located.name, None, located.entry)
+    if located.path is not None:  # Without the partner that denoising may have to download.
+        net = load_model(located.path)
+        return OpenedModel(net, located.name, located.path, located.entry)
+    return open_network(located, offline=offline, quiet=True)

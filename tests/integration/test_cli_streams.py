@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from upscale_cli import Shell, make_image, size_of
 
-from realesr_cli.batch.records import Record
+from realesr_cli.batch.jobs import Record
 from realesr_cli.cli.console import Console
 from realesr_cli.cli.terminal import StandardOutputError
 

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from realesr_cli.batch import pipeline
-from realesr_cli.batch.jobs import Job
+from realesr_cli.batch.jobs import Job, Record, exit_code, planned, summarize
 from realesr_cli.batch.pipeline import Observer, run_images
-from realesr_cli.batch.records import Record, exit_code, planned, summarize
 from realesr_cli.batch.run import run_jobs
 from realesr_cli.batch.sources import InputSource
 from realesr_cli.engine.settings import UpscaleSettings

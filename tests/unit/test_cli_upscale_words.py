@@ -10,8 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from realesr_cli.batch.jobs import Job
-from realesr_cli.batch.records import Record, planned, summarize
+from realesr_cli.batch.jobs import Job, Record, planned, summarize
 from realesr_cli.batch.sources import InputSource
 from realesr_cli.cli import dry_run
 from realesr_cli.cli.console import (
