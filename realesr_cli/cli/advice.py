@@ -54,6 +54,7 @@ ADVICE: dict[str, str] = {
     "perceptual-weights": "Give a copy of the file with --set perceptual.weights=FILE; use a small "
     "replacement with --set perceptual.backbone=squeezenet1_1 and its own perceptual.weights; or "
     "train without it with --set perceptual.weight=0.",
+    "resume": "Continue with --resume.",
     "resume-changed": "Then continue with --resume --accept-changes.",
     "resume-later": "Free some space, then continue with --resume.",
     "resume-or-rename": "Continue it with --resume, or give another folder with --out.",

@@ -69,7 +69,7 @@ class TrainRequest:
     options: TrainOptions
     data: tuple[Path, ...] = ()
     lq: tuple[Path, ...] = ()
-    resume: bool = False
+    resume: str = ""
     accept_changes: bool = False
     assignments: tuple[str, ...] = ()
 
@@ -84,7 +84,15 @@ def _folders(name: str, help: str) -> Decorator:
 @_folders("--data", "Folder of high-quality images, searched recursively; may be repeated.")
 @_folders("--lq", "Paired training: low-quality folder of each --data; none: synthetic.")
 @settings_options(TrainOptions, short={"out": ("-o",)})
-@click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="auto",
+    type=click.Choice(["auto", "required"]),
+    metavar="[auto|required]",
+    help="Continue the run in --out. auto (default): start it if it has no checkpoint yet; "
+    "required: fail then.",
+)
 @click.option(
     "--accept-changes", is_flag=True, help="Resume even if settings differ from those of the run."
 )
@@ -98,7 +106,7 @@ def train_command(
     ctx: click.Context,
     data: tuple[Path, ...],
     lq: tuple[Path, ...],
-    resume: bool,
+    resume: str | None,
     accept_changes: bool,
     assignments: tuple[str, ...],
     print_config: bool,
@@ -117,13 +125,13 @@ def train_command(
     realesr train --data photos/ --recipe finetune --out runs/mine
     realesr train --data photos/ --recipe compact-x4 --iters 5000 --set data.patch=48
     realesr train --resume --out runs/mine
-    torchrun --nproc-per-node 4 -m realesr_cli train --data DIV2K/
+    torchrun --nproc-per-node 4 -m realesr_cli train --data DIV2K/ --out runs/four --resume
     """
     if list_only:
         _list_recipes()
         return 0
     request = TrainRequest(
-        settings_from(ctx, TrainOptions), data, lq, resume, accept_changes, assignments
+        settings_from(ctx, TrainOptions), data, lq, resume or "", accept_changes, assignments
     )
     checkpoint = _find_checkpoint(request)
     config = configure(request, checkpoint)
@@ -144,19 +152,17 @@ def _list_recipes() -> None:
 
 
 def _find_checkpoint(request: TrainRequest) -> Checkpoint | None:
-    """Read the checkpoint to resume from; TrainingError where there is none."""
-    from realesr_cli.train.checkpoint import list_checkpoints, read_checkpoint
+    """Read the checkpoint to resume from, if there is one."""
+    from realesr_cli.train.checkpoint import find_checkpoint
 
     if not request.resume:
         return None
     if not request.options.out:
         raise ConfigError("--resume needs the folder of the run as --out")
-    found = list_checkpoints(Path(request.options.out))
-    if not found:
-        raise TrainingError(
-            f"{request.options.out}: no checkpoint to resume from; omit --resume to start"
-        )
-    return read_checkpoint(found[-1])
+    found = find_checkpoint(Path(request.options.out))
+    if found is None and request.resume == "required":
+        raise TrainingError(f"{request.options.out}: no checkpoint to resume from")
+    return found
 
 
 def configure(request: TrainRequest, checkpoint: Checkpoint | None) -> TrainConfig:
@@ -202,7 +208,7 @@ def _run(
 ) -> int:
     from realesr_cli.train.distributed import join_world
     from realesr_cli.train.machine import choose_machine
-    from realesr_cli.train.session import load_networks, open_session
+    from realesr_cli.train.session import Resume, load_networks, open_session
 
     with join_world(config.runtime.device) as (world, device), interruptible() as interrupt:
         machine = choose_machine(config.runtime, device=device)
@@ -217,7 +223,12 @@ def _run(
             checkpoint = _accept_changes(checkpoint, config, request, console)
             with ProgressBar("reading images", unit="file", enabled=enabled) as reading:
                 session = open_session(
-                    config, out, machine, world=world, checkpoint=checkpoint, progress=reading
+                    config,
+                    out,
+                    machine,
+                    world=world,
+                    resume=Resume(checkpoint) if request.resume else None,
+                    progress=reading,
                 )
             downloads = _print_plan(session, console)
             if dry_run:

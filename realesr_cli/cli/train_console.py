@@ -38,6 +38,7 @@ class TrainConsole:
         self._bar = ProgressBar(unit="step", enabled=not quiet)
         self._losses: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
+        self._pace: dict[str, float] = {}
         self._last_line = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -65,7 +66,7 @@ class TrainConsole:
             self._bar.write(text)
 
     def _stage_started(self, event: StageStarted) -> None:
-        self._losses, self._seconds = {}, {}
+        self._losses, self._seconds, self._pace = {}, {}, {}
         self._bar.close()
         where = f" from step {event.step:,}" if event.step else ""
         self.line(
@@ -76,6 +77,7 @@ class TrainConsole:
 
     def _step_done(self, event: StepDone) -> None:
         _update_means(self._seconds, event.seconds)
+        _update_means(self._pace, {"seconds": event.duration})
         if event.skipped:
             self.line(f"step {event.step:,} skipped: the loss was not finite")
         else:
@@ -90,10 +92,10 @@ class TrainConsole:
 
     def step_line(self, event: StepDone) -> str:
         """Return `gan 1,200/400,000  pixel 0.021 ...  2.31 it/s  ETA 2 d 03 h  data 1% ...`."""
-        seconds = sum(self._seconds.values())
+        seconds, measured = self._pace["seconds"], sum(self._seconds.values())
         remaining = format_seconds((event.total_steps - event.total) * seconds)
         parts = " ".join(
-            f"{name} {spent / seconds:.0%}" for name, spent in self._seconds.items() if seconds
+            f"{name} {spent / measured:.0%}" for name, spent in self._seconds.items() if measured
         )
         pace = f"{1 / seconds:.2f} it/s" if seconds else ""
         return (

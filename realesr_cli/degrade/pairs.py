@@ -137,35 +137,38 @@ class Pool:
 
     def __init__(self, size: int) -> None:
         self.size = check_pool_size(size)
-        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.pairs: tuple[tuple[Tensor, Tensor, Tensor], ...] = ()
+        """LQ image, ground truth and sharpened ground truth of each pair; replaced, not changed."""
 
     def exchange(self, pair: Pair, rng: np.random.Generator) -> Pair:
         """Return a batch as large as `pair`; ConfigError unless that divides the pool's size."""
         count = pair.lq.shape[0]
         check_pool_size(self.size, batch=count)
         fresh = list(zip(pair.lq, pair.gt, pair.gt_usm, strict=True))
-        if len(self._pairs) < self.size:
-            self._pairs += [_clone(item) for item in fresh]
+        if len(self.pairs) < self.size:
+            self.pairs += tuple(_clone(item) for item in fresh)
             return pair
         slots = rng.permutation(self.size)[:count]
-        taken = [self._pairs[slot] for slot in slots]
+        taken = [self.pairs[slot] for slot in slots]
+        kept = list(self.pairs)
         for slot, item in zip(slots, fresh, strict=True):
-            self._pairs[slot] = _clone(item)
+            kept[slot] = _clone(item)
+        self.pairs = tuple(kept)
         lq, gt, gt_usm = (torch.stack(list(column)) for column in zip(*taken, strict=True))
         return Pair(lq, gt, gt_usm)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the pairs held, for a checkpoint; empty before the first exchange."""
-        if not self._pairs:
+        if not self.pairs:
             return {}
-        columns = zip(*self._pairs, strict=True)
+        columns = zip(*self.pairs, strict=True)
         names = ("lq", "gt", "gt_usm")
         return {n: torch.stack(list(c)) for n, c in zip(names, columns, strict=True)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Replace the pairs held by those of `state_dict`."""
         held = [state[name] for name in ("lq", "gt", "gt_usm")] if state else []
-        self._pairs = [_clone(item) for item in zip(*held, strict=True)]
+        self.pairs = tuple(_clone(item) for item in zip(*held, strict=True))
 
 
 def _clone(item: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

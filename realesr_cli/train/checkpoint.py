@@ -7,9 +7,9 @@ import dataclasses
 import hashlib
 import json
 import os
-import pickle
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,12 @@ import torch
 from torch import Tensor
 
 from realesr_cli.atomic import atomic_path, write_errors
-from realesr_cli.errors import CheckpointFormatError, ConfigError, WeightsWriteError
+from realesr_cli.errors import (
+    CheckpointFormatError,
+    ConfigError,
+    RealesrWarning,
+    WeightsWriteError,
+)
 from realesr_cli.settings import from_plain, to_plain
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.state import TrainProgress, TrainState
@@ -107,6 +112,13 @@ def mark_best(path: Path) -> None:
             shutil.copyfile(path, part)
 
 
+def set_aside(out: Path, first: Path) -> None:
+    """Rename checkpoints from this one on, so that no run resumes from them."""
+    for path in list_checkpoints(out):
+        if path.name >= first.name:
+            path.rename(path.with_name(f"diverged-{path.name}"))
+
+
 def prune_checkpoints(out: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints; the best one has a name of its own."""
     for path in list_checkpoints(out)[:-keep]:
@@ -124,24 +136,37 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise CheckpointFormatError(f"{path}: not a checkpoint that this version can read")
         config = from_plain(TrainConfig, json.loads(data["config"]))
         progress = from_plain(TrainProgress, json.loads(data["progress"]))
-    except CheckpointFormatError:
+        config.stages[progress.stage]
+    except (CheckpointFormatError, MemoryError):
         raise
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error) if isinstance(error, (OSError, ConfigError)) else "the file is damaged"
-        raise CheckpointFormatError(
-            f"{path}: cannot be read ({reason}). {_alternatives(path)}"
-        ) from error
+    except Exception as error:  # torch raises whatever the damaged bytes lead it to
+        known = isinstance(error, (OSError, ConfigError))
+        reason = str(error) if known else "the file is damaged"
+        raise CheckpointFormatError(f"{path}: cannot be read: {reason}") from error
     parts = {part: data[part] for part in _PARTS if part in data}
     return Checkpoint(path, config, progress, parts)
 
 
-def _alternatives(path: Path) -> str:
-    others = [p.name for p in list_checkpoints(path.parent.parent) if p != path]
-    if (path.parent / BEST).is_file():
-        others.append(BEST)
-    if not others:
-        return "There is no other checkpoint in this run"
-    return f"Delete it to resume from an older one: {', '.join(others)}"
+def find_checkpoint(out: Path) -> Checkpoint | None:
+    """Read the newest checkpoint of a run, or None if it has none.
+
+    A damaged one is skipped with a warning, and an older one is read. Raises CheckpointFormatError
+    if all are damaged.
+    """
+    damaged: list[CheckpointFormatError] = []
+    best = [path for path in (out / FOLDER / BEST,) if path.is_file()]
+    for path in [*reversed(list_checkpoints(out)), *best]:
+        try:
+            found = read_checkpoint(path)
+        except CheckpointFormatError as error:
+            damaged.append(error)
+            continue
+        for problem in damaged:
+            warnings.warn(f"{problem}; using {path.name}", RealesrWarning, stacklevel=2)
+        return found
+    if damaged:
+        raise damaged[0]
+    return None
 
 
 def restore(state: TrainState, checkpoint: Checkpoint) -> None:
@@ -188,7 +213,7 @@ def save_generator(out: Path, state: TrainState, config: TrainConfig) -> Path:
 
     Raises WeightsWriteError where it cannot be written.
     """
-    weights = state.ema.state_dict()
+    weights = state.averaged.state_dict()
     stage = config.stages[state.progress.stage]
     extra = {
         "recipe": config.recipe,

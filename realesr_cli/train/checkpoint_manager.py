@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from realesr_cli.errors import DivergedError
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from realesr_cli.errors import CancelledError, DivergedError, TrainingError, WriteError
 from realesr_cli.train.checkpoint import (
     checkpoint_path,
     list_checkpoints,
@@ -10,15 +15,14 @@ from realesr_cli.train.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
     save_generator,
+    set_aside,
 )
 from realesr_cli.train.events import Listener, Notice, Saved, Scores, Validated
 from realesr_cli.train.loggers import MetricsLog
 from realesr_cli.train.monitors import MAX_SKIPPED, assess_validation, best_by
-from realesr_cli.train.session import Session
+from realesr_cli.train.session import SAMPLES, Session
 from realesr_cli.train.state import TrainState
 from realesr_cli.train.validation import Validator, save_sheet, upscale_samples
-
-SAMPLES = "samples"
 
 
 class CheckpointManager:
@@ -39,6 +43,8 @@ class CheckpointManager:
         self.listener = listener
         self.config = session.config
         self.stage = session.config.stages[state.progress.stage]
+        self.saved_at = time.monotonic()
+        """When the newest checkpoint was saved, or the stage started."""
         # Without validation no score can select the best.
         self.by = best_by(self.stage, self.config.validation) if validator else "last"
 
@@ -48,46 +54,98 @@ class CheckpointManager:
             self._validate(self.validator)
         self.session.world.wait()
 
-    def after_step(self, *, stopping: bool) -> None:
-        """Validate and save when due.
+    def after_step(self, healthy: Callable[[], bool], *, stopping: bool) -> None:
+        """Validate and save when due, if the weights are healthy.
 
-        Raises DivergedError when scores stay below the start, and WeightsWriteError where a
-        checkpoint cannot be saved.
+        Raises DivergedError when steps keep being skipped, when scores stay below the start, and
+        when the weights are not healthy at the end; WeightsWriteError where a checkpoint cannot be
+        saved.
         """
-        step, config, world = self.state.progress.step, self.config, self.session.world
-        last = step == self.stage.iterations
+        progress, config, world = self.state.progress, self.config, self.session.world
+        if progress.skipped >= MAX_SKIPPED:
+            raise self._diverged(f"the loss was not finite for {MAX_SKIPPED} steps in a row")
+        last = progress.step == self.stage.iterations
         validator = None if stopping else self.validator
-        validating = validator is not None and (last or step % config.validation.every == 0)
-        # Not while steps are skipped: the newest checkpoint must be one to go back to.
-        due = step % config.checkpoints.every == 0 and not self.state.progress.skipped
-        saving = last or stopping or due
-        failed = best = False
-        if world.first:
-            if validating and validator is not None:
-                best, failed = self._validate(validator)
-            if saving or best or failed:
-                self._save(best=best)
+        validating = validator is not None and (
+            last or progress.step % config.validation.every == 0
+        )
+        saving = last or stopping or progress.step % config.checkpoints.every == 0
+        worse = exploded = False
+        if world.first and (validating or saving or self._is_overdue()):
+            # Not while steps are skipped: the newest checkpoint must be one to continue from.
+            if (last or not progress.skipped) and healthy():
+                best = False
+                if validating and validator is not None:
+                    best, worse = self._validate(validator)
+                if saving or best or worse or self._is_overdue():
+                    self._save(best=best)
+            else:
+                exploded = last
         if validating or saving:
-            failed = world.any(failed, self.session.machine.device)
-        if failed:
+            worse, exploded = world.any(worse), world.any(exploded)
+        if exploded:
+            raise self._diverged("the weights are not finite, or the outputs are out of range")
+        if worse:
             raise DivergedError(self._describe_failure())
 
-    def check_skipped(self) -> None:
-        """Raise DivergedError after ten steps in a row whose loss was not finite."""
-        if self.state.progress.skipped < MAX_SKIPPED:
-            return
-        found = list_checkpoints(self.session.out)
-        newest = f"the newest checkpoint is {found[-1]}" if found else "no checkpoint was saved yet"
-        raise DivergedError(
-            f"the loss was not finite for {MAX_SKIPPED} steps in a row; {newest}. Lower "
-            "optimizer.lr, set optimizer.clip, or use runtime.precision = fp32",
+    @contextlib.contextmanager
+    def save_on_error(self) -> Iterator[None]:
+        """Save the state after the last whole step if an error ends the block, where possible.
+
+        Raises TrainingError instead of the error of a lost connection to another process.
+        """
+        try:
+            yield
+        except (DivergedError, CancelledError, WriteError):
+            raise
+        except Exception as error:
+            outcome = self._save_last_step()
+            if not self.session.world.is_connection_error(error):
+                raise
+            reason = str(error).strip().splitlines()[0]
+            raise TrainingError(
+                f"the connection to another process was lost ({reason}); {outcome}",
+                advice="resume",
+            ) from error
+
+    def _save_last_step(self) -> str:
+        """Save after an error and return what was done; never raises."""
+        progress = self.state.progress
+        if not self.session.world.first:
+            return "the first process saves the checkpoint"
+        if not self.state.consistent or progress.skipped:
+            return "the state cannot be saved in the middle of an update"
+        if checkpoint_path(self.session.out, self.config, progress).exists() or not progress.step:
+            return "there is nothing new to save"
+        try:
+            self._save(best=False)
+        except Exception as error:
+            return f"the state cannot be saved: {error}"
+        return f"step {progress.step:,} is saved"
+
+    def _is_overdue(self) -> bool:
+        minutes = self.config.checkpoints.minutes
+        return bool(minutes) and time.monotonic() - self.saved_at > minutes * 60
+
+    def _diverged(self, reason: str) -> DivergedError:
+        """Set checkpoints aside whose next step failed; return an error that names the newest."""
+        session, progress = self.session, self.state.progress
+        step = progress.step - progress.skipped
+        first = checkpoint_path(session.out, self.config, replace(progress, step=step))
+        if session.world.first:
+            set_aside(session.out, first)
+        found = list_checkpoints(session.out)
+        newest = f"the newest healthy checkpoint is {found[-1]}" if found else "none was saved yet"
+        return DivergedError(
+            f"{reason}; {newest}. Lower optimizer.lr, set optimizer.clip, or use runtime.precision "
+            "= fp32",
             advice="resume-changed",
         )
 
     def _validate(self, validator: Validator) -> tuple[bool, bool]:
         """Score, report and log the averaged generator; return whether it is best, or failed."""
         session, old = self.session, self.state.progress
-        outputs = upscale_samples(self.state.ema, validator.samples, session.machine.device)
+        outputs = upscale_samples(self.state.averaged, validator.samples, session.machine.device)
         scores = validator.score(outputs)
         verdict = assess_validation(old, scores, self.stage, self.config.validation)
         self.state.progress = progress = verdict.progress
@@ -131,6 +189,7 @@ class CheckpointManager:
 
     def _save(self, *, best: bool) -> None:
         path = save_checkpoint(self.session.out, self.state, self.config)
+        self.saved_at = time.monotonic()
         if best and self.by != "last":
             mark_best(path)
         prune_checkpoints(self.session.out, self.config.checkpoints.keep)

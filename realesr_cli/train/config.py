@@ -133,12 +133,13 @@ class DataConfig:
 class OptimizerConfig:
     """The optimizers of both networks."""
 
+    kind: str = option("adam", help="Optimizer.", choices=("adam", "adamw"))
     lr: float = option(1e-4, help="Learning rate of the generator.", above=0)
     discriminator_lr: float = option(
         0.0, help="Learning rate of the discriminator; 0: same as lr.", low=0
     )
     betas: tuple[float, float] = option((0.9, 0.99), help="Adam betas.", low=0, high=1)
-    weight_decay: float = option(0.0, help="Weight decay (L2).", low=0)
+    weight_decay: float = option(0.0, help="Weight decay (L2; decoupled for adamw).", low=0)
     clip: float = option(0.0, help="Maximum gradient norm; 0: no clipping.", low=0)
 
     def __post_init__(self) -> None:
@@ -232,6 +233,9 @@ class CheckpointConfig:
 
     every: int = option(5000, help="Steps between checkpoints.", low=1)
     keep: int = option(3, help="Newest checkpoints kept, in addition to the best.", low=1)
+    minutes: float = option(
+        30.0, help="Longest time between checkpoints in minutes; 0: no limit.", low=0, high=1e6
+    )
     pth: bool = option(
         False, help="Also write generator.pth (params, params_ema), for other tools."
     )
@@ -250,6 +254,7 @@ class RuntimeConfig:
         choices=("auto", "fp32", "bf16", "fp16"),
     )  # fmt: skip
     channels_last: bool = option(True, help="Channels-last memory format for convolutions.")
+    compile: bool = option(False, help="Compile the generator with torch.compile.")
     log_every: int = option(100, help="Steps between lines in metrics.jsonl.", low=1)
     tensorboard: bool = option(True, help="Write TensorBoard events if it is installed.")
 

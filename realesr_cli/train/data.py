@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -42,7 +43,8 @@ class Batches:
         self._pool = pool
         self._streams = streams
         keys = ((step, stream) for step in steps for stream in streams)
-        self._prefetcher = Prefetcher(crops.batch, keys, config.data.prefetch)
+        self._crops = crops
+        self._prefetcher = Prefetcher(self._prepare, keys, config.data.prefetch)
 
     def __enter__(self) -> Batches:
         self._prefetcher.__enter__()
@@ -59,17 +61,35 @@ class Batches:
         watch.mark("degradation")
         return pairs
 
-    def _make_pair(self, batch: CropBatch) -> Pair:
-        pair = degrade_crops(batch, self._config, self._machine)
-        return pair if self._pool is None else self._pool.exchange(pair, batch.rng)
+    def _prepare(self, step: int, stream: int) -> PinnedCrops:
+        return PinnedCrops.of(self._crops.batch(step, stream), self._machine)
+
+    def _make_pair(self, crops: PinnedCrops) -> Pair:
+        pair = degrade_crops(crops, self._config, self._machine)
+        return pair if self._pool is None else self._pool.exchange(pair, crops.rng)
 
 
-def degrade_crops(batch: CropBatch, config: TrainConfig, machine: Machine) -> Pair:
+@dataclass(frozen=True)
+class PinnedCrops:
+    """A `CropBatch` as tensors, ready to be copied to the device."""
+
+    gt: Tensor | None
+    paired_gt: Tensor | None
+    paired_lq: Tensor | None
+    rng: np.random.Generator
+
+    @classmethod
+    def of(cls, batch: CropBatch, machine: Machine) -> PinnedCrops:
+        """Convert a batch; in the prefetching thread, because pinning takes time."""
+        gt, paired_gt, paired_lq = (
+            None if pixels is None else machine.pin(torch.from_numpy(pixels))
+            for pixels in (batch.gt, batch.paired_gt, batch.paired_lq)
+        )
+        return cls(gt, paired_gt, paired_lq, batch.rng)
+
+
+def degrade_crops(batch: PinnedCrops, config: TrainConfig, machine: Machine) -> Pair:
     """Turn crops into a training batch on the device: degraded and cut, or as real pairs."""
-
-    def move(pixels: np.ndarray) -> Tensor:
-        return machine.images(torch.from_numpy(pixels))
-
     found: list[Pair] = []
     if batch.gt is not None:
         plan = PairPlan(
@@ -78,10 +98,10 @@ def degrade_crops(batch: CropBatch, config: TrainConfig, machine: Machine) -> Pa
             sharpened_gt=config.sharpens,
             noise_device="input" if machine.device.type == "cuda" else "cpu",
         )
-        found.append(make_pairs(move(batch.gt), config.degradation, batch.rng, plan))
+        found.append(make_pairs(machine.images(batch.gt), config.degradation, batch.rng, plan))
     if batch.paired_gt is not None and batch.paired_lq is not None:
-        gt = move(batch.paired_gt)
-        found.append(Pair(move(batch.paired_lq), gt, gt))
+        gt = machine.images(batch.paired_gt)
+        found.append(Pair(machine.images(batch.paired_lq), gt, gt))
     if len(found) == 1:
         return found[0]
     return Pair(*(torch.cat([getattr(p, name) for p in found]) for name in ("lq", "gt", "gt_usm")))

@@ -51,7 +51,9 @@ class StepDone:
     stats: dict[str, float] = field(default_factory=dict)
     """Learning rates, gradient norms, mean logits, and the generator's total loss."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds by part: data, degradation, generator, discriminator."""
+    """Seconds by part: data, degradation, generator, discriminator; empty if not measured."""
+    duration: float = 0.0
+    """Seconds of the whole step."""
     skipped: bool = False
 
 

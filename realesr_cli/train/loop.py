@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from realesr_cli.errors import CancelledError, OutOfMemoryError
 from realesr_cli.progress import Progress, StopRequested, never, no_progress
 from realesr_cli.train.checkpoint import restore
 from realesr_cli.train.checkpoint_manager import CheckpointManager
+from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.cropping import Crops
 from realesr_cli.train.data import Batches
 from realesr_cli.train.events import Listener, Notice, StageStarted, StepDone, ignore_event
@@ -23,8 +25,15 @@ from realesr_cli.train.machine import Stopwatch
 from realesr_cli.train.monitors import watch_discriminator
 from realesr_cli.train.plan import propose_fit
 from realesr_cli.train.session import Session, StartNetworks, load_networks
-from realesr_cli.train.state import TrainProgress, TrainState, new_stage
-from realesr_cli.train.step import StageSetup, StepResult, make_setup, train_step
+from realesr_cli.train.state import TrainProgress, TrainState, new_stage, undo_on_error
+from realesr_cli.train.step import (
+    StageSetup,
+    StepResult,
+    apply_gradients,
+    compute_gradients,
+    is_healthy,
+    make_setup,
+)
 from realesr_cli.train.validation import Validator
 from realesr_cli.weights.locate import RUN_FILE
 
@@ -98,7 +107,7 @@ def _train(run: _Run) -> TrainResult:
     for number in range(session.first_stage, len(stages)):
         state, setup = _start_stage(run, number, generator, progress)
         _train_stage(run, state, setup)
-        generator.load_state_dict(state.ema.state_dict())
+        generator.load_state_dict(state.averaged.state_dict())
         progress = state.progress
     return TrainResult(
         session.out / RUN_FILE,
@@ -127,17 +136,21 @@ def _train_stage(run: _Run, state: TrainState, setup: StageSetup) -> None:
     ):
         manager = CheckpointManager(session, state, run.validator, log, run.listener)
         manager.before_first_step()
-        for step in steps:
-            watch = Stopwatch(machine)
-            pairs = batches.take(step, watch)
-            result = train_step(state, setup, pairs, watch)
-            _advance(state, result)
-            _report(run, state, result, watch, log)
-            manager.check_skipped()
-            stopping = world.any(run.stop_requested(), machine.device)
-            manager.after_step(stopping=stopping)
-            if stopping and step != steps[-1]:
-                raise CancelledError(f"stopped; a checkpoint is saved in {session.out}")
+        with manager.save_on_error():
+            for step in steps:
+                upcoming = replace(state.progress, step=state.progress.step + 1)
+                watch = Stopwatch(machine, precise=_is_logged(config, upcoming))
+                with undo_on_error(state):
+                    pairs = batches.take(step, watch)
+                    gradients = compute_gradients(state, setup, pairs, watch)
+                result = apply_gradients(state, setup, gradients)
+                _advance(state, result)
+                _report(run, state, result, watch, log)
+                stopping = world.any(run.stop_requested())
+                healthy = functools.partial(is_healthy, state, setup, pairs[0])
+                manager.after_step(healthy, stopping=stopping)
+                if stopping and step != steps[-1]:
+                    raise CancelledError(f"stopped after step {state.progress.step:,}")
 
 
 def _start_stage(
@@ -186,6 +199,13 @@ def _stage_started(session: Session, state: TrainState) -> StageStarted:
     )
 
 
+def _is_logged(config: TrainConfig, progress: TrainProgress) -> bool:
+    """Return whether a step is logged: every so many, at least 20 times, and the last one."""
+    iterations = config.stages[progress.stage].iterations
+    every = min(config.runtime.log_every, max(1, iterations // 20))
+    return progress.step % every == 0 or progress.step == iterations
+
+
 def _advance(state: TrainState, result: StepResult) -> None:
     """Count a step."""
     progress = state.progress
@@ -212,12 +232,12 @@ def _report(
             total_steps=config.total_steps,
             losses=result.losses,
             stats=result.stats,
+            duration=watch.total,
             seconds=watch.seconds,
             skipped=result.skipped,
         )
     )
-    last = progress.step == stage.iterations
-    if last or result.skipped or progress.step % config.runtime.log_every == 0:
+    if result.skipped or _is_logged(config, progress):
         times = {f"s_{part}": round(spent, 5) for part, spent in watch.seconds.items()}
         values = {"stage": stage.name, "step": progress.step, **result.losses, **result.stats}
         log.write("skipped" if result.skipped else "step", total, values | times)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +23,8 @@ class Machine:
     device: torch.device
     precision: str = "fp32"
     channels_last: bool = False
+    compile: bool = False
+    """Compile the generator with torch.compile."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -37,6 +41,16 @@ class Machine:
         """Return the mixed-precision context of forward passes; it does nothing for fp32."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.precision != "fp32")
 
+    @contextlib.contextmanager
+    def tuned(self) -> Iterator[None]:
+        """Let cuDNN choose its fastest algorithms, by trying them on each new shape.
+
+        For the networks, whose shapes are always the same; the degradation has a new one nearly
+        every time.
+        """
+        with torch.backends.cudnn.flags(benchmark=True):
+            yield
+
     def place(self, net: nn.Module) -> nn.Module:
         """Move a network to the device, in the run's memory format."""
         net = net.to(self.device)
@@ -47,6 +61,17 @@ class Machine:
     def scaler(self) -> GradScaler | None:
         """Return a new loss scaler where small gradients would underflow (fp16)."""
         return GradScaler(self.device.type) if self.precision == "fp16" else None
+
+    def wrap(self, net: nn.Module) -> nn.Module:
+        """Return the network as it is called in training: compiled if set."""
+        if not self.compile:
+            return net
+        compiled: nn.Module = torch.compile(net)  # type: ignore[assignment]
+        return compiled
+
+    def pin(self, pixels: Tensor) -> Tensor:
+        """Return pixels in memory from which a GPU can copy while others work."""
+        return pixels.pin_memory() if self.device.type == "cuda" else pixels
 
     def images(self, pixels: Tensor) -> Tensor:
         """Move (B, H, W, 3) uint8 to the device as (B, 3, H, W) float in [0, 1]."""
@@ -88,7 +113,8 @@ def choose_machine(runtime: RuntimeConfig, *, device: str | None = None) -> Mach
         precision = _native_precision(place)
     if precision == "fp16" and place.type == "cpu":
         raise DeviceError("precision fp16 needs a GPU; use fp32 or bf16 on a CPU")
-    return Machine(place, precision, runtime.channels_last and place.type in ("cpu", "cuda"))
+    channels_last = runtime.channels_last and place.type in ("cpu", "cuda")
+    return Machine(place, precision, channels_last, runtime.compile)
 
 
 def _first_device() -> str:
@@ -127,14 +153,27 @@ def _native_precision(device: torch.device) -> str:
 
 @dataclass
 class Stopwatch:
-    """Seconds spent in named parts of a step; each mark waits for the device."""
+    """Seconds spent in named parts of a step, and in all of it.
+
+    With `precise`, each mark waits for the device, which costs speed on a GPU; without it the parts
+    are only the times until their work was queued there, and are left empty.
+    """
 
     machine: Machine
+    precise: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
+    _start: float = field(default_factory=time.perf_counter)
     _since: float = field(default_factory=time.perf_counter)
+
+    @property
+    def total(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
 
     def mark(self, part: str) -> None:
         """Add the time since the last mark to this part."""
+        if not self.precise and self.machine.device.type != "cpu":
+            return
         self.machine.synchronize()
         now = time.perf_counter()
         self.seconds[part] = self.seconds.get(part, 0.0) + now - self._since

@@ -18,7 +18,7 @@ from realesr_cli.engine.guard import is_out_of_memory
 from realesr_cli.errors import OutOfMemoryError
 from realesr_cli.train.config import StageConfig, TrainConfig
 from realesr_cli.train.cropping import CropBatch
-from realesr_cli.train.data import degrade_crops
+from realesr_cli.train.data import PinnedCrops, degrade_crops
 from realesr_cli.train.files import TrainingImages
 from realesr_cli.train.losses import active_losses
 from realesr_cli.train.machine import Machine, Stopwatch
@@ -177,7 +177,8 @@ def trial_step(
     rng = np.random.default_rng(0)
 
     def run() -> None:
-        pair = degrade_crops(_random_crops(config, rng), config, machine)
+        crops = PinnedCrops.of(_random_crops(config, rng), machine)
+        pair = degrade_crops(crops, config, machine)
         train_step(state, setup, [pair], Stopwatch(machine))
         machine.synchronize()
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from torch import nn
 
-from realesr_cli.atomic import atomic_write_bytes
+from realesr_cli.atomic import atomic_write_bytes, remove_stale_files
 from realesr_cli.errors import ConfigError, ResumeMismatchError, TrainingError
 from realesr_cli.nets.discriminators import load_discriminator
 from realesr_cli.progress import Progress, no_progress
 from realesr_cli.text import format_names
+from realesr_cli.train.checkpoint import FOLDER as CHECKPOINTS
 from realesr_cli.train.checkpoint import Checkpoint, list_checkpoints
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.cropping import window_size
@@ -29,6 +30,7 @@ from realesr_cli.weights.load import OpenedModel, open_model
 from realesr_cli.weights.registry import RegistryEntry, cached, find
 
 CONFIG_FILE = "config.toml"
+SAMPLES = "samples"
 
 HARMLESS = (
     "checkpoints.", "runtime.device", "runtime.log_every", "runtime.tensorboard",
@@ -59,6 +61,9 @@ class Session:
         """Create the folder and write the configuration, in the first process only."""
         if self.world.first:
             self.out.mkdir(parents=True, exist_ok=True)
+            # What a killed run left in the middle of writing.
+            for folder in (self.out, self.out / CHECKPOINTS, self.out / SAMPLES):
+                remove_stale_files(folder)
             atomic_write_bytes(self.out / CONFIG_FILE, config_to_toml(self.config).encode())
 
     def notices(self) -> list[str]:
@@ -83,30 +88,39 @@ class Session:
         return found
 
 
+@dataclass(frozen=True)
+class Resume:
+    """Continue the run in a folder: from its checkpoint, or from the start if it has none yet."""
+
+    checkpoint: Checkpoint | None = None
+
+
 def open_session(
     config: TrainConfig,
     out: Path,
     machine: Machine,
     *,
     world: World = ALONE,
-    checkpoint: Checkpoint | None = None,
+    resume: Resume | None = None,
     progress: Progress = no_progress,
 ) -> Session:
     """Check the folder and find the images of a run; nothing is fetched, computed or written.
 
-    Without a checkpoint to continue from, the folder must not contain a run. `progress` counts
-    files. Raises DatasetError, ConfigError, ResumeMismatchError for a checkpoint of a run with
-    other settings, and TrainingError for a folder that contains a run.
+    Without `resume` the folder must not contain a run. `progress` counts files. Raises
+    DatasetError, ConfigError, ResumeMismatchError for a checkpoint of a run with other settings,
+    and TrainingError for a folder that contains a run.
     """
-    if checkpoint is None:
-        _refuse_used(out)
-    else:
-        changes = changed_settings(checkpoint, config)
-        if changes:
-            raise ResumeMismatchError(
-                f"{out}: the run was started with other settings: {'; '.join(changes)}",
-                advice="accept-changes",
-            )
+    checkpoint = resume.checkpoint if resume is not None else None
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; expected a folder for the run")
+    if resume is None and (list_checkpoints(out) or (out / LOG_FILE).is_file()):
+        raise TrainingError(f"{out} already contains a run", advice="resume-or-rename")
+    changes = changed_settings(checkpoint, config) if checkpoint is not None else []
+    if changes:
+        raise ResumeMismatchError(
+            f"{out}: the run was started with other settings: {'; '.join(changes)}",
+            advice="accept-changes",
+        )
     images = find_training_images(
         config.data, config.validation, scale=config.scale, progress=progress
     )
@@ -128,13 +142,6 @@ def _is_harmless(line: str, old: TrainConfig, new: TrainConfig) -> bool:
     validates = bool(old.validation.every and new.validation.every)
     rarer = line.startswith("validation.every:") and validates
     return longer or rarer or line.startswith(HARMLESS)
-
-
-def _refuse_used(out: Path) -> None:
-    if list_checkpoints(out) or (out / LOG_FILE).is_file():
-        raise TrainingError(f"{out} already contains a run", advice="resume-or-rename")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file; expected a folder for the run")
 
 
 @dataclass(frozen=True)

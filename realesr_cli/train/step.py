@@ -17,7 +17,13 @@ from realesr_cli.train.config import StageConfig, TrainConfig
 from realesr_cli.train.distributed import ALONE, World, sync_gradients
 from realesr_cli.train.losses import LossInputs, active_losses
 from realesr_cli.train.machine import Machine, Stopwatch
-from realesr_cli.train.state import TrainState, set_learning_rates, update_ema
+from realesr_cli.train.state import TrainState, set_learning_rates, undo_on_error, update_ema
+
+MIN_SCALE = 1.0
+"""Loss scale below which infinite fp16 gradients are not for the scaler to handle."""
+
+MAX_OUTPUT = 1e4
+"""Mean magnitude of outputs, for images in [0, 1], above which the weights have exploded."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ def make_setup(
         stage=config.stages[state.progress.stage],
         machine=machine,
         world=world,
-        generator=world.wrap(state.generator, machine.device),
+        generator=machine.wrap(world.wrap(state.generator, machine.device)),
         discriminator=(
             world.wrap(state.discriminator, machine.device) if state.discriminator else None
         ),
@@ -80,6 +86,14 @@ class Gradients:
 
 
 @dataclass(frozen=True)
+class StepGradients:
+    """The gradients of a step; None for a network that it does not train."""
+
+    generator: Gradients | None
+    discriminator: Gradients | None
+
+
+@dataclass(frozen=True)
 class StepResult:
     """Losses and statistics of a step by name, and whether an update was skipped."""
 
@@ -91,34 +105,52 @@ class StepResult:
 def train_step(
     state: TrainState, setup: StageSetup, pairs: Sequence[Pair], watch: Stopwatch
 ) -> StepResult:
-    """Run one step of the generator and, in an adversarial stage, of the discriminator.
+    """Run one step of the generator and, in an adversarial stage, of the discriminator."""
+    with undo_on_error(state):
+        gradients = compute_gradients(state, setup, pairs, watch)
+    return apply_gradients(state, setup, gradients)
 
-    Both gradients are computed before either network changes; they do not depend on each other's
-    update, as the discriminator sees images generated before it. Where a loss or gradient is not
-    finite, that network is left as it is.
+
+def compute_gradients(
+    state: TrainState, setup: StageSetup, pairs: Sequence[Pair], watch: Stopwatch
+) -> StepGradients:
+    """Compute the gradients of a step; whatever can fail, other processes included, fails here.
+
+    The two do not depend on each other's update, as the discriminator sees images generated before
+    it. Without finite gradients of the generator, those of the discriminator are not computed.
     """
-    stage, stats = setup.stage, set_learning_rates(state, setup.stage)
-    if stage.adversarial and state.progress.step < stage.gan.warmup:
-        generator, fakes = None, generate(setup, pairs)
-    else:
-        generator = generator_gradients(state, setup, pairs)
-        fakes = generator.fakes
-    watch.mark("generator")
-    discriminator = None
-    if stage.adversarial and (generator is None or generator.finite):
-        discriminator = discriminator_gradients(state, setup, pairs, fakes)
-    if generator is not None:
-        update_generator(state, setup, generator)
-    if discriminator is not None:
-        update_discriminator(state, setup, discriminator)
-        watch.mark("discriminator")
+    stage = setup.stage
+    with setup.machine.tuned():
+        if stage.adversarial and state.progress.step < stage.gan.warmup:
+            generator, fakes = None, generate(setup, pairs)
+        else:
+            generator = generator_gradients(state, setup, pairs)
+            fakes = generator.fakes
+        watch.mark("generator")
+        discriminator = None
+        if stage.adversarial and (generator is None or generator.finite):
+            discriminator = discriminator_gradients(state, setup, pairs, fakes)
+            watch.mark("discriminator")
+    return StepGradients(generator, discriminator)
+
+
+def apply_gradients(state: TrainState, setup: StageSetup, gradients: StepGradients) -> StepResult:
+    """Update both networks and the average; a network without finite gradients is left as it is."""
+    stats = set_learning_rates(state, setup.stage)
+    state.consistent = False
+    if gradients.generator is not None:
+        _update(state.optimizer, state.scaler, finite=gradients.generator.finite)
+        if gradients.generator.finite and state.ema is not None:
+            update_ema(state.ema, state.generator, setup.ema_decay)
+    if gradients.discriminator is not None and state.d_optimizer is not None:
+        _update(state.d_optimizer, state.d_scaler, finite=gradients.discriminator.finite)
+    state.consistent = True
     losses: dict[str, float] = {}
-    for part in (generator, discriminator):
-        if part is not None:
-            losses |= part.losses
-            stats |= part.stats
-    skipped = any(part is not None and not part.finite for part in (generator, discriminator))
-    return StepResult(losses, stats, skipped)
+    parts = [part for part in (gradients.generator, gradients.discriminator) if part is not None]
+    for part in parts:
+        losses |= part.losses
+        stats |= part.stats
+    return StepResult(losses, stats, skipped=not all(part.finite for part in parts))
 
 
 def generator_gradients(state: TrainState, setup: StageSetup, pairs: Sequence[Pair]) -> Gradients:
@@ -184,17 +216,18 @@ def discriminator_gradients(
     return Gradients(losses, means | {"d_norm": norm}, finite)
 
 
-def update_generator(state: TrainState, setup: StageSetup, gradients: Gradients) -> None:
-    """Apply the generator's gradients and update the average, if they are finite."""
-    _update(state.optimizer, state.scaler, finite=gradients.finite)
-    if gradients.finite:
-        update_ema(state.ema, state.generator, setup.ema_decay)
+@torch.no_grad()
+def is_healthy(state: TrainState, setup: StageSetup, pair: Pair) -> bool:
+    """Return whether training can continue from these weights: all finite, outputs in range.
 
-
-def update_discriminator(state: TrainState, setup: StageSetup, gradients: Gradients) -> None:
-    """Apply the discriminator's gradients, if they are finite."""
-    assert state.d_optimizer is not None
-    _update(state.d_optimizer, state.d_scaler, finite=gradients.finite)
+    An update can leave finite weights that overflow in the very next step.
+    """
+    with setup.machine.autocast():
+        output = state.generator(pair.lq[:1])
+    checks = [output.float().abs().mean() < MAX_OUTPUT]
+    nets = [net for net in (state.generator, state.discriminator) if net is not None]
+    checks += [torch.isfinite(p).all() for net in nets for p in net.parameters()]
+    return bool(torch.stack(checks).all())
 
 
 @torch.no_grad()
@@ -223,16 +256,20 @@ def _finish(
     """
     if scaler is not None:
         scaler.unscale_(optimizer)
-    clip = setup.stage.optimizer.clip
-    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), clip or math.inf)
+    parameters = [p for p in net.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if setup.stage.optimizer.clip:
+        torch.nn.utils.clip_grads_with_norm_(parameters, setup.stage.optimizer.clip, norm)
     names = list(parts[0])
     rows = [torch.stack([part[name].detach().float() for name in names]) for part in parts]
     means = setup.world.mean(torch.stack(rows).mean(0))
     *values, norm_value = torch.cat([means, norm.detach().float().reshape(1)]).tolist()
     losses = dict(zip(names, values, strict=True))
     finite = all(math.isfinite(value) for value in values)
-    # A scaler handles infinite gradients by itself, by a smaller scale; that is no failure.
-    finite = finite and (scaler is not None or math.isfinite(norm_value))
+    if not math.isfinite(norm_value):
+        # A scaler handles infinite gradients by itself, by a smaller scale; that is no failure
+        # unless the scale is so small already that the gradients themselves are infinite.
+        finite = finite and scaler is not None and scaler.get_scale() >= MIN_SCALE
     return losses, norm_value, finite
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Sequence
@@ -103,7 +104,8 @@ def upscale_samples(
         device=str(device), precision="fp32", tile="auto", overlap=32,
         threads=torch.get_num_threads(),
     )  # fmt: skip
-    upscaler = Upscaler(net.eval(), engine)
+    # A copy, because the network may be the one in training.
+    upscaler = Upscaler(copy.deepcopy(net).eval(), engine)
     return [upscaler(Image(item.lq)).pixels for item in samples]
 
 

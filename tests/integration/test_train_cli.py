@@ -168,12 +168,12 @@ def _only_one_sample(batch: int, patch: int) -> None:
 def test_a_loss_that_is_not_finite_is_reported(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usual = loop.train_step
+    usual = loop.apply_gradients
 
     def broken(*args: object) -> StepResult:
         return replace(usual(*args), skipped=True)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "train_step", broken)
+    monkeypatch.setattr(loop, "apply_gradients", broken)
     assert train("--data", "photos", "--recipe", "realesrnet-x4", "--set", "iterations=12") == 1
     err = capsys.readouterr().err
     assert "step 1 skipped" in err
@@ -198,7 +198,7 @@ def test_a_loss_that_is_not_finite_is_reported(
         (("--data", "photos", "--device", "cuda:99"), 2, "cuda:99"),
         (("--data", "photos", "--set", "runtime.precision=fp16"), 2, "fp16 needs a GPU"),
         (("--resume",), 2, "--out"),
-        (("--resume", "--out", "photos"), 1, "no checkpoint"),
+        (("--resume", "required", "--out", "photos"), 1, "no checkpoint"),
         (("--data", "photos", "--set", "perceptual.weight=1"), 3, "perceptual.weights"),
     ],
 )

@@ -20,6 +20,7 @@ from realesr_cli.errors import (
     DivergedError,
     ModelUnavailableError,
     OutOfMemoryError,
+    RealesrWarning,
     ResumeMismatchError,
     TrainingError,
     WeightsWriteError,
@@ -28,7 +29,7 @@ from realesr_cli.nets.features import SqueezeNetFeatures
 from realesr_cli.train import loop, validation
 from realesr_cli.train.checkpoint import list_checkpoints, read_checkpoint
 from realesr_cli.train.events import StageStarted
-from realesr_cli.train.session import changed_settings, open_session
+from realesr_cli.train.session import Resume, changed_settings, open_session
 from realesr_cli.train.step import StepResult
 from realesr_cli.weights.checkpoints import read_state
 from realesr_cli.weights.load import open_model
@@ -168,7 +169,7 @@ def test_stopping_and_resuming_ends_in_the_same_bits(
             if path.name.startswith("2-"):
                 path.unlink()
     else:
-        with pytest.raises(CancelledError, match="saved"):
+        with pytest.raises(CancelledError, match="step"):
             run(config, tmp_path / "parts", first)
     run(config, tmp_path / "parts", second, resume=True)
     assert [s.total for s in second.steps] == list(range(stop_after + 1, 9))
@@ -318,14 +319,14 @@ def test_a_run_that_only_gets_worse_stops_and_keeps_its_start(data: Path, tmp_pa
 def test_ten_steps_without_a_finite_loss_end_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = loop.train_step
+    usual = loop.apply_gradients
     memory = Memory()
 
     def sometimes(*args: object) -> StepResult:
         result = usual(*args)  # type: ignore[arg-type]
         return replace(result, skipped=len(memory.steps) >= 4)
 
-    monkeypatch.setattr(loop, "train_step", sometimes)
+    monkeypatch.setattr(loop, "apply_gradients", sometimes)
     config = tiny_config(data, "iterations=40", "checkpoints.every=3", recipe="realesrnet-x4")
     with pytest.raises(DivergedError, match=r"10 steps in a row.*1-psnr-000000003\.pt"):
         run(config, tmp_path / "run", memory)
@@ -336,13 +337,13 @@ def test_ten_steps_without_a_finite_loss_end_the_run(
 def test_one_bad_step_is_skipped_and_forgotten(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = loop.train_step
+    usual = loop.apply_gradients
     memory = Memory()
 
     def once(*args: object) -> StepResult:
         return replace(usual(*args), skipped=len(memory.steps) == 1)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "train_step", once)
+    monkeypatch.setattr(loop, "apply_gradients", once)
     run(tiny_config(data, recipe="realesrnet-x4"), tmp_path / "run", memory)
     assert [s.skipped for s in memory.steps] == [False, True, False, False]
     assert "skipped" in (tmp_path / "run" / "metrics.jsonl").read_text()
@@ -371,10 +372,10 @@ def test_a_full_disk_ends_the_run_with_the_previous_checkpoint_whole(
 def test_running_out_of_memory_names_what_fits(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def out_of_memory(*args: object) -> StepResult:
+    def out_of_memory(*args: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(loop, "train_step", out_of_memory)
+    monkeypatch.setattr(loop, "compute_gradients", out_of_memory)
     with pytest.raises(OutOfMemoryError, match=r"Tried to allocate.*data\.batch=1, data\.accum"):
         run(tiny_config(data), tmp_path / "run")
 
@@ -397,20 +398,24 @@ def test_changed_settings_may_be_accepted(data: Path, tmp_path: Path) -> None:
     found = read_checkpoint(list_checkpoints(tmp_path / "run")[-1])
     assert "stages.gan.optimizer.lr: 0.0001 -> 1e-05" in changed_settings(found, changed)
     accepted = replace(found, config=changed)
-    session = open_session(changed, tmp_path / "run", CPU, checkpoint=accepted)
+    session = open_session(changed, tmp_path / "run", CPU, resume=Resume(accepted))
     loop.train(session, listener=memory)
     assert memory.steps[0].stats["lr"] == 1e-5
 
 
-def test_a_damaged_checkpoint_is_not_resumed_from(data: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(data: Path, tmp_path: Path) -> None:
     config = tiny_config(data)
     run(config, tmp_path / "run")
     last = list_checkpoints(tmp_path / "run")[-1]
     last.write_bytes(last.read_bytes()[:-500])
-    with pytest.raises(CheckpointFormatError, match=r"Delete it to resume from an older one"):
+    memory = Memory()
+    with pytest.warns(RealesrWarning, match=last.name):
+        run(config, tmp_path / "run", memory, resume=True)
+    assert [s.total for s in memory.steps] == [7, 8]
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointFormatError, match="cannot be read"):
         run(config, tmp_path / "run", resume=True)
-    last.unlink()
-    run(config, tmp_path / "run", resume=True)
 
 
 def test_a_run_is_not_started_over_another_nor_resumed_from_nothing(

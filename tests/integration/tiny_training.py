@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from realesr_cli.train.checkpoint import list_checkpoints, read_checkpoint
+from realesr_cli.train.checkpoint import find_checkpoint
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.distributed import ALONE, World
 from realesr_cli.train.events import Event, Notice, StepDone, Validated
 from realesr_cli.train.loop import TrainResult, train
 from realesr_cli.train.machine import Machine
 from realesr_cli.train.recipes import load_config
-from realesr_cli.train.session import open_session
+from realesr_cli.train.session import Resume, open_session
 
 CPU = Machine(torch.device("cpu"))
 
@@ -88,12 +88,12 @@ def run(
 ) -> TrainResult:
     """Train on the CPU; `after_step` is called after each step."""
     memory = memory or Memory()
-    checkpoint = read_checkpoint(list_checkpoints(out)[-1]) if resume else None
+    start = Resume(find_checkpoint(out)) if resume else None
 
     def listen(event: Event) -> None:
         memory(event)
         if after_step is not None and isinstance(event, StepDone):
             after_step()
 
-    session = open_session(config, out, CPU, world=world, checkpoint=checkpoint)
+    session = open_session(config, out, CPU, world=world, resume=start)
     return train(session, listener=listen, stop_requested=memory.stop)

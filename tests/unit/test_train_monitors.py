@@ -221,7 +221,7 @@ def test_processes_share_the_streams_of_a_step() -> None:
     assert [World(rank, 2).streams(2) for rank in (0, 1)] == [(0, 1), (2, 3)]
     values = torch.tensor([1.0, 2.0])
     assert ALONE.mean(values) is values
-    assert ALONE.any(True, torch.device("cpu"))
+    assert ALONE.any(True)
     assert ALONE.share("here") == "here"
     with join_world("cpu") as (world, device):
         assert (world, device) == (ALONE, "cpu")

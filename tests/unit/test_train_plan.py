@@ -91,7 +91,7 @@ def test_a_step_is_shown_with_pace_and_remaining_time(capsys: pytest.CaptureFixt
     console(StageStarted("gan", 2, 2, 0, 100))
     losses, stats = {"pixel": 0.25, "discriminator": 1.5}, {"lr": 1e-4}
     seconds = {"data": 0.1, "generator": 0.4}
-    event = StepDone("gan", 10, 100, 60, 150, losses, stats, seconds)
+    event = StepDone("gan", 10, 100, 60, 150, losses, stats, seconds, 0.5)
     console(event)
     assert console.step_line(event) == (
         "gan 10/100  pixel 0.2500 discriminator 1.5000  lr 1.00e-04  2.00 it/s  ETA 45 s  "
