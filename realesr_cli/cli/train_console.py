@@ -20,8 +20,10 @@ from realesr_cli.train.events import (
 
 if TYPE_CHECKING:
     from realesr_cli.train.config import TrainConfig
+    from realesr_cli.train.distributed import World
     from realesr_cli.train.machine import Machine
     from realesr_cli.train.plan import TrainingPlan
+    from realesr_cli.train.session import Session
 
 LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal to draw a bar on."""
@@ -164,3 +166,51 @@ def plan_lines(config: TrainConfig, plan: TrainingPlan, machine: Machine, out: s
         f"disk      about {format_bytes(plan.disk)} ({format_bytes(plan.checkpoint)} per "
         f"checkpoint), {format_bytes(plan.free)} free{full}",
     ]
+
+
+def print_plan(session: Session, console: TrainConsole) -> bool:
+    """Print plan, disk usage, downloads and measured cost; return whether anything is missing."""
+    from realesr_cli.train.plan import make_plan
+    from realesr_cli.train.session import find_downloads
+    from realesr_cli.weights.fetch import is_offline
+
+    resumed = session.checkpoint is not None
+    missing = () if is_offline() else find_downloads(session.config, resumed=resumed)
+    if console.quiet:
+        return bool(missing)
+    plan = make_plan(session.config, session.images, session.out)
+    for line in plan_lines(session.config, plan, session.machine, str(session.out)):
+        console.line(line)
+    for entry in missing:
+        size = format_bytes(entry.bytes) if entry.bytes else "size unknown"
+        console.line(f"download  {entry.name}, {size}, once: it is cached for later runs")
+    console.line(_cost_line(session.config, session.machine, session.world))
+    return bool(missing)
+
+
+def _cost_line(config: TrainConfig, machine: Machine, world: World) -> str:
+    """Return the line about time and memory, measured on steps of each stage."""
+    from realesr_cli.engine.guard import is_out_of_memory
+    from realesr_cli.train.plan import measure_step
+
+    total, low, high, parts, peak = 0.0, 0.0, 0.0, [], 0
+    for number, stage in enumerate(config.stages):
+        try:
+            cost = measure_step(config, machine, number)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return "cost      a step does not fit in memory; training would say what does"
+        total += cost.seconds * stage.iterations
+        low += cost.fastest * stage.iterations
+        high += cost.slowest * stage.iterations
+        peak = max(peak, cost.peak_bytes or 0)
+        parts.append(f"{stage.name} {cost.seconds:.3g} s per step")
+    memory = f", {format_bytes(peak)} of device memory" if peak else ""
+    hours = total * world.size * machine.units / 3600
+    unit = "core-hours" if machine.device.type == "cpu" else "GPU-hours"
+    return (
+        f"cost      {', '.join(parts)}: about {format_seconds(total)} "
+        f"({format_seconds(low)} to {format_seconds(high)}), "
+        f"{hours:.3g} {unit}{memory}"
+    )
