@@ -133,11 +133,11 @@ def _choose_target(located: LocatedModel, settings: ExportSettings, run: ExportR
 
 def _format_result(done: ExportResult, network: str) -> list[str]:
     opset = "" if done.opset is None else f", opset {done.opset}"
-    numbers = done.description["numbers"]
+    dtype = done.description["dtype"]
     sources = done.description["sources"]
     made_of = ", ".join(f"{s['name']} (sha256 {s['sha256'][:12]})" for s in sources)
     return [
-        f"{done.path}: {network}, {numbers}{opset}, {done.bytes:,} bytes",
+        f"{done.path}: {network}, {dtype}{opset}, {done.bytes:,} bytes",
         f"  of {made_of}, license {done.description['license']}",
         *(f"  {_format_parity(one)}" for one in done.parity),
     ]

@@ -120,7 +120,7 @@ def export_model(
 def _describe(opened: OpenedModel, settings: ExportSettings) -> dict[str, Any]:
     """Return the description that the file will hold."""
     description = describe_network(opened.architecture, opened.sources)
-    description["numbers"] = "float16" if settings.is_half else "float32"
+    description["dtype"] = "float16" if settings.is_half else "float32"
     known, given = description["license"], settings.license
     if given is not None and given != known:
         if UNKNOWN not in known:

@@ -292,7 +292,7 @@ def test_half_is_half_as_large_and_agrees(tmp_path: Path) -> None:
     assert all(p.psnr is not None and p.psnr > 40 for p in done.parity)
     stored, recorded = read_state(tmp_path / "h.safetensors", as_stored=True)
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    assert recorded["numbers"] == "float16"
+    assert recorded["dtype"] == "float16"
 
 
 def test_half_that_cannot_hold_the_weights(
