@@ -12,7 +12,7 @@ from realesr_cli.atomic import check_writable
 from realesr_cli.batch import outputs
 from realesr_cli.batch.made_by import MadeBy, ModelIdentity, describe_making
 from realesr_cli.batch.output_paths import Destination, NameFields, known_format, make_path
-from realesr_cli.batch.sources import InputSource, is_archive
+from realesr_cli.batch.sources import InputSource, Shard, is_archive
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings, output_size
 from realesr_cli.errors import (
     ConfigError,
@@ -87,6 +87,8 @@ class BatchSettings:
     """The model, and the second one where two are blended, for the records of results."""
     max_pixels: int | None = DEFAULT_MAX_PIXELS
     overwrite: bool = False
+    shard: Shard | None = None
+    """The part of the inputs that this run makes; None for all."""
 
     def made_by(self, write: WriteSettings) -> MadeBy:
         """Return the record of a result that is written like this."""
@@ -122,6 +124,9 @@ def make_plan(
     contradict a result's format.
     """
     kept = outputs.without_results_by_name(sources, wanted)
+    if settings.shard is not None:  # Not before: whether a file is a result depends on others.
+        kept = [source for source in kept if settings.shard.contains(source)]
+        sources = [source for source in sources if settings.shard.contains(source)]
     kept = outputs.without_results_by_record(kept, wanted)
     jobs = outputs.without_results_by_target([_make_job(s, wanted, settings) for s in kept])
     remaining = {id(job.source) for job in jobs}

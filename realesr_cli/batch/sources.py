@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
+import hashlib
 import itertools
 import os
+import re
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,6 +72,12 @@ class InputSource:
         return self.path if self.member is None else PurePosixPath(self.member)
 
     @property
+    def relative(self) -> str:
+        """Path below the searched folder or of the list's line, with `/`, in one Unicode form."""
+        path = (self.below / (self.stem + self.extension)).as_posix()
+        return unicodedata.normalize("NFC", path)
+
+    @property
     def is_archive(self) -> bool:
         """Whether this is a ZIP or CBZ file, by its extension."""
         return self.member is None and is_archive(self.extension)
@@ -91,6 +101,52 @@ def is_archive(extension: str) -> bool:
     return extension.lower() in ARCHIVE_EXTENSIONS
 
 
+@dataclass(frozen=True)
+class Globs:
+    """Which inputs a run takes: those that match `include`, or all, except those of `exclude`.
+
+    A pattern is compared with the file name and with `InputSource.relative`; `*` matches `/` too.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def accept(self, source: InputSource) -> bool:
+        """Return whether to take an input."""
+        names = (source.relative, source.relative.rpartition("/")[2])
+        taken, refused = (
+            any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+            for patterns in (self.include, self.exclude)
+        )
+        return (taken or not self.include) and not refused
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` parts of the inputs, which need to know nothing of each other."""
+
+    index: int
+    count: int
+
+    def contains(self, source: InputSource) -> bool:
+        """Return whether an input belongs to this part, whatever other inputs there are.
+
+        The hash is of the relative path without its extension, so that inputs whose results could
+        have the same name are in one part, where that is noticed.
+        """
+        stem = source.relative.removesuffix(source.extension)
+        digest = hashlib.sha256(stem.encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:8], "big") % self.count == self.index
+
+
+def parse_shard(text: str) -> Shard:
+    """Read `I/N`, counted from 0. Raises ConfigError."""
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise ConfigError(f"shard {text!r}: expected I/N with I from 0 to N - 1, such as 0/4")
+    return Shard(int(match[1]), int(match[2]))
+
+
 def find_sources(
     arguments: Sequence[str],
     *,
@@ -98,6 +154,7 @@ def find_sources(
     recursive: bool = False,
     avoid: Path | None = None,
     stdin: bytes | None = None,
+    globs: Globs = Globs(),
 ) -> list[InputSource]:
     """Return the images that arguments name, in the order given, folders sorted by name.
 
@@ -105,6 +162,7 @@ def find_sources(
     too; hidden files and special files such as pipes are skipped. `avoid` is a folder that is not
     searched: the output folder. `stdin` holds the bytes for `-`. `listed` are paths of a list: each
     is one file, whether it exists or not, and the folders of relative ones are kept in the output.
+    `globs` apply to all of these.
 
     Raises ConfigError for an argument that names nothing or a special file, and where no image
     is left.
@@ -113,10 +171,12 @@ def find_sources(
     named = (_expand(a, recursive=recursive, avoid=avoid, stdin=stdin) for a in arguments)
     for source in itertools.chain(*named, map(_listed, listed)):
         key = STDIN if source.path is None else os.path.abspath(source.path)
-        found.setdefault(key, source)
+        if source.path is None or source.error is not None or globs.accept(source):
+            found.setdefault(key, source)
     if not found:
+        matching = " that the patterns select" if globs != Globs() else ""
         raise ConfigError(
-            f"no image found in {format_names(arguments) or 'the list'}",
+            f"no image found{matching} in {format_names(arguments) or 'the list'}",
             advice="" if recursive or not arguments else "search-subfolders",
         )
     return list(found.values())

@@ -204,9 +204,10 @@ def _prepare_plan(request: UpscaleRequest) -> Callable[[UpscaleRequest, int], Ba
     from realesr_cli.batch import output_paths
     from realesr_cli.batch.jobs import BatchSettings, make_plan
     from realesr_cli.batch.made_by import identify_model
-    from realesr_cli.batch.sources import find_sources
+    from realesr_cli.batch.sources import Globs, find_sources, parse_shard
 
     run = request.run
+    shard = None if run.shard is None else parse_shard(run.shard)
     listed = _read_list(request)
     avoid = output_paths.fixed_folder(run.output)
     _print_avoided(request, avoid)
@@ -216,6 +217,7 @@ def _prepare_plan(request: UpscaleRequest) -> Callable[[UpscaleRequest, int], Ba
         recursive=run.recursive,
         avoid=avoid,
         stdin=_read_stdin() if STDIN in request.inputs else None,
+        globs=Globs(run.include, run.exclude),
     )
     wanted = output_paths.parse_output(
         run.output, sources, format=request.write.format, suffix=request.suffix
@@ -233,6 +235,7 @@ def _prepare_plan(request: UpscaleRequest) -> Callable[[UpscaleRequest, int], Ba
             identities=tuple(identify_model(one) for one in request.models),
             max_pixels=run.max_pixels,
             overwrite=run.overwrite,
+            shard=shard,
         )
         quiet = request.style.quiet
         with ProgressBar("checking results", unit="file", enabled=not quiet) as progress:

@@ -34,6 +34,17 @@ class RunOptions:
     from_file: str | None = option(
         None, help="Read more inputs from this list, one path per line; - for stdin."
     )
+    include: tuple[str, ...] = option(
+        (), help="Take only inputs whose name or path matches this glob; may be repeated."
+    )
+    exclude: tuple[str, ...] = option(
+        (), help="Skip inputs whose name or path matches this glob; may be repeated."
+    )
+    shard: str | None = option(
+        None,
+        help="Process only part I of N, counted from 0: I/N. The same input is always in the same "
+        "part.",
+    )
     denoise: float | None = option(
         None,
         help="Denoising strength: 1 removes most noise, 0 keeps it (realesr-general-x4v3 only).",

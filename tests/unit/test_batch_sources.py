@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from realesr_cli.batch.sources import InputSource, find_sources, read_list
+from realesr_cli.batch.sources import Globs, InputSource, find_sources, parse_shard, read_list
 from realesr_cli.errors import ConfigError
 
 
@@ -204,3 +204,44 @@ def test_linked_folders_are_searched_once(tree: Path):
 def test_a_misspelled_file_is_found(tree: Path):
     with pytest.raises(ConfigError, match=r"did you mean 'b\.png'"):
         find_sources(["in/b.pgn"])
+
+
+def _parts(names: list[str], count: int) -> list[set[str]]:
+    sources = find_sources([], listed=names)
+    shards = [parse_shard(f"{index}/{count}") for index in range(count)]
+    return [{s.name for s in sources if shard.contains(s)} for shard in shards]
+
+
+def test_shards_are_disjoint_complete_even_and_stay_when_files_are_added():
+    names = [str(Path(f"{i % 7}") / f"{i}.png") for i in range(600)]
+    parts = _parts(names, 3)
+    assert set.union(*parts) == set(names)
+    assert sum(map(len, parts)) == len(names)
+    assert all(150 < len(part) < 250 for part in parts)
+    more = _parts(names + [f"new/{i}.png" for i in range(50)], 3)
+    assert all(before <= after for before, after in zip(parts, more, strict=True))
+
+
+def test_a_shard_is_the_same_on_every_machine():
+    parts = _parts(["a/b.png", "c.jpg", "caf\u00e9.png"], 4)
+    assert parts == [set(), {"a/b.png", "caf\u00e9.png"}, {"c.jpg"}, set()]
+    # macOS lists names decomposed; and inputs whose results may have one name stay together.
+    assert _parts(["cafe\u0301.jpg"], 4)[1] == {"cafe\u0301.jpg"}
+
+
+@pytest.mark.parametrize("text", ["3/3", "0/0", "-1/3", "1", "1/", "a/b", "1/3/5", ""])
+def test_a_shard_that_does_not_exist_is_refused(text: str):
+    with pytest.raises(ConfigError, match="I/N"):
+        parse_shard(text)
+
+
+def test_globs_choose_by_name_and_by_path(tree: Path):
+    def names(include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> list[str]:
+        found = find_sources(["in"], recursive=True, globs=Globs(include, exclude))
+        return [source.relative for source in found]
+
+    assert names(("*.png",), ("out/*",)) == ["b.png", "[x]/g[1].png", "sub/deep/d.png"]
+    assert names(("sub/*",)) == ["sub/c.webp", "sub/deep/d.png"]
+    assert names(("sub/*",), ("d.*",)) == ["sub/c.webp"]
+    with pytest.raises(ConfigError, match="patterns"):
+        names(("*.bmp",))
