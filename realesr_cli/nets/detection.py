@@ -13,7 +13,7 @@ from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
 from realesr_cli.nets.srresnet import SRResNetArchitecture
 from realesr_cli.settings import from_plain
-from realesr_cli.text import did_you_mean, format_names
+from realesr_cli.text import did_you_mean, format_names, format_value
 
 V = TypeVar("V")
 
@@ -116,11 +116,12 @@ def first_difference(found: Shapes, expected: Shapes) -> str:
 
 
 def _difference(name: str, found: Shapes, expected: Shapes) -> str:
+    label = f"tensor {format_value(name)}"
     if name not in expected:
-        return f"tensor {name!r} ({_shape(found[name])}) does not belong to it"
+        return f"{label} ({_shape(found[name])}) does not belong to it"
     if name not in found:
-        return f"tensor {name!r} ({_shape(expected[name])}) is missing"
-    return f"tensor {name!r} is {_shape(found[name])}, expected {_shape(expected[name])}"
+        return f"{label} ({_shape(expected[name])}) is missing"
+    return f"{label} is {_shape(found[name])}, expected {_shape(expected[name])}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -131,7 +132,7 @@ def summarize(shapes: Shapes) -> str:
     """Describe a foreign state dict: how many tensors, the first few, and a likely name."""
     if not shapes:
         return "no tensors"
-    shown = format_names([f"{name} {_shape(shape)}" for name, shape in shapes.items()], 3)
+    shown = format_names([f"{format_value(name)} {_shape(s)}" for name, s in shapes.items()], 3)
     guess = next((what for key, what in _FOREIGN if any(key in name for name in shapes)), "")
     return f"{len(shapes)} tensors ({shown}){guess}"
 
@@ -160,8 +161,8 @@ def architecture_from_plain(data: Any) -> Architecture:
     kinds = {record.kind: record for record in ARCHITECTURES}
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        near = did_you_mean(str(kind)[:80], list(kinds))
-        shown = repr(kind)[:80]
+        near = did_you_mean(kind, list(kinds)) if isinstance(kind, str) else ""
+        shown = format_value(kind)
         raise ConfigError(f"unknown architecture {shown}: known are {', '.join(kinds)}{near}")
     fields = {key: value for key, value in data.items() if key != "kind"}
     return from_plain(kinds[kind], fields)

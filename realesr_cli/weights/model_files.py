@@ -23,7 +23,7 @@ from realesr_cli.errors import (
 )
 from realesr_cli.nets.architecture import Architecture, Generator, shapes_of
 from realesr_cli.nets.detection import architecture_from_plain, detect, match
-from realesr_cli.text import format_names
+from realesr_cli.text import format_names, format_value
 from realesr_cli.weights.checkpoints import METADATA_FORMAT, METADATA_KEY, State, read_state
 
 _KNOWN = "known are RRDBNet (ESRGAN, Real-ESRGAN, BSRGAN), Compact (SRVGG) and MSRResNet"
@@ -65,7 +65,7 @@ def recognize(
     if found.foreign:
         text = (
             f"{where}: ignoring tensors that are not part of {found.architecture.describe()}: "
-            f"{format_names(found.foreign, 3)}"
+            f"{format_names(map(format_value, found.foreign), 3)}"
         )
         warnings.warn(RealesrWarning(text), stacklevel=2)
     if found.alternatives:
@@ -82,14 +82,13 @@ def recognize(
 
 def _require_finite(state: Mapping[str, Tensor], where: str) -> None:
     for name, tensor in state.items():
+        label = f"{where}: tensor {format_value(name)}"
         if not tensor.is_floating_point():
-            raise CheckpointFormatError(
-                f"{where}: tensor {name!r}: expected float numbers, got {tensor.dtype}"
-            )
+            raise CheckpointFormatError(f"{label}: expected float numbers, got {tensor.dtype}")
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointFormatError(
-                f"{where}: tensor {name!r} holds NaN or Inf; such a network only gives black "
-                "images (a training run that diverged?)"
+                f"{label} holds NaN or Inf; such a network only gives black images (a training "
+                "run that diverged?)"
             )
 
 
