@@ -54,18 +54,22 @@ def test_auto_takes_it_where_the_large_one_cannot_be_had_and_says_so_in_one_line
     assert "RealESRGAN_x4plus" in str(told[0].message)
 
 
-@pytest.mark.parametrize("scale", [4, 2])
-def test_the_first_command_of_the_readme(tmp_path: Path, scale: int) -> None:
+def test_the_first_command_of_the_readme(tmp_path: Path) -> None:
     """In a process of its own, with neither cache nor network."""
     out = tmp_path / "out.png"
-    words = ["upscale", str(IMAGE), "-m", "photo", "-s", str(scale), "-o", str(out)]
+    words = ["upscale", str(IMAGE), "-m", "photo", "-o", str(out)]
     done = subprocess.run(
         [sys.executable, "-m", "realesr_cli", *words],
         capture_output=True, text=True, env=dict(os.environ), timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     before, after = read_image(IMAGE).pixels, read_image(out).pixels
-    assert after.shape == (before.shape[0] * scale, before.shape[1] * scale, 3)
+    assert after.shape == (before.shape[0] * 4, before.shape[1] * 4, 3)
+
+
+def test_a_smaller_factor() -> None:
+    part = read_image(IMAGE).pixels[:40, :50]
+    assert np.asarray(upscale(part, model="photo", scale=2)).shape == (80, 100, 3)
 
 
 def test_images_keep_their_color_and_brightness() -> None:
