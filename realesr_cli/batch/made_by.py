@@ -118,7 +118,7 @@ def find_differences(found: MadeBy, wanted: MadeBy) -> list[str]:
             different.append(f"model {names[0]} instead of {names[1]}")
     for key in sorted(found.settings.keys() | wanted.settings.keys()):
         old, new = (
-            format_value(record.settings[key]) if key in record.settings else "the default"
+            format_value(record.settings[key]) if key in record.settings else "default"
             for record in (found, wanted)
         )
         if old != new:

@@ -120,7 +120,7 @@ def _print_report(report: DatasetReport, *, verbose: bool) -> None:
 @dataset_group.command("prepare")
 @click.argument("folder", type=PathType())
 @click.option("-o", "--output", required=True, type=PathType(), help="Folder to write to.")
-@click.option("--lq", type=PathType(), help="Folder of low-quality images: pairs are cut alike.")
+@click.option("--lq", type=PathType(), help="Folder of low-quality images, to cut pairs.")
 @settings_options(PrepareSettings)
 @click.option("--overwrite", is_flag=True, help="Write existing files again.")
 @click.option("--dry-run", is_flag=True, help="Only count the files that would be written.")
@@ -142,8 +142,8 @@ def prepare_command(
     """Cut the images in FOLDER into training crops.
 
     Each image is cut into overlapping crops at several sizes, as PNG files that training reads
-    quickly. Transparency is dropped. A stopped run continues where it was. The exit code is 1 if an
-    image was excluded.
+    quickly. Transparency is dropped. A stopped run continues where it stopped. The exit code is 1
+    if an image was excluded.
 
     \b
     realesr dataset prepare DIV2K/ -o DIV2K_sub/ --min-detail 2

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from realesr_cli.cli.options import (
+    check_targets,
     flag_name,
     given_settings,
     json_option,
@@ -130,15 +131,10 @@ def _check_options(settings: DegradeSettings, photo: Path) -> None:
     """Raise ConfigError for options that contradict each other or would destroy a file."""
     if settings.preset is not None and settings.config is not None:
         raise ConfigError("--preset and --config: omit one of them (a TOML file can name a preset)")
-    for path in (settings.output, settings.save_recipe):
-        if path is None:
-            continue
-        if path.resolve() == photo.resolve():
-            raise ConfigError(f"{path}: is the input; write to another file")
-        if path.exists() and not settings.overwrite:
-            raise ConfigError(f"{path}: already exists; use --overwrite to replace it")
-    if settings.output == settings.save_recipe:
+    targets = [path for path in (settings.output, settings.save_recipe) if path is not None]
+    if len(set(targets)) < len(targets):
         raise ConfigError(f"-o and --save-recipe name the same file, {settings.output}")
+    check_targets(targets, overwrite=settings.overwrite, inputs=[photo])
 
 
 def _degrade(photo: Path, settings: DegradeSettings, assignments: Sequence[str]) -> dict[str, Any]:

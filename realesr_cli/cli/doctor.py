@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def doctor_command(as_json: bool) -> int:
     """Show versions, devices, auto-selected settings, and how to fix problems.
 
-    Says which GPU and which backend is used, why another is not, and which command changes it.
-    Nothing is downloaded. The exit code is 1 if something does not work.
+    For GPUs and backends, also why one is not used and which command changes that. Nothing is
+    downloaded. The exit code is 1 if something does not work.
     """
     from realesr_cli.diagnostics.environment import examine
     from realesr_cli.settings import to_plain

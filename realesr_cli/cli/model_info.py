@@ -28,7 +28,7 @@ _LONGEST_RECORD = 100
 @click.argument("model", type=ModelType())
 @json_option
 def info_command(model: str, as_json: bool) -> None:
-    """Show all that is known about MODEL: a name, a weight file, or a training run's folder."""
+    """Show everything known about MODEL: a name, a weight file, or a training run's folder."""
     from realesr_cli.weights.provenance import inspect_model
 
     info = inspect_model(model)

@@ -196,7 +196,8 @@ def _unregistered_files() -> list[Path]:
     "--assume",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Settle what the tensors cannot, e.g. activation=leakyrelu or scale=3 (one file only).",
+    help="Set what the tensors do not determine, e.g. activation=leakyrelu or scale=3 (one file "
+    "only).",
 )
 @quiet_option
 @json_option

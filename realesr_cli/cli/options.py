@@ -245,7 +245,7 @@ offline_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only errors and warnings.")
-verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print more about each step.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print more details.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 set_option = click.option(
     "--set",

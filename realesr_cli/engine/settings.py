@@ -28,14 +28,13 @@ class UpscaleSettings:
     max_side: int | None = option(None, help="Longer side of the output in pixels.", low=1)
     alpha: Literal["model", "resize", "keep"] = option(
         "model",
-        help="How alpha is enlarged: by the model or resized, with color spread under transparent "
-        "pixels first; keep: by the model, with color and alpha independent of each other.",
+        help="Alpha channel: upscaled by the model or resized, after color was spread under "
+        "transparent pixels; keep: upscaled by the model, independently of color.",
         choices=("model", "resize", "keep"),
     )
     pad: Literal["none", "wrap"] = option(
         "none",
-        help="What lies beyond the edges: nothing, or (wrap) the opposite edge, for seamless "
-        "textures.",
+        help="Beyond the edges: none for nothing, wrap for the opposite edge (seamless textures).",
         choices=("none", "wrap"),
     )
     tta: bool = option(
@@ -56,8 +55,8 @@ class UpscaleSettings:
     )
     back_project: int = option(
         0,
-        help="Iterations of back-projection, which makes the result match the input when reduced "
-        "again; for clean inputs only, 20 is usual, 0 is off.",
+        help="Iterations of back-projection, after which the downscaled result matches the input; "
+        "for clean inputs only, usually 20; 0 disables it.",
         low=0,
         high=100,
     )
@@ -122,10 +121,10 @@ class EngineSettings:
         low=0,
     )
     overlap: int | Literal["auto"] = option(
-        "auto", help="Input pixels that a tile reads beyond its own, to each side.", low=0
+        "auto", help="Overlap of tiles in input pixels, on each side.", low=0
     )
-    batch: int | Literal["auto"] = option("auto", help="Tiles computed at a time.", low=1)
-    threads: int | None = option(None, help="CPU threads; default: those of torch.", low=1)
+    batch: int | Literal["auto"] = option("auto", help="Tiles per batch.", low=1)
+    threads: int | None = option(None, help="CPU threads; default: as many as torch uses.", low=1)
     backend: str = option("auto", help="What runs the network: auto, onednn (CPU) or torch.")
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ class ExportSettings:
     opset: int | None = option(
         None, help=f"Version of the ONNX operators; default: {DEFAULT_OPSET}.", low=13, high=21
     )
-    half: bool = option(False, help="Weights and arithmetic of the ONNX file in fp16.")
+    half: bool = option(False, help="ONNX with fp16 weights and arithmetic.")
     license: str | None = option(
         None, help="License of a model that states none: an SPDX expression, e.g. MIT."
     )

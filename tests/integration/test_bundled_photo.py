@@ -46,12 +46,12 @@ def test_the_file_is_small_half_precision_and_what_the_list_says() -> None:
 
 
 def test_auto_takes_it_where_the_large_one_cannot_be_had_and_says_so_in_one_line() -> None:
-    with pytest.warns(RealesrWarning, match="using photo") as told:
+    with pytest.warns(RealesrWarning, match="using photo") as shown:
         opened = open_model("auto", scale=4)
     assert opened.name == "photo"
-    assert len(told) == 1
-    assert "\n" not in str(told[0].message)
-    assert "RealESRGAN_x4plus" in str(told[0].message)
+    assert len(shown) == 1
+    assert "\n" not in str(shown[0].message)
+    assert "RealESRGAN_x4plus" in str(shown[0].message)
 
 
 def test_the_first_command_of_the_readme(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ def test_edges_of_low_quality_pixels_do_not_show(net: torch.nn.Module) -> None:
         assert float(by_phase.max() / by_phase.min()) < 1.25
 
 
-def test_its_own_record_tells_license_and_origin() -> None:
+def test_its_own_record_states_license_and_origin() -> None:
     path = registry.bundled_path(registry.resolve("photo"))
     assert path is not None
     with safetensors.safe_open(path, "pt") as file:
-        told = json.loads(file.metadata()["realesr"])
-    assert told["license"] == "BSD-3-Clause"
-    assert told["architecture"]["kind"] == "compact"
+        recorded = json.loads(file.metadata()["realesr"])
+    assert recorded["license"] == "BSD-3-Clause"
+    assert recorded["architecture"]["kind"] == "compact"

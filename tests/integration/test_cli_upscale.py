@@ -176,7 +176,7 @@ def test_json_gives_one_object_per_image_and_a_summary(shell: Shell):
     assert outcome.objects[-1]["exit_code"] == 1
 
 
-def test_a_bad_image_is_told_and_listed_at_the_end(shell: Shell):
+def test_a_bad_image_is_reported_and_listed_at_the_end(shell: Shell):
     make_image("in/a.png")
     make_image("in/z.png")
     Path("in/bad.png").write_text("no image")
@@ -206,12 +206,12 @@ def test_quiet_says_only_what_is_wrong(shell: Shell):
     assert "b.png" in shell("b.png", "-q").err
 
 
-def test_verbose_tells_the_reasons(shell: Shell):
+def test_verbose_prints_the_reasons(shell: Shell):
     make_image("a.png")
     assert "device cpu: " in shell("a.png", "-v").err
 
 
-def test_notes_of_the_reader_are_told(shell: Shell):
+def test_notes_of_the_reader_are_printed(shell: Shell):
     frames = [pillow.new("L", (8, 8), value) for value in (10, 200)]
     frames[0].save("a.gif", save_all=True, append_images=frames[1:])
     outcome = shell("a.gif", "--json")
@@ -219,7 +219,7 @@ def test_notes_of_the_reader_are_told(shell: Shell):
     assert "note: first frame" in outcome.err
 
 
-def test_a_preview_does_nothing_and_tells_all(shell: Shell):
+def test_a_preview_does_nothing_and_prints_all(shell: Shell):
     make_image("a.png")
     Path("bad.png").write_text("no image")
     outcome = shell("a.png", "bad.png", "--dry-run", "-o", "out/")

@@ -52,7 +52,7 @@ def page_size(path: str, name: str) -> tuple[int, int]:
         return image.size
 
 
-@pytest.mark.parametrize("name", ["comic.cbz", "Pictures.ZIP"])
+@pytest.mark.parametrize("name", ["comic.cbz", "Photos.ZIP"])
 def test_images_are_enlarged_and_everything_else_is_kept(shell: Shell, name: str):
     make_archive(name)
     outcome = shell(name)

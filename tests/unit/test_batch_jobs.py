@@ -288,7 +288,7 @@ def test_an_image_of_the_right_size_without_a_record_is_not_taken_for_a_result(h
         ({"models": ((ModelIdentity("other", "cd" * 32),),)}, "model other instead of model"),
         ({"models": ((ModelIdentity("model", "cd" * 32),),)}, "another version of model"),
         ({"models": (*MODELS, *MODELS)}, "model and model"),
-        ({"settings": {"strength": 0.5}}, "strength 0.5 instead of the default"),
+        ({"settings": {"strength": 0.5}}, "strength 0.5 instead of default"),
         ({"settings": {"from a later version": [1]}}, "from a later version"),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_doubled_brace_is_a_brace_in_plain_names_too():
     assert _target("{{a}}.png", A) == "{a}.png"
 
 
-def test_standard_output_is_no_file_and_png_unless_told():
+def test_standard_output_is_no_file_and_png_by_default():
     wanted = parse_output("-", [A])
     assert (wanted.kind, wanted.format) == ("stdout", "png")
     assert parse_output("-", [A], format="jpg").format == "jpg"

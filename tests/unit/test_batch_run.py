@@ -104,7 +104,7 @@ def _jobs(folder: Path, names: str, **others: object) -> list[Job]:
 
 
 class Listener(Observer):
-    """Remembers what it is told."""
+    """Remembers what it receives."""
 
     def __init__(self) -> None:
         self.names: list[str] = []

@@ -161,7 +161,7 @@ def test_models_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         export("x4plsu", "--to", "onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match="onnxruntime"):
-        export("x4plus", "--to", "onnx")  # told before 67 MB are fetched
+        export("x4plus", "--to", "onnx")  # reported before 67 MB are fetched
 
 
 def test_auto_is_never_the_model_that_stands_in_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

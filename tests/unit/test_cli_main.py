@@ -178,7 +178,7 @@ def test_module_runs_as_the_command(tmp_path: Path) -> None:
     assert result.stderr.startswith("error: unknown model 'anme'; did you mean 'anime'?")
 
 
-def test_our_warnings_are_lines_told_once() -> None:
+def test_our_warnings_are_lines_shown_once() -> None:
     code = (
         "import warnings\n"
         "from realesr_cli.cli.terminal import show_warnings\n"

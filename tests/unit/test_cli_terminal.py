@@ -1,4 +1,4 @@
-"""Progress is drawn on a terminal only, and follows what it is told."""
+"""Progress is drawn on a terminal only, and follows the calls."""
 
 from __future__ import annotations
 

@@ -204,10 +204,10 @@ def test_compatible_marks_the_defects() -> None:
     operations = [op for batch in batches(COMPATIBLE, 30) for r in batch for op in r.operations]
     assert all(op.reference for op in operations if isinstance(op, Compress))
     assert {op.levels for op in operations if isinstance(op, PoissonNoise)} == {0}
-    mended = [
+    corrected = [
         op for batch in batches(get_preset("realesrgan"), 5) for r in batch for op in r.operations
     ]
-    assert not any(op.reference for op in mended if isinstance(op, Compress))
+    assert not any(op.reference for op in corrected if isinstance(op, Compress))
 
 
 def test_compatible_shares_the_pattern_of_gray_noise() -> None:
@@ -220,7 +220,7 @@ def test_compatible_shares_the_pattern_of_gray_noise() -> None:
             assert len(set(colored)) == len(colored)
 
 
-def test_mended_gray_noise_differs_between_samples() -> None:
+def test_corrected_gray_noise_differs_between_samples() -> None:
     flat = torch.full((2, 3, 40, 40), 0.5)
     pair = [Recipe(1, 40, 40, (GaussianNoise(10.0, True, seed),)) for seed in (1, 2)]
     made = degradation.apply(pair, flat) - flat

@@ -93,7 +93,7 @@ def test_cards_and_driver_are_read_from_the_system_tree(
     assert info.driver == "560.35.03"
 
 
-def test_a_helper_program_that_fails_tells_nothing():
+def test_a_helper_program_that_fails_reports_nothing():
     assert graphics._run("false") == ""
     assert graphics._run("no-such-program-anywhere") == ""
 

@@ -1,4 +1,4 @@
-"""Image interpolation: ends to the bit, the middle as arithmetic says, every kind of image."""
+"""Image interpolation: bit-exact ends, the middle as arithmetic says, every kind of image."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ KINDS = [
 
 @pytest.mark.parametrize("image", KINDS)
 @pytest.mark.parametrize("look", [{}, {"tta": True}, {"scale": 3.3}, {"color_fix": True}])
-def test_the_ends_are_the_networks_alone_to_the_bit(three, image, look):
+def test_the_ends_are_bit_exactly_the_networks_alone(three, image, look):
     first, second, both = three
     for share, one in ((0, first), (1, second)):
         found = both(image, UpscaleSettings(blend=share, **look))

@@ -1,4 +1,4 @@
-"""Planted faults: memory runs out, numbers overflow; no tile is lost or wrong, all is told once."""
+"""Planted faults (no memory, overflow): no tile is lost or wrong, and each is reported once."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def test_smaller_pieces_give_the_same_image(error, shape):
     x = torch.rand(shape)
     forward, sizes = limited(40 * 70, error)
     guard = Guard(Forwards(forward, scale=2), context=3)
-    with pytest.warns(RealesrWarning, match="smaller tiles") as told:
+    with pytest.warns(RealesrWarning, match="smaller tiles") as shown:
         y, again = (guard(x) for _ in range(2))
-    assert len(told) == 1
+    assert len(shown) == 1
     torch.testing.assert_close(y, blurred(x), atol=1e-6, rtol=0)
     assert torch.equal(again, y)
     assert max(s[0] * s[2] * s[3] for s in sizes) <= 40 * 70
@@ -98,10 +98,10 @@ def test_the_cpu_is_the_last_resort():
 
     guard = Guard(Forwards(never, exact=never, cpu=blurred, scale=2), context=3)
     x = torch.rand(1, 3, 90, 90)
-    with pytest.warns(RealesrWarning) as told:
+    with pytest.warns(RealesrWarning) as shown:
         y = guard(x)
     torch.testing.assert_close(y, blurred(x), atol=1e-6, rtol=0)
-    assert sum("using the CPU" in str(w.message) for w in told) == 1
+    assert sum("using the CPU" in str(w.message) for w in shown) == 1
     torch.testing.assert_close(guard(x), blurred(x))
 
 
@@ -134,9 +134,9 @@ def test_a_non_finite_tile_is_redone_in_fp32(bad):
 
     guard = Guard(Forwards(fast, exact=blurred, scale=2), context=3)
     x = torch.rand(1, 3, 20, 20)
-    with pytest.warns(RealesrWarning, match="overflowed") as told:
+    with pytest.warns(RealesrWarning, match="overflowed") as shown:
         results = [guard(x) for _ in range(4)]
-    assert len(told) == 1
+    assert len(shown) == 1
     assert len(fast_calls) == 2, "fp32 is remembered for the rest of the run"
     for y in results:
         torch.testing.assert_close(y, blurred(x))

@@ -68,7 +68,7 @@ def saved(path: Path, architecture: Any, extra: dict[str, Any] | None = None) ->
 
 @pytest.fixture
 def source(tmp_path: Path) -> OpenedModel:
-    """A leaky Compact network, which only its description tells from one with ReLU."""
+    """A leaky Compact network, which only its description distinguishes from one with ReLU."""
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     extra = {"license": "MIT", "step": 7, "recipe": "mine"}
@@ -198,7 +198,7 @@ def test_onnx_in_fp16_keeps_its_interface(architecture: Any, tmp_path: Path) -> 
     assert kinds == {np.dtype(np.float16)}
 
 
-def test_fp16_is_judged_by_fp16_arithmetic(tmp_path: Path) -> None:
+def test_fp16_is_checked_in_fp16_arithmetic(tmp_path: Path) -> None:
     """Weights that fp16 holds exactly leave only the error of the arithmetic, as torch has it."""
     net = make(CompactArchitecture(4, 4, 16)).half().float()
     opened = OpenedModel(net, "m", None, None)

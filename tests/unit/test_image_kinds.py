@@ -62,7 +62,7 @@ def test_netpbm_that_contradicts_itself_is_damaged():
 # -- depth that Pillow reduces -----------------------------------------------------------------
 
 
-def test_reduced_depth_is_told():
+def test_reduced_depth_is_reported():
     sgi = bytearray(samples.pillow_bytes(pillow.new("RGB", (4, 4)), "SGI", bpc=2))
     assert sgi[3] == 2
     assert read_image(bytes(sgi)).notes == ("16 bits per channel reduced to 8",)
@@ -115,7 +115,7 @@ def test_an_icon_is_as_large_as_what_it_contains():
 
 @pytest.mark.parametrize("lossless", [False, True])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_the_size_of_a_webp_is_told_by_its_first_bytes(lossless: bool, mode: str):
+def test_the_size_of_a_webp_is_in_its_first_bytes(lossless: bool, mode: str):
     img = pillow.frombytes(mode, (37, 21), samples.noise(21, 37, len(mode)).tobytes())
     for options in ({}, {"exif": samples.exif_block()}):
         data = samples.pillow_bytes(img, "WEBP", lossless=lossless, **options)
@@ -129,7 +129,7 @@ def test_the_size_of_a_webp_is_told_by_its_first_bytes(lossless: bool, mode: str
     assert headers.parse_webp(b"RIFF\0\0\0\0WEBPXXXX" + bytes(20)) is None
 
 
-def test_text_is_told_from_bytes():
+def test_text_is_distinguished_from_bytes():
     assert headers._looks_like_text("größer\n\tals".encode() * 60)
     assert not headers._looks_like_text(b"abc\x00\x01\x02")
     assert not headers._looks_like_text(b"abc\xff\xfe\xfdabcdefgh")
@@ -341,7 +341,7 @@ def test_what_opencv_returns_is_not_trusted(
         read_image(samples.png_bytes(samples.noise(4, 5, 3, np.uint16), 2))
 
 
-def test_errors_of_plugins_are_told_as_damage(monkeypatch: pytest.MonkeyPatch):
+def test_errors_of_plugins_are_reported_as_damage(monkeypatch: pytest.MonkeyPatch):
     def broken(*_: Any) -> None:
         raise AttributeError("something inside")
 
@@ -380,7 +380,7 @@ def test_too_little_memory_is_not_called_damage(where: str, monkeypatch: pytest.
         read_image(data)
 
 
-def test_pillows_own_limit_inside_a_plugin_is_told_as_ours(monkeypatch: pytest.MonkeyPatch):
+def test_pillows_own_limit_inside_a_plugin_is_reported_as_ours(monkeypatch: pytest.MonkeyPatch):
     def bomb(*_: Any) -> None:
         raise pillow.DecompressionBombError("frames too large")
 

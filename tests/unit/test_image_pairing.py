@@ -152,7 +152,7 @@ def test_an_affix_and_its_key() -> None:
     assert PLAIN.key("baby") == "baby"
 
 
-def test_two_kinds_in_one_folder_are_told_apart_by_their_marks() -> None:
+def test_two_kinds_in_one_folder_are_separated_by_their_marks() -> None:
     assert split_mixed(["1_HR", "2_HR", "1_LR", "2_LR"]) == (Affix("", "_HR"), Affix("", "_LR"))
     assert split_mixed(["gt-a", "lq-a"]) == (Affix("gt-"), Affix("lq-"))
     assert split_mixed(["1_HR", "2_HR", "1_LR"]) is None

@@ -1,4 +1,4 @@
-"""Writing: depth, alpha and metadata per format, settings, and files that land whole or not."""
+"""Writing: depth, alpha and metadata per format, settings, and atomic writes."""
 
 from __future__ import annotations
 
@@ -417,13 +417,13 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any]):
         WriteSettings(**changes)
 
 
-def test_lossless_jpeg_is_refused_where_the_name_tells_the_format(tmp_path: Path):
+def test_lossless_jpeg_is_refused_where_the_name_states_the_format(tmp_path: Path):
     with pytest.raises(ConfigError, match="cannot be lossless"):
         write_image(_smooth(), tmp_path / "a.jpg", WriteSettings(lossless=True))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_settings_without_effect_are_told():
+def test_settings_without_effect_are_reported():
     with pytest.warns(RealesrWarning, match="quality has no effect on png"):
         encode_image(_smooth(), "png", WriteSettings(quality=80))
     with pytest.warns(RealesrWarning, match="compress_level has no effect on jpg"):
@@ -481,7 +481,7 @@ def test_pillow_gets_deep_gray_and_rounded_color():
     assert np.array_equal(np.asarray(img)[..., :3], SMOOTH)
 
 
-# -- landing -----------------------------------------------------------------------------------
+# -- atomic writes -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["früh.png", "写真.jpg", "🌲.webp", "x" * 250 + ".bmp", "a.TIFF"])
@@ -532,7 +532,7 @@ class _Full(io.BytesIO):
 
 
 @pytest.mark.parametrize("format", WRITABLE)
-def test_a_full_disk_is_told_and_leaves_the_old_file(
+def test_a_full_disk_is_reported_and_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
 ):
     path = tmp_path / f"a.{format}"
@@ -575,7 +575,7 @@ def test_an_interruption_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folders_that_cannot_be_written_to_are_told(tmp_path: Path):
+def test_folders_that_cannot_be_written_to_are_reported(tmp_path: Path):
     with pytest.raises(ImageWriteError, match="create the folder first"):
         _smooth().save(tmp_path / "no" / "such" / "a.png")
     (tmp_path / "file").touch()

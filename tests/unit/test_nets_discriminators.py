@@ -45,14 +45,14 @@ def test_vgg_style_has_the_published_counts() -> None:
     assert "bn0_0.weight" not in names
 
 
-def test_unet_judges_every_pixel_of_sides_divisible_by_eight() -> None:
+def test_unet_scores_every_pixel_of_sides_divisible_by_eight() -> None:
     net = UNetDiscriminator(features=4)
     assert net(torch.rand(2, 3, 16, 24)).shape == (2, 1, 16, 24)
     with pytest.raises(ValueError, match="multiples of 8"):
         net(torch.rand(1, 3, 16, 20))
 
 
-def test_vgg_style_judges_images_of_its_size_only() -> None:
+def test_vgg_style_scores_images_of_its_size_only() -> None:
     net = VGGDiscriminator(features=2)
     assert net(torch.rand(2, 3, 128, 128)).shape == (2, 1)
     with pytest.raises(ValueError, match="128x128"):

@@ -65,7 +65,7 @@ def test_compact_of_any_scale_and_channels(scale: int, channels: tuple[int, int]
         assert found == architecture
 
 
-def test_gray_to_color_compact_networks_are_told_from_gray_ones() -> None:
+def test_gray_to_color_compact_networks_are_distinguished_from_gray_ones() -> None:
     for scale in (1, 2, 4):
         architecture = CompactArchitecture(scale, 1, 8, "prelu", 1, 3)
         assert detect(architecture.shapes()).architecture == architecture

@@ -1,4 +1,4 @@
-"""Checkpoints hold everything, land whole, are pruned, and say what is wrong with them."""
+"""Checkpoints hold everything, are written atomically and pruned, and name what is wrong."""
 
 from __future__ import annotations
 

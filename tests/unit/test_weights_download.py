@@ -217,7 +217,7 @@ def test_web_page_is_not_a_model(server: FileServer, part: Path) -> None:
     assert not part.exists()
 
 
-def test_too_little_room_is_told_before_the_download(
+def test_too_little_room_is_reported_before_the_download(
     server: FileServer, part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Usage:
@@ -369,7 +369,7 @@ def test_a_damaged_note_is_no_note(server: FileServer, part: Path, note: bytes) 
     assert part.read_bytes() == DATA
 
 
-def test_no_connection_is_told_from_a_refusal(server: FileServer, part: Path) -> None:
+def test_no_connection_is_distinguished_from_a_refusal(server: FileServer, part: Path) -> None:
     with pytest.raises(UnreachableError):
         download("http://127.0.0.1:1/f", part, 10, retry=HASTY)
     with pytest.raises(AddressError) as caught:

@@ -182,7 +182,7 @@ def test_inspect_registered_model() -> None:
     assert inspect_model("vgg19").description is None
 
 
-def test_inspect_tells_a_damaged_file() -> None:
+def test_inspect_reports_a_damaged_file() -> None:
     registry.weights_dir().mkdir(parents=True)
     registry.cache_path(registry.resolve("x2plus")).write_bytes(b"short")
     info = inspect_model("x2plus")

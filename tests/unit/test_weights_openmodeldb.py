@@ -99,7 +99,7 @@ def test_architectures_have_their_names(
     assert (card["architecture"], card["size"]) == (name, size)
 
 
-def test_training_of_this_package_is_told(tmp_path: Path) -> None:
+def test_training_of_this_package_is_reported(tmp_path: Path) -> None:
     training = {
         "data": {"batch": 12, "accumulate": 2, "patch": 64},
         "stages": [{"name": "psnr", "iterations": 1000}, {"name": "gan", "iterations": 400}],
