@@ -59,8 +59,11 @@ ADVICE: dict[str, str] = {
     "resume-later": "Free some space, then continue with --resume.",
     "resume-or-rename": "Continue it with --resume, or give another folder with --out.",
     "train-data": "Give a folder with --data.",
+    "train-features": "docs/evaluation.md shows how to make the file; then run "
+    "`realesr models import FILE`, or give it with --set validation.feat_weights=FILE.",
     "train-lq": "Give --lq for each --data.",
     "spare-model": "`realesr models pull {name}` downloads the large one.",
+    "train-teacher": "Give it with --teacher.",
     "train-names": "If the prefix or suffix is not detected, set data.lq_prefix or data.lq_suffix, "
     "for example --set data.lq_suffix=x4.",
     "unknown-model": "`realesr models list` shows all; the path of a .pth or .safetensors file or "

@@ -34,6 +34,9 @@ DEFAULT_RECIPE = "realesrgan-x4"
 
 RUNS = Path("runs")
 
+_ARCHITECTURE = tuple(f"generator.{key}" for key in ("kind", "blocks", "features", "growth"))
+"""Settings that, given by --set, override the architecture of --init."""
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -44,12 +47,15 @@ class TrainOptions:
     recipe: str = option(
         "", help=f"Recipe or TOML file (--list shows the recipes); default: {DEFAULT_RECIPE}."
     )
-    init: str = option("", help="Model name or file that the generator starts from.")
+    init: str = option(
+        "", help="Model name or file that the generator starts from; it also sets the architecture."
+    )
     init_d: str = option("", help="Model name or file that the discriminator starts from.")
     iters: tuple[int, ...] = option((), help="Steps of every stage, or of each.", low=0)
     batch_size: int | Literal["auto"] | None = option(
         None, help="Crops per forward pass; auto: as many as fit in memory.", low=1
     )
+    teacher: str = option("", help="Model to learn from (--recipe distill).")
     lr: tuple[float, ...] = option((), help="Learning rate of every stage, or of each.", above=0)
     device: str = option("", help="auto, cpu, cuda, cuda:N, mps or xpu.")
     precision: str = option(
@@ -122,6 +128,7 @@ def train_command(
     \b
     realesr train --data DIV2K/
     realesr train --data photos/ --recipe finetune --out runs/mine
+    realesr train --data photos/ --recipe distill --teacher x4plus
     realesr train --data photos/ --recipe compact-x4 --iters 5000 --set data.patch=48
     realesr train --resume --out runs/mine
     torchrun --nproc-per-node 4 -m realesr_cli train --data DIV2K/ --out runs/four --resume
@@ -167,8 +174,9 @@ def _find_checkpoint(request: TrainRequest) -> Checkpoint | None:
 def configure(request: TrainRequest, checkpoint: Checkpoint | None) -> TrainConfig:
     """Return the configuration that the options describe, based on a recipe or a checkpoint.
 
-    Raises ConfigError for invalid settings.
+    Raises ConfigError for invalid settings, and UnknownModelError for a start that does not exist.
     """
+    from realesr_cli.train.networks import adopt_architecture
     from realesr_cli.train.recipes import load_config, per_stage, read_recipe
 
     options = request.options
@@ -189,12 +197,15 @@ def configure(request: TrainRequest, checkpoint: Checkpoint | None) -> TrainConf
         "validation.gt": options.val or None,
         "generator.init": options.init or None,
         "discriminator.init": options.init_d or None,
+        "distill.teacher": options.teacher or None,
         "runtime.device": options.device or None,
         "runtime.precision": options.precision or None,
         "seed": options.seed,
     }
     values |= {key: value for key, value in given.items() if value is not None}
-    return load_config(base, request.assignments, values)
+    config = load_config(base, request.assignments, values)
+    explicit = any(text.strip().startswith(_ARCHITECTURE) for text in request.assignments)
+    return config if explicit or checkpoint is not None else adopt_architecture(config)
 
 
 def _run(
@@ -207,7 +218,7 @@ def _run(
 ) -> int:
     from realesr_cli.train.distributed import join_world
     from realesr_cli.train.machine import choose_machine
-    from realesr_cli.train.session import Resume, load_networks, open_session
+    from realesr_cli.train.session import Resume, open_session
 
     with join_world(config.runtime.device) as (world, device), interruptible() as interrupt:
         machine = choose_machine(config.runtime, device=device)
@@ -232,7 +243,7 @@ def _run(
             downloads = print_plan(session, console)
             if dry_run:
                 if not downloads:
-                    load_networks(session)
+                    session.load_networks()
                 return 0
             return _train(session, console, interrupt, downloading)
         finally:

@@ -170,8 +170,8 @@ def plan_lines(config: TrainConfig, plan: TrainingPlan, machine: Machine, out: s
 
 def print_plan(session: Session, console: TrainConsole) -> bool:
     """Print plan, disk usage, downloads and measured cost; return whether anything is missing."""
+    from realesr_cli.train.networks import find_downloads
     from realesr_cli.train.plan import make_plan
-    from realesr_cli.train.session import find_downloads
     from realesr_cli.weights.fetch import is_offline
 
     resumed = session.checkpoint is not None
@@ -209,8 +209,8 @@ def _cost_line(config: TrainConfig, machine: Machine, world: World) -> str:
     memory = f", {format_bytes(peak)} of device memory" if peak else ""
     hours = total * world.size * machine.units / 3600
     unit = "core-hours" if machine.device.type == "cpu" else "GPU-hours"
+    amount = f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
     return (
         f"cost      {', '.join(parts)}: about {format_seconds(total)} "
-        f"({format_seconds(low)} to {format_seconds(high)}), "
-        f"{hours:.3g} {unit}{memory}"
+        f"({format_seconds(low)} to {format_seconds(high)}), {amount} {unit}{memory}"
     )

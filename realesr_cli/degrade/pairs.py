@@ -24,12 +24,16 @@ class Pair:
     """A training batch.
 
     `lq` is (B, 3, h, w); `gt` and `gt_usm` are (B, 3, h * scale, w * scale), all in [0, 1].
-    `gt_usm` is the sharpened ground truth, or `gt` itself if none was requested.
+    `gt_usm` is the sharpened ground truth, or `gt` itself if none was requested. `without_gt` (B,)
+    marks samples that have none, where both are 0; None: all have one. `teacher` is like `gt`: what
+    another network makes of `lq`.
     """
 
     lq: Tensor
     gt: Tensor
     gt_usm: Tensor
+    without_gt: Tensor | None = None
+    teacher: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -201,9 +201,11 @@ def _without_paths(plain: dict[str, Any]) -> dict[str, Any]:
     for part in ("data", "validation"):
         for key in ("gt", "lq"):
             del public[part][key]
+    public["validation"]["feat_weights"] = Path(public["validation"]["feat_weights"]).name
     for part in (public["generator"], public["discriminator"]):
         part["init"] = _FOLDERS.sub("", part["init"])
     for stage in public["stages"]:
+        stage["distill"]["teacher"] = _FOLDERS.sub("", stage["distill"]["teacher"])
         stage["perceptual"]["weights"] = Path(stage["perceptual"]["weights"]).name
     return public
 

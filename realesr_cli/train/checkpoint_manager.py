@@ -70,7 +70,7 @@ class CheckpointManager:
             last or progress.step % config.validation.every == 0
         )
         saving = last or stopping or progress.step % config.checkpoints.every == 0
-        worse = exploded = False
+        exploded, worse = False, ""
         if world.first and (validating or saving or self._is_overdue()):
             # Not while steps are skipped: the newest checkpoint must be one to continue from.
             if (last or not progress.skipped) and healthy():
@@ -82,11 +82,11 @@ class CheckpointManager:
             else:
                 exploded = last
         if validating or saving:
-            worse, exploded = world.any(worse), world.any(exploded)
+            worse, exploded = world.share(worse), world.any(exploded)
         if exploded:
             raise self._diverged("the weights are not finite, or the outputs are out of range")
         if worse:
-            raise DivergedError(self._describe_failure())
+            raise DivergedError(self._describe_failure(worse))
 
     @contextlib.contextmanager
     def save_on_error(self) -> Iterator[None]:
@@ -142,17 +142,21 @@ class CheckpointManager:
             advice="resume-changed",
         )
 
-    def _validate(self, validator: Validator) -> tuple[bool, bool]:
-        """Score, report and log the averaged generator; return whether it is best, or failed."""
+    def _validate(self, validator: Validator) -> tuple[bool, str]:
+        """Score, report and log the averaged generator.
+
+        Return whether it is the best so far, and what is worse if the run has to stop.
+        """
         session, old = self.session, self.state.progress
         outputs = upscale_samples(self.state.averaged, validator.samples, session.machine.device)
         scores = validator.score(outputs)
-        verdict = assess_validation(old, scores, self.stage, self.config.validation)
+        validation, bicubic = self.config.validation, validator.bicubic
+        verdict = assess_validation(old, scores, self.stage, validation, bicubic)
         self.state.progress = progress = verdict.progress
         first = not old.stage_start
         name = f"{progress.stage + 1}-{self.stage.name}-{progress.step:09d}.png"
         sheet = session.out / SAMPLES / name
-        save_sheet(sheet, validator.samples, outputs, self.config.validation.sheet)
+        save_sheet(sheet, validator.samples, outputs, validation.sheet)
         self.listener(
             Validated(
                 self.stage.name,
@@ -160,18 +164,18 @@ class CheckpointManager:
                 scores,
                 stage_start=Scores(**progress.stage_start),
                 run_start=Scores(**progress.run_start),
-                bicubic=validator.bicubic,
+                bicubic=bicubic,
                 best=verdict.best and self.by != "last",
                 sheet=sheet,
             )
         )
         for message in verdict.messages:
             self.listener(Notice(message))
-        self._log_scores(scores, validator.bicubic)
+        self._log_scores(scores, bicubic)
         # Before the checkpoint, so that a run stopped at any moment has its model.
         if verdict.best:
             self._save_model()
-        return verdict.best and not first, verdict.stop
+        return verdict.best and not first, ", ".join(verdict.worse) if verdict.stop else ""
 
     def _log_scores(self, scores: Scores, bicubic: Scores) -> None:
         progress = self.state.progress
@@ -200,16 +204,16 @@ class CheckpointManager:
     def _save_model(self) -> None:
         save_generator(self.session.out, self.state, self.config)
 
-    def _describe_failure(self) -> str:
+    def _describe_failure(self, worse: str) -> str:
         progress = self.state.progress
-        below = progress.stage_start["psnr"] - progress.best.get("psnr", 0.0)
         kept = checkpoint_path(self.session.out, self.config, progress)
         model = (
-            f"generator.safetensors has the best weights, of step {progress.best_step}"
+            f"the best weights, of step {progress.best_step}"
             if self.by != "last"
-            else f"generator.safetensors has the newest weights, {below:.2f} dB below the start"
+            else "the newest weights"
         )
         return (
-            f"scores were below the start for {progress.worse} validations in a row; {model}. "
-            f"Lower optimizer.lr or raise validation.patience (state: {kept.name})"
+            f"scores were below the start for {progress.worse} validations in a row (at the last "
+            f"one {worse}); generator.safetensors has {model}. Lower optimizer.lr or raise "
+            f"validation.patience (state: {kept.name})"
         )

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from realesr_cli.errors import DatasetError, ImageError, RealesrWarning
 from realesr_cli.image.read import read_rgb8
-from realesr_cli.train.config import DataConfig
 from realesr_cli.train.files import TrainingImage
+from realesr_cli.train.settings import DataConfig
 
 Pixels = NDArray[np.uint8]
 

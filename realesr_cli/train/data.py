@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from realesr_cli.degrade.pairs import Pair, PairPlan, Pool, make_pairs
+from realesr_cli.degrade.presets import PRESETS
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.cropping import CropBatch, Crops
 from realesr_cli.train.machine import Machine, Stopwatch
+from realesr_cli.train.settings import DEGRADED, UNDEGRADED
 
 T = TypeVar("T")
 
@@ -92,19 +94,66 @@ def degrade_crops(batch: PinnedCrops, config: TrainConfig, machine: Machine) -> 
     """Turn crops into a training batch on the device: degraded and cut, or as real pairs."""
     found: list[Pair] = []
     if batch.gt is not None:
-        plan = PairPlan(
-            scale=config.scale,
-            patch=config.data.patch,
-            sharpened_gt=config.sharpens,
-            noise_device="input" if machine.device.type == "cuda" else "cpu",
-        )
-        found.append(make_pairs(machine.images(batch.gt), config.degradation, batch.rng, plan))
+        found += _make_inputs(machine.images(batch.gt), config, batch.rng, machine)
     if batch.paired_gt is not None and batch.paired_lq is not None:
         gt = machine.images(batch.paired_gt)
         found.append(Pair(machine.images(batch.paired_lq), gt, gt))
     if len(found) == 1:
         return found[0]
-    return Pair(*(torch.cat([getattr(p, name) for p in found]) for name in ("lq", "gt", "gt_usm")))
+    lq, gt, gt_usm = (
+        torch.cat([getattr(pair, name) for pair in found]) for name in ("lq", "gt", "gt_usm")
+    )
+    if all(pair.without_gt is None for pair in found):
+        return Pair(lq, gt, gt_usm)
+    masks = [
+        torch.zeros(len(pair.lq), dtype=torch.bool, device=lq.device)
+        if pair.without_gt is None
+        else pair.without_gt
+        for pair in found
+    ]
+    return Pair(lq, gt, gt_usm, torch.cat(masks))
+
+
+def _make_inputs(
+    gt: Tensor, config: TrainConfig, rng: np.random.Generator, machine: Machine
+) -> list[Pair]:
+    """Make the kinds of input that `data.inputs` asks for; one pair of batches for each drawn."""
+    data = config.data
+    plan = PairPlan(
+        scale=config.scale,
+        patch=data.patch,
+        sharpened_gt=config.sharpens,
+        noise_device="input" if machine.device.type == "cuda" else "cpu",
+    )
+    if data.inputs == (DEGRADED,):
+        return [make_pairs(gt, config.degradation, rng, plan)]
+    shares = np.asarray(data.input_shares or [1.0] * len(data.inputs))
+    drawn = rng.choice(len(shares), size=len(gt), p=shares / shares.sum())
+    found = []
+    for number, kind in enumerate(data.inputs):
+        chosen = gt[torch.from_numpy(np.flatnonzero(drawn == number)).to(gt.device)]
+        if len(chosen) and kind == UNDEGRADED:
+            found.append(_cut_undegraded(chosen, config, rng))
+        elif len(chosen):
+            degradation = config.degradation if kind == DEGRADED else PRESETS[kind]
+            found.append(make_pairs(chosen, degradation, rng, plan))
+    return found
+
+
+def _cut_undegraded(images: Tensor, config: TrainConfig, rng: np.random.Generator) -> Pair:
+    """Cut inputs out of images as they are; what they show at the output size is not known."""
+    patch = config.data.patch
+    free = (images.shape[-2] - patch + 1, images.shape[-1] - patch + 1)
+    corners = rng.integers(0, free, size=(len(images), 2))
+    lq = torch.stack(
+        [
+            image[:, top : top + patch, left : left + patch]
+            for image, (top, left) in zip(images, corners, strict=True)
+        ]
+    )
+    side = patch * config.scale
+    nothing = torch.zeros((len(images), 3, side, side), device=images.device)
+    return Pair(lq, nothing, nothing, torch.ones(len(images), dtype=torch.bool, device=lq.device))
 
 
 class Prefetcher(Generic[T]):

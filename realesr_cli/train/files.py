@@ -15,10 +15,13 @@ from realesr_cli.image.pairing import Affix, require_pairs, scan_pair
 from realesr_cli.image.probe import probe
 from realesr_cli.progress import Progress, no_progress
 from realesr_cli.text import format_names
-from realesr_cli.train.config import DataConfig, ValidationConfig
+from realesr_cli.train.settings import DataConfig, ValidationConfig
 
 MIN_TO_SPLIT = 5
 """With fewer training images than this, none is held out for validation."""
+
+MIN_HELD_OUT = 3
+"""Images held out at least, where these are at most a tenth of all."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def split(
     """Split into training and held-out images, evenly spaced by name, always the same way."""
     if not validation.split or not validation.every or len(images) < MIN_TO_SPLIT:
         return tuple(images), ()
-    count = math.ceil(validation.split * len(images))
+    few = min(MIN_HELD_OUT, len(images) // 10)
+    count = max(math.ceil(validation.split * len(images)), few)
     held_out = pick_evenly(images, min(count, validation.images or count))
     chosen = set(held_out)
     return tuple(image for image in images if image not in chosen), tuple(held_out)

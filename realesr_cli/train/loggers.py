@@ -1,63 +1,70 @@
-"""A run's numbers on disk: metrics.jsonl, and TensorBoard events if it is installed."""
+"""A run's numbers: metrics.jsonl, and TensorBoard, Weights & Biases and MLflow on request."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
+import os
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 from realesr_cli.atomic import atomic_write_bytes
-from realesr_cli.train.config import RuntimeConfig
+from realesr_cli.errors import MissingDependencyError
+from realesr_cli.settings import to_plain
+from realesr_cli.train.config import TrainConfig
+from realesr_cli.train.settings import RuntimeConfig
 
 FILE = "metrics.jsonl"
 
+RUN_IDS = "trackers.json"
+"""The file with the identifiers of the run in W&B and MLflow, which a resumed run continues."""
 
-class TensorBoardWriter(Protocol):
-    """The part of TensorBoard's writer that is used."""
+PROJECT = "realesr"
+"""Project (W&B) or experiment (MLflow); WANDB_PROJECT and MLFLOW_EXPERIMENT_NAME override it."""
 
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Add one point to a curve."""
+
+class MetricsWriter(Protocol):
+    """Where numbers go."""
+
+    def write(self, kind: str, total: int, values: Mapping[str, Any]) -> None:
+        """Write the values of a `kind` (`step`, `validation`, ...) after `total` steps."""
         ...
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Write what is left, and close."""
         ...
 
 
 class MetricsLog:
-    """Appends one JSON object per line; use as a context manager.
+    """Passes every line to all writers of a run; use as a context manager.
 
-    Lines of steps that a resumed run repeats are dropped when the file is opened. With `enabled`
-    False (all processes but the first) nothing is written.
+    With `enabled` False (all processes but the first) nothing is written.
     """
 
     def __init__(
-        self, out: Path, runtime: RuntimeConfig, *, resumed_at: int, enabled: bool = True
+        self, out: Path, config: TrainConfig, *, resumed_at: int, enabled: bool = True
     ) -> None:
-        """`resumed_at`: steps of the whole run done so far; later lines are dropped."""
-        self._file: TextIO | None = None
-        self._writer: TensorBoardWriter | None = None
+        """`resumed_at`: steps of the whole run done so far; what was logged later is dropped."""
+        runtime = config.runtime
+        self._writers: list[MetricsWriter] = []
         if not enabled:
             return
-        path = out / FILE
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _total_of(line) <= resumed_at]
-            atomic_write_bytes(path, "".join(line + "\n" for line in kept).encode())
-        self._file = path.open("a", encoding="utf-8")
-        self._writer = _open_tensorboard(out, resumed_at) if runtime.tensorboard else None
+        self._writers.append(JsonLines(out, resumed_at))
+        if runtime.tensorboard and _is_installed("tensorboard"):
+            self._writers.append(TensorBoard(out, resumed_at))
+        if runtime.wandb:
+            self._writers.append(WeightsAndBiases(out, config))
+        if runtime.mlflow:
+            self._writers.append(MlFlow(out, config))
 
-    def write(self, kind: str, total: int, values: dict[str, Any]) -> None:
-        """Write one line: its kind (`step`, `validation`, ...), the run's total steps, values."""
-        if self._file is None:
-            return
-        self._file.write(json.dumps({"kind": kind, "total": total, **values}) + "\n")
-        self._file.flush()
-        if self._writer is not None:
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    self._writer.add_scalar(f"{kind}/{name}", float(value), total)
+    def write(self, kind: str, total: int, values: Mapping[str, Any]) -> None:
+        """Write a line: its kind (`step`, `validation`, ...), the run's total steps, values."""
+        for writer in self._writers:
+            writer.write(kind, total, values)
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -68,9 +75,137 @@ class MetricsLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for target in (self._file, self._writer):
-            if target is not None:
-                target.close()
+        for writer in self._writers:
+            writer.close()
+
+
+class JsonLines:
+    """Appends one JSON object per line; lines of steps that are repeated are dropped."""
+
+    def __init__(self, out: Path, resumed_at: int) -> None:
+        path = out / FILE
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _total_of(line) <= resumed_at]
+            atomic_write_bytes(path, "".join(line + "\n" for line in kept).encode())
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, kind: str, total: int, values: Mapping[str, Any]) -> None:
+        """Append a line."""
+        self._file.write(json.dumps({"kind": kind, "total": total, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoard:
+    """Writes TensorBoard events to `tensorboard/` in the run's folder."""
+
+    def __init__(self, out: Path, resumed_at: int) -> None:
+        module: Any = importlib.import_module("torch.utils.tensorboard")
+        self._writer = module.SummaryWriter(str(out / "tensorboard"), purge_step=resumed_at + 1)
+
+    def write(self, kind: str, total: int, values: Mapping[str, Any]) -> None:
+        """Add a point to the curve of each number."""
+        for name, value in _numbers(kind, values).items():
+            self._writer.add_scalar(name, value, total)
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """Logs to Weights & Biases, which its own environment variables (WANDB_...) configure."""
+
+    def __init__(self, out: Path, config: TrainConfig) -> None:
+        module: Any = importlib.import_module("wandb")
+        name = _run_id(out, "wandb") or secrets.token_hex(8)
+        self._run = module.init(
+            project=None if _is_set("WANDB_PROJECT") else PROJECT,
+            name=out.resolve().name,
+            dir=str(out),
+            id=name,
+            resume="allow",
+            config=to_plain(config),
+        )
+        _keep_run_id(out, "wandb", name)
+
+    def write(self, kind: str, total: int, values: Mapping[str, Any]) -> None:
+        """Log all numbers at this step."""
+        self._run.log(_numbers(kind, values), step=total)
+
+    def close(self) -> None:
+        """Upload the rest."""
+        self._run.finish()
+
+
+class MlFlow:
+    """Logs to MLflow, where its own environment variables (MLFLOW_...) say."""
+
+    def __init__(self, out: Path, config: TrainConfig) -> None:
+        self._mlflow: Any = importlib.import_module("mlflow")
+        if not _is_set("MLFLOW_EXPERIMENT_NAME") and not _is_set("MLFLOW_EXPERIMENT_ID"):
+            self._mlflow.set_experiment(PROJECT)
+        known = _run_id(out, "mlflow")
+        run = self._mlflow.start_run(run_id=known or None, run_name=out.resolve().name)
+        if not known:
+            self._mlflow.log_dict(to_plain(config), "config.json")
+            _keep_run_id(out, "mlflow", run.info.run_id)
+
+    def write(self, kind: str, total: int, values: Mapping[str, Any]) -> None:
+        """Log all numbers at this step."""
+        self._mlflow.log_metrics(_numbers(kind, values), step=total)
+
+    def close(self) -> None:
+        """End the run."""
+        self._mlflow.end_run()
+
+
+def check_trackers(runtime: RuntimeConfig) -> None:
+    """Raise MissingDependencyError for a tracker that is asked for, but not installed."""
+    for name, wanted in (("wandb", runtime.wandb), ("mlflow", runtime.mlflow)):
+        if wanted and not _is_installed(name):
+            raise MissingDependencyError(
+                f"runtime.{name} needs the package {name}, which is not installed: "
+                f"pip install 'realesr-cli[{name}]'"
+            )
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _is_set(variable: str) -> bool:
+    return bool(os.environ.get(variable))
+
+
+def _numbers(kind: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers among the values as `kind/name`."""
+    return {
+        f"{kind}/{name}": float(value)
+        for name, value in values.items()
+        if isinstance(value, (int, float))
+    }
+
+
+def _read_run_ids(out: Path) -> dict[str, str]:
+    try:
+        found = json.loads((out / RUN_IDS).read_text(encoding="utf-8"))
+        return {str(key): str(value) for key, value in found.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _run_id(out: Path, tracker: str) -> str:
+    return _read_run_ids(out).get(tracker, "")
+
+
+def _keep_run_id(out: Path, tracker: str, value: str) -> None:
+    ids = {**_read_run_ids(out), tracker: value}
+    atomic_write_bytes(out / RUN_IDS, json.dumps(ids).encode())
 
 
 def _total_of(line: str) -> int:
@@ -79,13 +214,3 @@ def _total_of(line: str) -> int:
         return int(json.loads(line)["total"])
     except (ValueError, KeyError, TypeError):
         return 2**62
-
-
-def _open_tensorboard(out: Path, resumed_at: int) -> TensorBoardWriter | None:
-    """Return a writer, or None if the optional package is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    writer: TensorBoardWriter = SummaryWriter(str(out / "tensorboard"), purge_step=resumed_at + 1)
-    return writer

@@ -23,8 +23,9 @@ from realesr_cli.train.loggers import MetricsLog
 from realesr_cli.train.losses import active_losses
 from realesr_cli.train.machine import Stopwatch
 from realesr_cli.train.monitors import watch_discriminator
+from realesr_cli.train.networks import StartNetworks
 from realesr_cli.train.plan import propose_fit
-from realesr_cli.train.session import Session, StartNetworks, load_networks
+from realesr_cli.train.session import Session
 from realesr_cli.train.state import TrainProgress, TrainState, new_stage, undo_on_error
 from realesr_cli.train.step import (
     StageSetup,
@@ -75,12 +76,12 @@ def train(
     """Train a session from its first step, or from its checkpoint, to the end of its last stage.
 
     `stop_requested` is asked after each step; `progress` counts downloaded bytes. Raises what
-    `load_networks` raises, CancelledError when asked to stop (a checkpoint is saved first),
+    `Session.load_networks` raises, CancelledError when asked to stop (a checkpoint is saved first),
     DivergedError, WeightsWriteError when a checkpoint cannot be saved, and OutOfMemoryError that
     names the largest batch that fits.
     """
     config = session.config
-    networks = load_networks(session, progress)
+    networks = session.load_networks(progress)
     validator = make_validator(session, networks)
     crops = Crops(session.images.train, config.data, scale=config.scale, seed=config.seed)
     session.make_folder()
@@ -129,7 +130,7 @@ def _train_stage(run: _Run, state: TrainState, setup: StageSetup) -> None:
     run.listener(_stage_started(session, state))
     streams = world.streams(config.data.accumulate)
     with (
-        MetricsLog(session.out, config.runtime, resumed_at=steps[0], enabled=world.first) as log,
+        MetricsLog(session.out, config, resumed_at=steps[0], enabled=world.first) as log,
         Batches(
             run.crops, config, machine, pool=state.pool, steps=steps, streams=streams
         ) as batches,
@@ -180,12 +181,13 @@ def _start_stage(
 def make_validator(session: Session, networks: StartNetworks) -> Validator | None:
     """Return the validator of a run, or None where there is nothing to validate with.
 
-    Its perceptual distance is that of the last stage, so that scores of all stages are comparable.
+    If the perceptual distance is that of a loss, it is the last stage's, so that scores of all
+    stages are comparable.
     """
     config, images = session.config, session.images.validation
     if not config.validation.every or not images:
         return None
-    perceptual = networks.losses.get(config.stages[-1].perceptual)
+    perceptual = networks.distance or networks.losses.get(config.stages[-1].perceptual)
     if perceptual is not None:
         perceptual.to(session.machine.device)
     return Validator(images, config, perceptual=perceptual)

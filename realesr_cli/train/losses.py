@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from realesr_cli.degrade.pairs import Pair
 from realesr_cli.errors import ConfigError, ModelUnavailableError, WeightsError
 from realesr_cli.nets.features import BACKBONES, Features
+from realesr_cli.nets.rrdbnet import RRDBArchitecture
 from realesr_cli.ops.color import luma_studio
 from realesr_cli.ops.filters import gaussian_taps
 from realesr_cli.progress import Progress, no_progress
 from realesr_cli.settings import check, option
 from realesr_cli.train.adversarial import KINDS, generator_gan_loss
+from realesr_cli.train.teacher import Precision, Teacher, architecture_of, load_teacher
 from realesr_cli.weights.checkpoints import read_state
 from realesr_cli.weights.fetch import ensure
 from realesr_cli.weights.registry import resolve
@@ -39,6 +41,9 @@ class LossConfig:
 
     weight: float = option(0.0, help="Weight; 0 turns the loss off.", low=0)
     sharpened: bool = option(True, help="Compare with the sharpened ground truth, if there is one.")
+    teacher_target: bool = option(
+        False, help="Compare with the teacher's image instead of the ground truth."
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -54,6 +59,21 @@ class PixelConfig(LossConfig):
 @dataclass(frozen=True)
 class SsimConfig(LossConfig):
     """1 - SSIM on luma."""
+
+
+@dataclass(frozen=True)
+class DistillConfig(LossConfig):
+    """L1 distance between output and the image that a teacher makes of the same input."""
+
+    teacher: str = option("", help="Model to learn from: a name, file, run or mixture A:B@ALPHA.")
+    strength: float = option(
+        1.0, help="Blend the teacher's image with the resized input, as upscaling does.",
+        low=0, high=1,
+    )  # fmt: skip
+    precision: Precision = option(
+        "auto", help="Precision of the teacher; auto: the fastest that keeps 8 bits.",
+        choices=get_args(Precision),
+    )  # fmt: skip
 
 
 _LEVEL_WEIGHTS = (0.1, 0.1, 1.0, 1.0, 1.0)
@@ -113,8 +133,17 @@ class LossInputs:
     pair: Pair
     networks: Mapping[str, nn.Module] = field(default_factory=dict)
 
+    @property
+    def teacher_image(self) -> Tensor:
+        """The teacher's image; ValueError in a stage without a teacher."""
+        if self.pair.teacher is None:
+            raise ValueError("this stage has no teacher")
+        return self.pair.teacher
+
     def target(self, config: LossConfig) -> Tensor:
-        """Return the ground truth that a loss compares with."""
+        """Return what a loss compares with: a ground truth, or the teacher's image."""
+        if config.teacher_target:
+            return self.teacher_image
         return self.pair.gt_usm if config.sharpened else self.pair.gt
 
 
@@ -124,15 +153,15 @@ class LossSpec:
 
     `label(config)` names it in the plan; `compute(config, inputs)` returns a scalar without its
     weight. `load(config, progress)` returns its frozen network, `build(config)` the same with
-    random weights, to measure what a step costs, and `download(config)` the registered name of its
-    weights (empty if they are a file).
+    random weights, to measure what a step costs, and `model(config)` the model name of its weights
+    (empty if they are no model).
     """
 
     label: Callable[[Any], str]
     compute: Callable[[Any, LossInputs], Tensor]
     load: Callable[[Any, Progress], nn.Module] | None = None
     build: Callable[[Any], nn.Module] | None = None
-    download: Callable[[Any], str] | None = None
+    model: Callable[[Any], str] | None = None
     autocast: bool = False
     """Compute in mixed precision: the loss evaluates a network."""
 
@@ -227,6 +256,12 @@ def load_perceptual(config: PerceptualConfig, progress: Progress = no_progress) 
     return loss
 
 
+def _untrained_teacher(config: DistillConfig) -> Teacher:
+    """Return a teacher with random weights; as large as RealESRGAN_x4plus if it is unknown."""
+    architecture = architecture_of(config.teacher) or RRDBArchitecture(4)
+    return Teacher(architecture.build(), precision=config.precision, strength=config.strength)
+
+
 LOSSES: Mapping[str, LossSpec] = {
     "pixel": LossSpec(
         label=lambda config: "L1",
@@ -236,14 +271,21 @@ LOSSES: Mapping[str, LossSpec] = {
         label=lambda config: "SSIM",
         compute=lambda config, x: ssim_loss(x.output, x.target(config)),
     ),
+    "distill": LossSpec(
+        label=lambda config: f"L1 to {config.teacher or 'a teacher'}",
+        compute=lambda config, x: pixel_loss(x.output.float(), x.teacher_image),
+        load=lambda config, progress: load_teacher(
+            config.teacher, precision=config.precision, strength=config.strength, progress=progress
+        ),
+        build=_untrained_teacher,
+        model=lambda config: config.teacher,
+    ),
     "perceptual": LossSpec(
         label=lambda config: f"perceptual ({config.backbone})",
         compute=lambda config, x: x.networks["perceptual"](x.output, x.target(config)),
         load=load_perceptual,
         build=build_perceptual,
-        download=lambda config: (
-            "vgg19" if config.backbone == "vgg19" and not config.weights else ""
-        ),
+        model=lambda config: "vgg19" if config.backbone == "vgg19" and not config.weights else "",
         autocast=True,
     ),
     "gan": LossSpec(

@@ -13,7 +13,7 @@ from torch.amp import GradScaler
 
 from realesr_cli.engine.policy import cpu_flags
 from realesr_cli.errors import DeviceError
-from realesr_cli.train.config import RuntimeConfig
+from realesr_cli.train.settings import RuntimeConfig
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from realesr_cli.train.config import StageConfig, ValidationConfig
+from realesr_cli.train.config import StageConfig
 from realesr_cli.train.events import Scores
+from realesr_cli.train.settings import ValidationConfig
 from realesr_cli.train.state import TrainProgress
 
 COLOR_DRIFT = 2.0
 """Increase of the color score over the start, of 255, that is reported."""
+
+SSIM_TOLERANCE = 0.002
+"""Drop of SSIM that still counts as equal."""
+
+PERCEPTUAL_TOLERANCE = 0.02
+"""Relative increase of the perceptual distance that still counts as equal."""
+
+LOWER_IS_BETTER = ("perceptual",)
+"""Scores of which the lowest is the best."""
 
 MAX_SKIPPED = 10
 """Steps in a row without a finite loss after which a run stops."""
@@ -24,12 +34,16 @@ LOGITS_DECAY = 0.99
 
 @dataclass(frozen=True)
 class ValidationVerdict:
-    """What a validation means: new progress, messages, whether it is the best, whether to stop."""
+    """What a validation means: new progress, messages, whether it is the best, whether to stop.
+
+    `worse` are the scores that are below the start of the stage, as text.
+    """
 
     progress: TrainProgress
     messages: tuple[str, ...]
     best: bool
     stop: bool
+    worse: tuple[str, ...] = ()
 
 
 def best_by(stage: StageConfig, validation: ValidationConfig) -> str:
@@ -40,39 +54,90 @@ def best_by(stage: StageConfig, validation: ValidationConfig) -> str:
 
 
 def assess_validation(
-    progress: TrainProgress, scores: Scores, stage: StageConfig, validation: ValidationConfig
+    progress: TrainProgress,
+    scores: Scores,
+    stage: StageConfig,
+    validation: ValidationConfig,
+    bicubic: Scores | None = None,
 ) -> ValidationVerdict:
-    """Compare scores with the start of the stage and with the best ones so far.
+    """Compare scores with the start of the stage, with the best ones so far and with bicubic.
 
     The start itself is the first candidate for the best, so that a run that only gets worse keeps
-    it.
+    it. A validation is the best one only if no score is worse than at the start: an average can
+    raise PSNR while it loses structure or shifts colors. In a stage that keeps the newest weights,
+    only its own perceptual loss is held against the start, unless `validation.patience` is set.
     """
     now = scores.plain()
     by = best_by(stage, validation)
-    best = by == "last" or not progress.best or now[by] > progress.best[by]
     start = progress.stage_start or now
-    below = start["psnr"] - scores.psnr
-    worse = progress.worse + 1 if below > validation.tolerance else 0
     limit = validation.patience
+    fidelity = by != "last" or bool(limit)
+    worse = _find_worse(start, now, stage, validation, fidelity=fidelity)
+    best = by == "last" or not progress.best or (_improves(by, now, progress.best) and not worse)
+    count = progress.worse + 1 if worse else 0
     messages = []
-    if worse and (limit or by != "last"):
-        count = f" ({worse} in a row{f', stops at {limit}' if limit else ''})"
-        messages.append(f"PSNR is {below:.2f} dB below the start of this stage{count}")
-    drift = scores.color - start["color"]
-    if drift > COLOR_DRIFT:
+    if worse:
+        stops = f", stops at {limit}" if limit else ""
         messages.append(
-            f"colors drift: the mean of a channel is off by {scores.color:.1f} of 255, "
-            f"{drift:.1f} more than at the start"
+            f"worse than at the start of this stage: {', '.join(worse)} ({count} in a row{stops})"
         )
+    drift = scores.color - start["color"]
+    if drift > COLOR_DRIFT and not fidelity:
+        messages.append(_describe_drift(scores.color, drift))
+    if bicubic is not None and fidelity and progress.stage_start:
+        gap = bicubic.psnr - scores.psnr
+        if gap > validation.tolerance:
+            messages.append(f"PSNR is still {gap:.2f} dB below bicubic's")
     new = replace(
         progress,
-        worse=worse,
+        worse=count,
         best=now if best else progress.best,
         best_step=progress.step if best else progress.best_step,
         stage_start=start,
         run_start=progress.run_start or start,
     )
-    return ValidationVerdict(new, tuple(messages), best, stop=bool(limit) and worse >= limit)
+    stop = bool(limit) and count >= limit
+    return ValidationVerdict(new, tuple(messages), best, stop, worse)
+
+
+def _find_worse(
+    start: Mapping[str, float],
+    now: Mapping[str, float],
+    stage: StageConfig,
+    validation: ValidationConfig,
+    *,
+    fidelity: bool,
+) -> tuple[str, ...]:
+    """Return the scores that are worse than at the start, as text."""
+    found = []
+    psnr, ssim = start["psnr"] - now["psnr"], start["ssim"] - now["ssim"]
+    drift = now["color"] - start["color"]
+    if fidelity and psnr > validation.tolerance:
+        found.append(f"PSNR by {psnr:.2f} dB")
+    if fidelity and ssim > SSIM_TOLERANCE:
+        found.append(f"SSIM by {ssim:.4f}")
+    if fidelity and drift > COLOR_DRIFT:
+        found.append(_describe_drift(now["color"], drift))
+    before, after = start.get("perceptual"), now.get("perceptual")
+    if before and after and (stage.perceptual.weight or validation.best == "perceptual"):
+        increase = after / before - 1
+        if increase > PERCEPTUAL_TOLERANCE:
+            found.append(f"perceptual distance by {increase:.0%}")
+    return tuple(found)
+
+
+def _describe_drift(color: float, drift: float) -> str:
+    return (
+        f"colors drift: the mean of a channel is off by {color:.1f} of 255, {drift:.1f} more than "
+        "at the start"
+    )
+
+
+def _improves(by: str, now: Mapping[str, float], best: Mapping[str, float]) -> bool:
+    """Return whether the score `by` is better than the best one; False where it is missing."""
+    if by not in now or by not in best:
+        return False
+    return now[by] < best[by] if by in LOWER_IS_BETTER else now[by] > best[by]
 
 
 def watch_discriminator(

@@ -98,7 +98,7 @@ def disk_bytes(config: TrainConfig, parameters: int, checkpoint: int, *, samples
     kept = config.checkpoints.keep + 2
     every = config.validation.every
     sheets = sum(1 + stage.iterations // every for stage in config.stages) if every else 0
-    rows = min(samples, config.validation.sheet)
+    rows = config.validation.sheet if samples else 0
     model = FLOAT * parameters * (3 if config.checkpoints.pth else 1)
     return kept * checkpoint + model + sheets * rows * SHEET_BYTES
 

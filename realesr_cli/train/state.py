@@ -16,8 +16,9 @@ from torch.amp import GradScaler
 from realesr_cli.degrade.pairs import Pool
 from realesr_cli.nets.compact import Compact
 from realesr_cli.nets.discriminators import UNetDiscriminator, VGGDiscriminator
-from realesr_cli.train.config import OptimizerConfig, ScheduleConfig, StageConfig, TrainConfig
+from realesr_cli.train.config import StageConfig, TrainConfig
 from realesr_cli.train.machine import Machine
+from realesr_cli.train.settings import OptimizerConfig, ScheduleConfig
 
 SEED_STRIDE = 2**31
 """Distance between the seeds of a run's networks."""

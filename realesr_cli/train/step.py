@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +121,7 @@ def compute_gradients(
     """
     stage = setup.stage
     with setup.machine.tuned():
+        pairs = _add_teacher(setup, pairs, watch)
         if stage.adversarial and state.progress.step < stage.gan.warmup:
             generator, fakes = None, generate(setup, pairs)
         else:
@@ -132,6 +133,23 @@ def compute_gradients(
             discriminator = discriminator_gradients(state, setup, pairs, fakes)
             watch.mark("discriminator")
     return StepGradients(generator, discriminator)
+
+
+def _add_teacher(setup: StageSetup, pairs: Sequence[Pair], watch: Stopwatch) -> Sequence[Pair]:
+    """Add the teacher's images, which also replace ground truths that are missing."""
+    teacher = setup.loss_networks.get("distill")
+    if teacher is None:
+        return pairs
+    taught = []
+    for pair in pairs:
+        image = teacher(pair.lq)
+        if pair.without_gt is not None:
+            missing = pair.without_gt.view(-1, 1, 1, 1)
+            gt, gt_usm = (torch.where(missing, image, gt) for gt in (pair.gt, pair.gt_usm))
+            pair = Pair(pair.lq, gt, gt_usm)
+        taught.append(replace(pair, teacher=image))
+    watch.mark("teacher")
+    return taught
 
 
 def apply_gradients(state: TrainState, setup: StageSetup, gradients: StepGradients) -> StepResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image as pillow
+from PIL import ImageDraw, ImageFont
 from torch import nn
 
 from realesr_cli.degrade.degradation import apply, sample
@@ -18,6 +21,7 @@ from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.read import read_rgb8
 from realesr_cli.image.types import Image
+from realesr_cli.metrics.perceptual import SMALLEST
 from realesr_cli.metrics.reference import psnr, ssim
 from realesr_cli.ops.quantize import from_8bit_levels, to_8bit_levels
 from realesr_cli.ops.resize import imresize
@@ -28,6 +32,12 @@ from realesr_cli.train.files import TrainingImage
 
 SHEET_SIDE = 256
 """Largest side in ground-truth pixels of an image on a sample sheet."""
+
+LABEL = 14
+"""Height in pixels of a line of text on a sample sheet."""
+
+MIN_SAMPLES = 8
+"""Of fewer images, several crops each are validated; scores of one crop are mostly chance."""
 
 MAX_PSNR = 100.0
 """Replaces the infinite PSNR of equal images, so that means stay finite."""
@@ -47,25 +57,52 @@ def prepare_samples(
 ) -> tuple[ValidationSample, ...]:
     """Decode, crop and degrade the validation images, the same way for the same seed.
 
-    Raises the ImageError of an image that cannot be decoded.
+    The first sample of every image is its center; further ones, with `validation.crops`, are at
+    random positions, each with its own degradation. Raises the ImageError of an image that cannot
+    be decoded.
     """
-    return tuple(_prepare_sample(image, i, config) for i, image in enumerate(images))
+    count = config.validation.crops or -(-MIN_SAMPLES // len(images))
+    columns = [_prepare_image(image, i, config, count) for i, image in enumerate(images)]
+    # Every image once before the second crop of any, so that sheets show different images.
+    rows = itertools.zip_longest(*columns)
+    return tuple(item for row in rows for item in row if item is not None)
 
 
-def _prepare_sample(image: TrainingImage, number: int, config: TrainConfig) -> ValidationSample:
-    scale = config.scale
+def _prepare_image(
+    image: TrainingImage, number: int, config: TrainConfig, count: int
+) -> list[ValidationSample]:
+    """Return at most `count` samples of an image; fewer where pairs would repeat."""
     gt = read_rgb8(image.gt)
+    lq = None if image.lq is None else read_rgb8(image.lq)
+    scale = config.scale
+    found: dict[tuple[int, int, int], ValidationSample] = {}
     side = config.validation.side // scale or max(gt.shape)
-    height, width = (min(side, n // scale) for n in gt.shape[:2])
-    top, left = ((n // scale - m) // 2 for n, m in zip(gt.shape[:2], (height, width), strict=True))
-    gt = gt[top * scale : (top + height) * scale, left * scale : (left + width) * scale]
-    if image.lq is not None:
-        lq = read_rgb8(image.lq)[top : top + height, left : left + width]
-        return ValidationSample(image.gt.stem, gt, lq)
-    rng = np.random.default_rng((config.seed, number, 0, 3))
-    recipe = sample(config.degradation, rng, scale=scale, size=(height * scale, width * scale))
-    lq = to_8bit_levels(apply(recipe, from_8bit_levels(gt))[0])
-    return ValidationSample(image.gt.stem, gt, lq)
+    rows, columns = gt.shape[0] // scale, gt.shape[1] // scale
+    height, width = min(side, rows), min(side, columns)
+    places = np.random.default_rng((config.seed, number, 0, 4))
+    for index in range(count):
+        top, left = (rows - height) // 2, (columns - width) // 2
+        if index:
+            top = int(places.integers(rows - height + 1))
+            left = int(places.integers(columns - width + 1))
+        crop = gt[top * scale : (top + height) * scale, left * scale : (left + width) * scale]
+        key = (top, left, index if lq is None else 0)
+        if key in found:
+            continue
+        small = (
+            _degrade(crop, config, (config.seed, number, index, 3))
+            if lq is None
+            else lq[top : top + height, left : left + width]
+        )
+        found[key] = ValidationSample(image.gt.stem, crop, small)
+    return list(found.values())
+
+
+def _degrade(gt: Pixels, config: TrainConfig, seed: tuple[int, ...]) -> Pixels:
+    height, width = gt.shape[:2]
+    rng = np.random.default_rng(seed)
+    recipe = sample(config.degradation, rng, scale=config.scale, size=(height, width))
+    return to_8bit_levels(apply(recipe, from_8bit_levels(gt))[0])
 
 
 class Validator:
@@ -124,14 +161,17 @@ def compute_scores(
 ) -> Scores:
     """Compute mean scores; an image too small for SSIM has an SSIM of 0.
 
-    `perceptual` returns the feature distance of two batches.
+    `perceptual` returns the feature distance of two batches; images too small for it are left out.
     """
     pairs = [(output, item.gt) for item, output in zip(samples, outputs, strict=True)]
     rows = [_score(gt, output, scale) for output, gt in pairs]
     mean_psnr, mean_ssim, color = (math.fsum(c) / len(rows) for c in zip(*rows, strict=True))
     if perceptual is None:
         return Scores(mean_psnr, mean_ssim, color)
-    distances = [_distance(perceptual, output, gt) for output, gt in pairs]
+    large = [pair for pair in pairs if min(pair[1].shape[:2]) >= SMALLEST]
+    if not large:
+        return Scores(mean_psnr, mean_ssim, color)
+    distances = [_distance(perceptual, output, gt) for output, gt in large]
     return Scores(mean_psnr, mean_ssim, color, math.fsum(distances) / len(distances))
 
 
@@ -157,25 +197,32 @@ def _score(gt: Pixels, output: Pixels, scale: int) -> tuple[float, float, float]
 def save_sheet(
     path: Path, samples: Sequence[ValidationSample], outputs: Sequence[Pixels], rows: int
 ) -> None:
-    """Write an image with a row per sample: LQ, output and GT, cropped to their centers.
+    """Write an image with a row per sample: input, output and ground truth, with their names.
 
-    Raises ImageWriteError where it cannot be written.
+    Each is cropped to its center. Raises ImageWriteError where it cannot be written.
     """
     pairs = list(zip(samples, outputs, strict=True))[:rows]
+    side = min(SHEET_SIDE, max(max(item.gt.shape[:2]) for item, _ in pairs))
+    sheet = pillow.new("RGB", (3 * side, len(pairs) * (side + LABEL)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (item, output) in enumerate(pairs):
+        top = number * (side + LABEL)
+        factor = item.gt.shape[0] // item.lq.shape[0]
+        enlarged = item.lq.repeat(factor, 0).repeat(factor, 1)
+        labels = (f"{item.name}: input", "output", "ground truth")
+        for column, (pixels, label) in enumerate(
+            zip((enlarged, output, item.gt), labels, strict=True)
+        ):
+            draw.text(
+                (column * side + 2, top + 1), label, fill="black", font=ImageFont.load_default()
+            )
+            sheet.paste(pillow.fromarray(_crop_center(pixels, side)), (column * side, top + LABEL))
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image(np.concatenate([_sheet_row(item, output) for item, output in pairs])).save(path)
+    Image(np.asarray(sheet).copy()).save(path)
 
 
-def _sheet_row(item: ValidationSample, output: Pixels) -> Pixels:
-    factor = item.gt.shape[0] // item.lq.shape[0]
-    enlarged = item.lq.repeat(factor, 0).repeat(factor, 1)
-    return np.concatenate([_crop_center(p) for p in (enlarged, output, item.gt)], axis=1)
-
-
-def _crop_center(pixels: Pixels) -> Pixels:
-    """Return a square from the center, padded with gray where the image is smaller."""
-    height, width = (min(SHEET_SIDE, n) for n in pixels.shape[:2])
+def _crop_center(pixels: Pixels, side: int) -> Pixels:
+    """Return at most `side` pixels in both directions from the center."""
+    height, width = (min(side, n) for n in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    tile = np.full((SHEET_SIDE, SHEET_SIDE, 3), 128, dtype=np.uint8)
-    tile[:height, :width] = pixels[top : top + height, left : left + width]
-    return tile
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])

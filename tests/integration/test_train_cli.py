@@ -128,6 +128,38 @@ def test_the_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "compact-x4 " in capsys.readouterr().out
 
 
+def test_a_missing_start_is_reported_before_the_plan(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for flag in ("--init", "--init-d"):
+        assert train("--data", "photos", "--recipe", "realesrgan-x4", flag, "gone.pth") != 0
+        err = capsys.readouterr().err
+        assert "gone.pth" in err
+        assert "cost " not in err
+
+
+def test_the_start_brings_its_architecture_unless_it_is_set(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show = ("train", "--data", "photos", "--recipe", "finetune", "--init", "general-x4v3")
+    assert realesr(*show, "--print-config") == 0
+    out = capsys.readouterr().out
+    assert 'kind = "compact"' in out
+    assert "blocks = 32" in out
+    assert realesr(*show, "--set", "generator.blocks=16", "--print-config") == 0
+    assert "blocks = 16" in capsys.readouterr().out
+
+
+def test_a_distillation_needs_its_teacher(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--data", "photos", "--recipe", "distill") == 2
+    assert "--teacher" in capsys.readouterr().err
+    assert train("--data", "photos", "--recipe", "distill", "--teacher", "x2plus") == 2
+    assert "x2 network" in capsys.readouterr().err
+    show = ("--data", "photos", "--recipe", "distill", "--teacher", "x4plus", "--print-config")
+    assert realesr("train", *show) == 0
+    assert 'teacher = "x4plus"' in capsys.readouterr().out
+
+
 def test_a_dry_run_writes_nothing(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--data", "photos", "--dry-run") == 0
     assert "cost " in capsys.readouterr().err
@@ -188,7 +220,7 @@ def test_a_loss_that_is_not_finite_is_reported(
         (("--data", "empty"), 1, "contains no files"),
         (("--data", "texts"), 1, "a.txt"),
         (("--data", "photos", "--lq", "texts2"), 1, "--set data.lq_suffix=x4"),
-        (("--data", "photos", "--recipe", "paired"), 1, "--lq"),
+        (("--data", "photos", "--recipe", "paired", "--set", "generator.init=''"), 1, "--lq"),
         (("--data", "photos", "--val", "photos"), 1, "training folder"),
         (("--data", "photos", "--init", "x2.safetensors"), 2, "x2 network, but the run's scale"),
         (("--data", "photos", "--set", "data.pach=3"), 2, "did you mean 'patch'"),

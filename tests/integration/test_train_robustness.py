@@ -185,6 +185,7 @@ def test_the_loss_of_another_process_is_one_sentence(
     plain: Callable[..., object] = lambda self, flag=False: flag  # noqa: E731
     monkeypatch.setattr(World, "mean", closed)
     monkeypatch.setattr(World, "any", plain)
+    monkeypatch.setattr(World, "share", lambda self, value: value)
     monkeypatch.setattr(World, "wait", lambda self: None)
     monkeypatch.setattr(World, "wrap", lambda self, net, device: net)
     with pytest.raises(TrainingError, match=r"connection.*step 3 is saved") as caught:

@@ -25,9 +25,12 @@ from realesr_cli.errors import (
     TrainingError,
     WeightsWriteError,
 )
+from realesr_cli.metrics.perceptual import PerceptualDistance
 from realesr_cli.nets.features import SqueezeNetFeatures
+from realesr_cli.ops.quantize import from_8bit_levels
 from realesr_cli.train import loop, validation
 from realesr_cli.train.checkpoint import list_checkpoints, read_checkpoint
+from realesr_cli.train.cropping import Crops
 from realesr_cli.train.events import StageStarted
 from realesr_cli.train.session import Resume, changed_settings, open_session
 from realesr_cli.train.step import StepResult
@@ -116,6 +119,32 @@ def test_scores_have_the_distance_that_the_perceptual_loss_takes(
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert line["run_start_perceptual"] == memory.scores[0].scores.perceptual
     assert line["bicubic_perceptual"] == memory.scores[0].bicubic.perceptual
+
+
+def test_the_perceptual_distance_may_be_that_of_evaluation(data: Path, tmp_path: Path) -> None:
+    """A run without a perceptual loss is scored with feat-squeeze, and may be ranked by it."""
+    torch.manual_seed(3)
+    net = SqueezeNetFeatures(["conv1", "fire3", "fire5", "fire7", "fire9"])
+    file = tmp_path / "squeezenet.safetensors"
+    save_safetensors(file, net.state_dict(), {})
+    config = tiny_config(
+        data, "validation.perceptual=feat-squeeze", f"validation.feat_weights='{file}'",
+        "iterations=1", "validation.best=perceptual", recipe="realesrnet-x4",
+    )  # fmt: skip
+    memory = Memory()
+    result = run(config, tmp_path / "run", memory)
+    distance = PerceptualDistance(net.state_dict())
+    validator = validation.Validator(
+        open_session(config, tmp_path / "other", CPU).images.validation, config, perceptual=None
+    )
+    wanted = [
+        float(distance(from_8bit_levels(output), from_8bit_levels(item.gt)))
+        for item, output in zip(
+            validator.samples, validation.upscale_bicubic(validator.samples, 4), strict=True
+        )
+    ]
+    assert memory.scores[0].bicubic.perceptual == pytest.approx(np.mean(wanted), rel=1e-4)
+    assert result.best["perceptual"] == min(s.scores.perceptual or 9 for s in memory.scores)
 
 
 def test_the_folder_of_a_run_is_a_model(data: Path, tmp_path: Path) -> None:
@@ -277,6 +306,27 @@ def test_real_pairs_are_learned_from_without_degradation(
     assert memory.scores[0].bicubic.psnr > 30
 
 
+def test_real_pairs_and_degraded_images_are_mixed_in_one_run(data: Path, tmp_path: Path) -> None:
+    good, lq = make_images(tmp_path / "good", 2), tmp_path / "lq"
+    lq.mkdir()
+    for path in good.iterdir():
+        Image.open(path).resize((22, 18), Image.Resampling.BOX).save(lq / path.name)
+    config = tiny_config(
+        data, f"data.gt=['{good}', '{data}']", f"data.lq=['{lq}', 'none']", "data.batch=8",
+        "data.weights=[1, 1]", "iterations=1", "validation.every=0", recipe="realesrnet-x4",
+    )  # fmt: skip
+    session = open_session(config, tmp_path / "run", CPU)
+    crops = Crops(session.images.train, config.data, scale=4, seed=0)
+    batch = crops.batch(0, 0)
+    crops.close()
+    assert batch.gt is not None
+    assert batch.paired_lq is not None
+    assert len(batch.gt) + len(batch.paired_lq) == 8
+    memory = Memory()
+    run(config, tmp_path / "run", memory)
+    assert np.isfinite(memory.steps[0].losses["pixel"])
+
+
 def test_the_discriminator_may_be_warmed_up_alone(data: Path, tmp_path: Path) -> None:
     memory = Memory()
     run(tiny_config(data, "gan.warmup=2"), tmp_path / "run", memory)
@@ -310,7 +360,7 @@ def test_a_run_that_only_gets_worse_stops_and_keeps_its_start(data: Path, tmp_pa
     with pytest.raises(DivergedError, match=r"3 validations in a row.*of step 0"):
         run(sabotaged, tmp_path / "bad", memory)
     assert len(memory.steps) < 10
-    assert any("below the start" in text for text in memory.notices)
+    assert any("PSNR by" in text for text in memory.notices)
     a = read_state(start)[0]
     b = read_state(tmp_path / "bad" / "generator.safetensors")[0]
     assert all(torch.equal(a[k], b[k]) for k in a)

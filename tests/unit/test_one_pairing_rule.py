@@ -16,8 +16,8 @@ from realesr_cli.dataset.settings import CheckSettings, PrepareSettings
 from realesr_cli.errors import DatasetError
 from realesr_cli.evaluate.sets import find_items
 from realesr_cli.evaluate.settings import ImageSetSettings
-from realesr_cli.train.config import DataConfig, ValidationConfig
 from realesr_cli.train.files import find_training_images
+from realesr_cli.train.settings import DataConfig, ValidationConfig
 
 Pairs = dict[str, str]
 """Ground truth to low-quality image, by their paths inside the two folders."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
+import importlib.machinery
 import json
+import re
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +18,9 @@ import torch
 from realesr_cli.errors import (
     CheckpointFormatError,
     ConfigError,
+    MissingDependencyError,
     ModelUnavailableError,
+    UnknownModelError,
     WeightsWriteError,
 )
 from realesr_cli.nets.detection import architecture_from_plain
@@ -31,16 +38,19 @@ from realesr_cli.train.checkpoint import (
     save_checkpoint,
     save_generator,
 )
-from realesr_cli.train.config import RuntimeConfig, TrainConfig
-from realesr_cli.train.loggers import FILE, MetricsLog
+from realesr_cli.train.config import TrainConfig
+from realesr_cli.train.loggers import FILE, MetricsLog, check_trackers
 from realesr_cli.train.losses import PerceptualConfig, load_perceptual
 from realesr_cli.train.machine import Machine
-from realesr_cli.train.recipes import load_config
-from realesr_cli.train.session import (
+from realesr_cli.train.networks import (
+    adopt_architecture,
+    check_models,
     find_downloads,
     load_start_discriminator,
     load_start_generator,
 )
+from realesr_cli.train.recipes import load_config
+from realesr_cli.train.settings import RuntimeConfig
 from realesr_cli.train.state import TrainState, new_generator, new_stage
 from realesr_cli.weights.checkpoints import read_state
 from realesr_cli.weights.load import open_model
@@ -244,6 +254,41 @@ def test_a_start_of_another_scale_is_taken_but_for_its_first_layer(tmp_path: Pat
         load_start_generator(tiny("generator.kind=compact", *adapting[2:], "generator.features=8"))
 
 
+def test_a_start_brings_its_architecture(tmp_path: Path) -> None:
+    """Of a file, of a run, and of a registered model that is not even cached."""
+    small = tiny("generator.kind=compact", "generator.blocks=3", "generator.features=6")
+    path = save_generator(tmp_path, state_at(small, 5), small)
+    for start in (path, tmp_path):
+        found = adopt_architecture(load_config("finetune", [f"generator.init='{start}'"]))
+        assert found.architecture == small.architecture
+        load_start_generator(found)
+    for name, blocks in (("general-x4v3", 32), ("animevideo", 16)):
+        found = adopt_architecture(load_config("finetune", [f"generator.init='{name}'"]))
+        assert (found.generator.kind, found.generator.blocks) == ("compact", blocks)
+        check_models(found)
+    partial = tiny(f"generator.init='{path}'", "generator.init_partial=true")
+    assert adopt_architecture(partial) == partial
+    assert adopt_architecture(small) == small
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "generator.init='{}/gone.pth'",
+        "generator.init='x4pluss'",
+        "discriminator.init='{}/gone.pth'",
+        "perceptual.weights='{}/gone.pth'",
+        "validation.feat_weights='{}/gone.pth'",
+    ],
+)
+def test_a_start_that_does_not_exist_is_found_before_anything_is_computed(
+    text: str, tmp_path: Path
+) -> None:
+    name = text.partition("=")[2].strip("'").format(tmp_path)
+    with pytest.raises(UnknownModelError, match=re.escape(Path(name).name)):
+        check_models(load_config("realesrgan-x4", [text.format(tmp_path)]))
+
+
 def test_what_a_run_has_to_fetch_is_known_before(tmp_path: Path) -> None:
     def names(*sets: str, resumed: bool = False) -> list[str]:
         config = load_config("finetune", list(sets))
@@ -254,6 +299,9 @@ def test_what_a_run_has_to_fetch_is_known_before(tmp_path: Path) -> None:
     (tmp_path / "own.pth").touch()
     assert names("perceptual.weight=0", f"generator.init='{tmp_path / 'own.pth'}'") == []
     assert names("perceptual.weights=v.pth", "generator.init=''") == []
+    features = ("perceptual.weight=0", "generator.init=''", "validation.perceptual=feat-squeeze")
+    assert names(*features) == ["feat-squeeze"]
+    assert names(*features, "validation.feat_weights=f.safetensors") == []
 
 
 def test_a_discriminator_starts_from_its_file(tmp_path: Path) -> None:
@@ -292,7 +340,7 @@ def test_features_come_from_a_file_by_path(tmp_path: Path) -> None:
 
 
 def test_the_log_of_a_resumed_run_has_no_step_twice(tmp_path: Path) -> None:
-    quiet = RuntimeConfig(tensorboard=False)
+    quiet = tiny("runtime.tensorboard=false")
     with MetricsLog(tmp_path, quiet, resumed_at=0) as log:
         for total in (1, 2, 3):
             log.write("step", total, {"loss": total / 2})
@@ -304,22 +352,81 @@ def test_the_log_of_a_resumed_run_has_no_step_twice(tmp_path: Path) -> None:
     assert [(line["total"], line["loss"]) for line in lines] == [(1, 0.5), (2, 1.0), (3, 9)]
 
 
-def test_tensorboard_gets_the_numbers_where_it_is_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class FakeTracker(types.ModuleType):
+    """Stands for wandb, mlflow and TensorBoard's module; keeps what it is called with."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        self.calls: list[tuple[Any, ...]] = []
+        self.info = types.SimpleNamespace(run_id="abc")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def call(*args: Any, **more: Any) -> FakeTracker:
+            self.calls.append((name, *args, more))
+            return self
+
+        return call
+
+
+def called(module: FakeTracker, name: str) -> list[tuple[Any, ...]]:
+    return [call[1:] for call in module.calls if call[0] == name]
+
+
+@pytest.fixture
+def trackers(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeTracker]:
+    names = ("wandb", "mlflow", "tensorboard", "torch.utils.tensorboard")
+    found = {name: FakeTracker(name) for name in names}
+    for name, module in found.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    for name in ("WANDB_PROJECT", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return found
+
+
+def test_trackers_get_the_numbers_and_a_resumed_run_continues_them(
+    tmp_path: Path, trackers: dict[str, FakeTracker]
 ) -> None:
-    points: list[tuple[str, float, int]] = []
+    config = tiny("runtime.wandb=true", "runtime.mlflow=true", "runtime.tensorboard=true")
+    out = tmp_path / "mine"
+    out.mkdir()
+    for start in (0, 4):
+        with MetricsLog(out, config, resumed_at=start) as log:
+            log.write("step", start + 4, {"pixel": 0.5, "stage": "gan"})
+    wandb, mlflow, board = (trackers[n] for n in ("wandb", "mlflow", "torch.utils.tensorboard"))
+    first, second = (call[-1] for call in called(wandb, "init"))
+    assert (first["project"], first["name"], first["resume"]) == ("realesr", "mine", "allow")
+    assert first["config"]["recipe"] == config.recipe
+    assert first["id"] == second["id"]
+    assert called(wandb, "log") == [({"step/pixel": 0.5}, {"step": n}) for n in (4, 8)]
+    assert len(called(wandb, "finish")) == 2
+    assert [call[-1]["run_id"] for call in called(mlflow, "start_run")] == [None, "abc"]
+    assert called(mlflow, "log_metrics") == [({"step/pixel": 0.5}, {"step": n}) for n in (4, 8)]
+    assert len(called(mlflow, "log_dict")) == 1
+    assert called(board, "add_scalar") == [("step/pixel", 0.5, n, {}) for n in (4, 8)]
+    assert [call[-1]["purge_step"] for call in called(board, "SummaryWriter")] == [1, 5]
 
-    class Writer:
-        def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-            points.append((tag, scalar_value, global_step))
 
-        def close(self) -> None:
-            points.append(("closed", 0, 0))
+def test_nothing_is_logged_by_the_other_processes(
+    tmp_path: Path, trackers: dict[str, FakeTracker]
+) -> None:
+    config = tiny("runtime.wandb=true")
+    with MetricsLog(tmp_path, config, resumed_at=0, enabled=False) as log:
+        log.write("step", 1, {"pixel": 0.5})
+    assert list(tmp_path.iterdir()) == []
+    assert trackers["wandb"].calls == []
 
-    monkeypatch.setattr("realesr_cli.train.loggers._open_tensorboard", lambda *a: Writer())
-    with MetricsLog(tmp_path, RuntimeConfig(), resumed_at=0) as log:
-        log.write("step", 4, {"pixel": 0.5, "stage": "gan"})
-    assert points == [("step/pixel", 0.5, 4), ("closed", 0, 0)]
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_tracker_that_is_not_installed_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda wanted: None)
+    with pytest.raises(MissingDependencyError, match=rf"realesr-cli\[{name}\]"):
+        check_trackers(RuntimeConfig(**{name: True}))
 
 
 def test_checkpoints_are_listed_oldest_first(tmp_path: Path) -> None:

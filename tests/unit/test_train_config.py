@@ -23,7 +23,7 @@ from realesr_cli.train.recipes import (
 WANTED = {
     "realesrnet-x4", "realesrnet-x2", "realesrnet-x1", "realesrgan-x4", "realesrgan-x2",
     "realesrgan-x1", "realesrgan-x4-unsharpened", "esrgan-psnr-x4", "esrgan-x4", "esrgan-x4-16b",
-    "srgan-x4", "compact-x4", "compact-x2", "finetune", "paired",
+    "srgan-x4", "compact-x4", "compact-x2", "finetune", "paired", "distill",
 }  # fmt: skip
 
 
@@ -132,6 +132,11 @@ def test_a_preset_is_laid_below_single_settings_whatever_their_order() -> None:
         ("data.patch=63", "divisible by 8"),
         ("degradation.pool=100", "multiple of data.batch"),
         ("stages=[]", "at least one"),
+        ("iterations=0", "at least 1 step"),
+        ("data.inputs=[]", "distinct kinds"),
+        ("data.inputs=['light','light']", "distinct kinds"),
+        ("data.inputs=['lihgt']", "did you mean 'light'"),
+        ("data.input_shares=[1,2]", "one per kind"),
     ],
 )
 def test_what_cannot_be_is_refused(text: str, message: str) -> None:
@@ -150,6 +155,7 @@ def test_contradictions_are_refused() -> None:
         (["validation.lq=x"], "lq: "),
         (["discriminator.kind=vgg", "data.patch=16"], "128 or 256"),
         (["data.gt=['a']", "data.lq=['b']", "degradation.pool=12"], "degradation.pool"),
+        (["validation.best=perceptual", "perceptual.weight=0"], "feat-squeeze"),
         (["scale=3"], "choices|one of|must be"),
         (["discriminator.init=d.pth", "stages.gan.gan.weight=0"], "discriminator.init"),
     ):

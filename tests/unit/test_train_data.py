@@ -10,7 +10,6 @@ from PIL import Image
 
 from realesr_cli.errors import DatasetError, RealesrWarning
 from realesr_cli.image.read import read_rgb8
-from realesr_cli.train.config import DataConfig
 from realesr_cli.train.cropping import (
     Crops,
     Region,
@@ -25,6 +24,7 @@ from realesr_cli.train.cropping import (
 )
 from realesr_cli.train.data import Prefetcher
 from realesr_cli.train.files import TrainingImage
+from realesr_cli.train.settings import DataConfig
 
 
 def unique(height: int, width: int, mark: int = 0) -> np.ndarray:

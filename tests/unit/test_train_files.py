@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from realesr_cli.errors import DatasetError
-from realesr_cli.train.config import DataConfig, ValidationConfig
 from realesr_cli.train.files import TrainingImages, find_training_images, pick_evenly
+from realesr_cli.train.settings import DataConfig, ValidationConfig
 
 
 def image(path: Path, width: int = 16, height: int = 12) -> Path:
@@ -96,6 +96,9 @@ def test_a_part_is_held_out_always_the_same(tmp_path: Path) -> None:
     assert found(config, ValidationConfig(split=0.2)) == first
     assert len(found(config, ValidationConfig(split=0.5, images=3)).validation) == 3
     assert not found(config, ValidationConfig(split=0.2, every=0)).validation
+    # Not a single one, where there are enough to hold out more.
+    assert len(found(config, ValidationConfig(split=0.02)).validation) == 2
+    assert len(found(config, ValidationConfig(split=0.02, images=1)).validation) == 1
 
 
 def test_a_few_images_are_all_trained_on(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from realesr_cli.errors import DeviceError, OutOfMemoryError
 from realesr_cli.train import machine as machines
-from realesr_cli.train.config import RuntimeConfig, StageConfig, TrainConfig, ValidationConfig
+from realesr_cli.train.config import StageConfig, TrainConfig
 from realesr_cli.train.distributed import ALONE, World, join_world
 from realesr_cli.train.events import Scores
 from realesr_cli.train.machine import Machine, choose_machine
@@ -27,6 +29,7 @@ from realesr_cli.train.plan import (
     smaller_patches,
 )
 from realesr_cli.train.recipes import load_config
+from realesr_cli.train.settings import RuntimeConfig, ValidationConfig
 from realesr_cli.train.state import TrainProgress
 
 STAGE = load_config("realesrnet-x4").stages[0]
@@ -39,24 +42,69 @@ def scored(
     config: ValidationConfig,
     stage: StageConfig = STAGE,
     color: float = 0.0,
+    *,
+    ssim: float = 0.5,
+    perceptual: float | None = None,
+    bicubic: float | None = None,
 ) -> ValidationVerdict:
-    return assess_validation(progress, Scores(psnr, 0.5, color), stage, config)
+    scores = Scores(psnr, ssim, color, perceptual)
+    plain = None if bicubic is None else Scores(bicubic, 0.5, 0.0)
+    return assess_validation(progress, scores, stage, config, plain)
 
 
-def begun(psnr: float = 25.0) -> TrainProgress:
-    start = {"psnr": psnr, "ssim": 0.5, "color": 0.0}
+def begun(psnr: float = 25.0, **more: float) -> TrainProgress:
+    start = {"psnr": psnr, "ssim": 0.5, "color": 0.0, **more}
     return TrainProgress(stage_start=start, best=start)
 
 
-def test_worse_than_the_start_is_said_and_after_some_validations_stops() -> None:
+def test_worse_than_the_start_is_reported_and_after_some_validations_stops() -> None:
     progress, config = begun(), ValidationConfig(best="psnr", patience=2, tolerance=0.3)
     assert scored(progress, 24.8, config).messages == ()
     first = scored(progress, 24.5, config)
     assert not first.stop
-    assert "0.50 dB below the start" in first.messages[0]
+    assert "PSNR by 0.50 dB" in first.messages[0]
     second = scored(first.progress, 24.5, config)
     assert second.stop
     assert second.progress.worse == 2
+
+
+@pytest.mark.parametrize(
+    ("worse", "fact"),
+    [
+        ({"ssim": 0.45}, "SSIM by 0.0500"),
+        ({"color": 3.5}, "off by 3.5"),
+        ({"perceptual": 0.6}, "perceptual distance by 20%"),
+    ],
+)
+def test_a_better_psnr_alone_is_not_the_best(worse: dict[str, float], fact: str) -> None:
+    """An exploding run can raise the PSNR of its average while it loses all else."""
+    stage = replace(STAGE, perceptual=replace(STAGE.perceptual, weight=1.0))
+    progress = begun(20.0, perceptual=0.5)
+    config = ValidationConfig(best="psnr", patience=2)
+    good = scored(progress, 21.0, config, stage, perceptual=0.5)
+    assert (good.best, good.messages) == (True, ())
+    bad = scored(progress, 22.0, config, stage, **{"perceptual": 0.5, **worse})
+    assert not bad.best
+    assert fact in bad.messages[0]
+    assert scored(bad.progress, 23.0, config, stage, **{"perceptual": 0.5, **worse}).stop
+
+
+def test_a_run_below_bicubic_is_told_so() -> None:
+    progress, config = begun(18.0), ValidationConfig(best="psnr")
+    verdict = scored(progress, 20.0, config, bicubic=23.5)
+    assert verdict.best
+    assert "3.50 dB below bicubic" in verdict.messages[0]
+    assert scored(progress, 23.5, config, bicubic=23.5).messages == ()
+    # The start itself is no news, and a GAN lowers PSNR by design.
+    assert scored(TrainProgress(), 18.0, config, bicubic=23.5).messages == ()
+    assert scored(progress, 20.0, ValidationConfig(), GAN, bicubic=23.5).messages == ()
+
+
+def test_the_best_perceptual_distance_is_the_lowest() -> None:
+    progress = begun(perceptual=0.5)
+    config = ValidationConfig(best="perceptual", perceptual="feat-squeeze")
+    assert scored(progress, 25.0, config, perceptual=0.4).best
+    assert not scored(progress, 25.0, config, perceptual=0.505).best
 
 
 def test_a_better_validation_forgives_the_worse_ones() -> None:
@@ -86,9 +134,10 @@ def test_psnr_does_not_select_the_best_of_an_adversarial_stage_unless_set() -> N
 
 
 def test_color_drift_is_reported_against_the_start() -> None:
-    assert scored(begun(), 25.0, ValidationConfig(), color=1.9).messages == ()
-    verdict = scored(begun(), 25.0, ValidationConfig(), color=3.5)
-    assert "colors drift" in verdict.messages[0]
+    for stage in (STAGE, GAN):
+        assert scored(begun(), 25.0, ValidationConfig(), stage, color=1.9).messages == ()
+        verdict = scored(begun(), 25.0, ValidationConfig(), stage, color=3.5)
+        assert "colors drift" in verdict.messages[0]
 
 
 def logits(real: float, fake: float) -> dict[str, float]:

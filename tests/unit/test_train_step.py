@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from realesr_cli.degrade.pairs import Pair
-from realesr_cli.train.config import ScheduleConfig, TrainConfig
+from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.machine import Machine, Stopwatch
 from realesr_cli.train.recipes import load_config
+from realesr_cli.train.settings import ScheduleConfig
 from realesr_cli.train.state import (
     TrainState,
     learning_rate,
@@ -321,3 +322,30 @@ def test_training_lowers_the_loss() -> None:
     state, setup = started(tiny("optimizer.lr=3e-3"), stage=0)
     losses = [one_step(state, setup, pair()).losses["pixel"] for _ in range(60)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_generator_is_compiled_if_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only as it is called: the weights that are saved keep their names."""
+    compiled: list[nn.Module] = []
+
+    def compile_network(net: nn.Module) -> nn.Module:
+        compiled.append(net)
+        return nn.Sequential(net)
+
+    monkeypatch.setattr(torch, "compile", compile_network)
+    config = tiny()
+    machine = Machine(torch.device("cpu"), compile=True)
+    state = new_stage(config, machine, stage=0, generator=new_generator(config))
+    setup = make_setup(config, machine, state, networks={})
+    assert compiled == [state.generator]
+    assert isinstance(setup.generator, nn.Sequential)
+    assert not isinstance(state.generator, nn.Sequential)
+    assert make_setup(config, CPU, state, networks={}).generator is state.generator
+
+
+def test_both_optimizers_can_be_chosen() -> None:
+    for kind, wanted in (("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)):
+        state, _ = started(tiny(f"optimizer.kind={kind}", "optimizer.weight_decay=0.1"))
+        assert type(state.optimizer) is wanted
+        assert type(state.d_optimizer) is wanted
+        assert state.optimizer.param_groups[0]["weight_decay"] == 0.1

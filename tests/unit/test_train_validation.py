@@ -16,6 +16,7 @@ from realesr_cli.train.events import Scores
 from realesr_cli.train.files import TrainingImage
 from realesr_cli.train.recipes import load_config
 from realesr_cli.train.validation import (
+    LABEL,
     ValidationSample,
     compute_scores,
     prepare_samples,
@@ -40,13 +41,13 @@ def config(*sets: str) -> TrainConfig:
 
 def test_samples_are_cropped_to_the_grid_and_degraded_alike_every_time(tmp_path: Path) -> None:
     images = [image(tmp_path / "a.png"), image(tmp_path / "b.png", 75, 61)]
-    samples = prepare_samples(images, config("validation.side=48"))
+    samples = prepare_samples(images, config("validation.side=48", "validation.crops=1"))
     assert [(s.gt.shape, s.lq.shape) for s in samples] == [((48, 48, 3), (12, 12, 3))] * 2
-    again = prepare_samples(images, config("validation.side=48"))
+    again = prepare_samples(images, config("validation.side=48", "validation.crops=1"))
     assert all(np.array_equal(a.lq, b.lq) for a, b in zip(samples, again, strict=True))
     other = prepare_samples(images, config("validation.side=48", "seed=1"))
     assert not np.array_equal(samples[0].lq, other[0].lq)
-    uncropped = prepare_samples(images, config("validation.side=0"))
+    uncropped = prepare_samples(images, config("validation.side=0", "validation.crops=1"))
     assert [s.gt.shape for s in uncropped] == [(68, 88, 3), (72, 60, 3)]
 
 
@@ -58,6 +59,28 @@ def test_paired_samples_keep_their_own_low_quality_version(tmp_path: Path) -> No
     one = prepare_samples([pair], config("validation.side=32"))[0]
     assert np.array_equal(one.lq, np.asarray(small)[4:12, 6:14])
     assert np.array_equal(one.gt, np.asarray(Image.open(gt.gt))[16:48, 24:56])
+
+
+def test_few_images_are_validated_on_several_crops_and_draws(tmp_path: Path) -> None:
+    """Scores of a single crop with a single degradation would be mostly chance."""
+    one, two = image(tmp_path / "a.png"), image(tmp_path / "b.png", 80, 96)
+    alone = prepare_samples([one], config("validation.side=48"))
+    assert len(alone) == 8
+    assert len({s.gt.tobytes() for s in alone}) > 4
+    assert len({s.lq.tobytes() for s in alone}) == 8
+    # The first is the center, as if there were no others; images come in turn.
+    centers = prepare_samples([one], config("validation.side=48", "validation.crops=1"))
+    assert np.array_equal(alone[0].lq, centers[0].lq)
+    both = prepare_samples([one, two], config("validation.side=48"))
+    assert [s.name for s in both] == ["a", "b"] * 4
+    # Of a whole image only the degradation differs; a real pair is not repeated.
+    whole = prepare_samples([one], config("validation.side=0", "validation.crops=3"))
+    assert len({s.gt.tobytes() for s in whole}) == 1
+    assert len({s.lq.tobytes() for s in whole}) == 3
+    Image.open(one.gt).crop((0, 0, 88, 68)).save(tmp_path / "gt.png")
+    Image.open(one.gt).resize((22, 17)).save(tmp_path / "lq.png")
+    pair = TrainingImage(tmp_path / "gt.png", 68, 88, tmp_path / "lq.png")
+    assert len(prepare_samples([pair], config("validation.side=0"))) == 1
 
 
 def sample(size: int = 64) -> ValidationSample:
@@ -96,17 +119,44 @@ def test_bicubic_has_the_size_of_the_ground_truth() -> None:
     assert compute_scores([sample()], [output], 4).psnr < 40
 
 
-def test_a_sheet_has_a_row_for_each_of_the_first_images(tmp_path: Path) -> None:
+def test_a_sheet_has_a_labeled_row_for_each_of_the_first_images(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "sheet.png"
     samples = [sample(), sample(400), sample()]
     save_sheet(path, samples, [s.gt for s in samples], 2)
     sheet = np.asarray(Image.open(path))
-    assert sheet.shape == (512, 768, 3)
-    assert np.array_equal(sheet[:64, :64], sheet[:64, 256:320])
-    assert (sheet[100, 100] == 128).all()
-    assert np.array_equal(sheet[256:, 512:], samples[1].gt[72:328, 72:328])
+    row = 256 + LABEL
+    assert sheet.shape == (2 * row, 768, 3)
+    # Above each image its name, in black on white.
+    for top in (0, row):
+        for left in (0, 256, 512):
+            label = sheet[top : top + LABEL, left : left + 256]
+            assert (label < 128).any()
+            assert (label == 255).mean() > 0.5
+    assert np.array_equal(sheet[LABEL : LABEL + 64, :64], sheet[LABEL : LABEL + 64, 256:320])
+    assert np.array_equal(sheet[row + LABEL :, 512:], samples[1].gt[72:328, 72:328])
+
+
+def test_a_sheet_of_small_images_is_small(tmp_path: Path) -> None:
+    save_sheet(tmp_path / "sheet.png", [sample()], [sample().gt], 4)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (3 * 64, 64 + LABEL)
 
 
 def test_small_images_are_scored_without_ssim() -> None:
     tiny = ValidationSample("t", np.full((8, 8, 3), 9, np.uint8), np.full((2, 2, 3), 9, np.uint8))
     assert compute_scores([tiny], [tiny.gt], 4).ssim == 0.0
+
+
+def test_images_too_small_for_the_perceptual_distance_are_left_out() -> None:
+    class Distance(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            assert min(a.shape[-2:]) >= 32
+            return torch.full((1,), 0.25)
+
+    small, large = sample(16), sample(64)
+    assert compute_scores([small], [small.gt], 4, Distance()).perceptual is None
+    assert compute_scores([small, large], [small.gt, large.gt], 4, Distance()).perceptual == 0.25
