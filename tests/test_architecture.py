@@ -77,6 +77,8 @@ HOMES = {
     },
     "lpips": {"metrics"},
     "DISTS_pytorch": {"metrics"},
+    "fsspec": {"batch"},
+    "ray": {"batch"},
     "onnx": {"export"},
     "onnxruntime": {"export"},
     "tensorboard": {"train"},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -53,6 +54,13 @@ class Job:
     """The images of an archive, each with an `entry`; empty for an image."""
     entry: str = ""
     """Name of the result inside the archive that it belongs to."""
+    url: str = ""
+    """URL of the object that the result becomes, where `target` is no file that stays."""
+
+    @property
+    def output(self) -> str | None:
+        """The result as a person would type it; None for standard output."""
+        return self.url or (None if self.target is None else str(self.target))
 
     @property
     def pending(self) -> bool:
@@ -128,7 +136,7 @@ def make_plan(
         kept = [source for source in kept if settings.shard.contains(source)]
         sources = [source for source in sources if settings.shard.contains(source)]
     kept = outputs.without_results_by_record(kept, wanted)
-    jobs = outputs.without_results_by_target([_make_job(s, wanted, settings) for s in kept])
+    jobs = outputs.without_results_by_target([make_job(s, wanted, settings) for s in kept])
     remaining = {id(job.source) for job in jobs}
     excluded = tuple(s for s in sources if id(s) not in remaining)
     outputs.check_unique(jobs)
@@ -146,7 +154,17 @@ def has_size(settings: UpscaleSettings) -> bool:
     return any(value is not None for value in given)
 
 
-def _make_job(source: InputSource, wanted: Destination, settings: BatchSettings) -> Job:
+def make_job(
+    source: InputSource,
+    wanted: Destination,
+    settings: BatchSettings,
+    *,
+    info: ImageInfo | None = None,
+) -> Job:
+    """Measure one source, unless `info` is known, and name its result.
+
+    What is wrong with the image is the job's `error`. Raises ConfigError.
+    """
     job = Job(source, upscale=settings.upscale, write=settings.write)
     job = replace(job, max_pixels=settings.max_pixels)
     try:
@@ -154,7 +172,7 @@ def _make_job(source: InputSource, wanted: Destination, settings: BatchSettings)
             raise source.error
         if source.is_archive:
             return _make_archive_job(job, wanted, settings)
-        info = probe(source.content(), max_pixels=job.max_pixels)
+        info = info or probe(source.content(), max_pixels=job.max_pixels)
         height, width = output_size(job.upscale, (info.height, info.width), settings.scale)
     except ImageError as error:
         return replace(job, error=error)
@@ -202,7 +220,7 @@ def _make_archive_job(job: Job, wanted: Destination, settings: BatchSettings) ->
     inside = Destination("beside", template="{stem}{ext}", format=settings.write.format)
     members = []
     for source in image_members(job.source, job.max_pixels):
-        member = _make_job(source, inside, settings)
+        member = make_job(source, inside, settings)
         if member.error is not None:
             error = member.error
             raise error if source.name in str(error) else error.prefixed(source.name)
@@ -269,18 +287,37 @@ def planned(job: Job) -> Record:
     return Record(job, "skipped" if job.finished else "planned")
 
 
-def exit_code(records: Sequence[Record]) -> int:
-    """Return 0 where nothing failed, 4 where the only reason was memory, else 1."""
-    codes = {r.exit_code for r in records if r.status == "failed"}
-    if not codes:
-        return 0
-    return OutOfMemoryError.exit_code if codes == {OutOfMemoryError.exit_code} else 1
+class Tally:
+    """What records add up to; only those of failures are kept."""
 
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self.failed: list[Record] = []
+        self._counts: Counter[str] = Counter()
+        self._seconds = 0.0
+        for record in records:
+            self.add(record)
 
-def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """Count records by status and add up their seconds, as plain data."""
-    counts = {
-        status: sum(r.status == status for r in records)
-        for status in ("done", "skipped", "failed", "stopped")
-    }
-    return {**counts, "seconds": round(sum(r.seconds for r in records), 3)}
+    def add(self, record: Record) -> None:
+        """Count one more."""
+        self._counts[record.status] += 1
+        self._seconds += record.seconds
+        if record.status == "failed":
+            self.failed.append(record)
+
+    @property
+    def count(self) -> int:
+        """Number of records."""
+        return self._counts.total()
+
+    @property
+    def exit_code(self) -> int:
+        """0 where nothing failed, 4 where the only reason was memory, else 1."""
+        codes = {record.exit_code for record in self.failed}
+        if not codes:
+            return 0
+        return OutOfMemoryError.exit_code if codes == {OutOfMemoryError.exit_code} else 1
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the number of records by status, and the sum of their seconds."""
+        counts = {key: self._counts[key] for key in ("done", "skipped", "failed", "stopped")}
+        return {**counts, "seconds": round(self._seconds, 3)}

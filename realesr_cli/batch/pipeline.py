@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from realesr_cli.batch.jobs import Job, Record
+from realesr_cli.engine.policy import Policy
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.errors import CancelledError, ImageWriteError, OutOfMemoryError, RealesrError
 from realesr_cli.image.read import read_image
@@ -44,6 +45,9 @@ class Observer:
 
     Each method is called by one thread at a time. An exception in one ends the run.
     """
+
+    def ready(self, policy: Policy | None) -> None:
+        """Note how the first of several workers works, before it begins."""
 
     def started(self, job: Job) -> None:
         """Note that an image is being upscaled from now on."""

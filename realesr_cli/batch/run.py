@@ -23,16 +23,19 @@ def run_jobs(
     *,
     stop_requested: StopRequested = never,
     fail_fast: bool = False,
+    clean_folders: bool = True,
 ) -> list[Record]:
     """Run the jobs in order and return one record each, in the same order.
 
     `upscale` may be None where no job is pending. An image that fails is recorded and the rest
     goes on, unless `fail_fast` or a full disk ends the run; jobs not finished then, or when
     `stop_requested` says so, are recorded as stopped. Files are written atomically, and temporary
-    files that a killed run left behind are removed first. An archive is made whole or not at all:
-    one that was interrupted is made again from its first image.
+    files that a killed run left behind are removed first, unless `clean_folders` is false. An
+    archive is made whole or not at all: one that was interrupted is made again from its first
+    image.
     """
-    for folder in {job.target.parent for job in jobs if job.target is not None}:
+    folders = {job.target.parent for job in jobs if job.target is not None}
+    for folder in folders if clean_folders else ():
         remove_stale_files(folder)
     watch = observer or Observer()
     records: list[Record] = []

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
+from realesr_cli.batch.storage import redact
 from realesr_cli.errors import (
     ConfigError,
     ImageError,
@@ -46,12 +47,18 @@ class InputSource:
     """Whether a folder or pattern was searched for it, rather than the file being named."""
     member: str | None = None
     """Name of the image inside the archive `path`."""
+    url: str = field(default="", repr=False)
+    """URL of an object; `path` is then its name, or the local copy."""
+    version: str = ""
+    """Which version of the object this is, where its store says so."""
     error: ImageError | None = field(default=None, compare=False)
     """Why there is nothing to read."""
 
     @property
     def name(self) -> str:
         """The source as a person typed or would type it."""
+        if self.url:
+            return redact(self.url) if self.member is None else f"{redact(self.url)}/{self.member}"
         if self.path is None:
             return STDIN
         return str(self.path) if self.member is None else f"{self.path}/{self.member}"
@@ -121,6 +128,9 @@ class Globs:
         return (taken or not self.include) and not refused
 
 
+ALL = Globs()
+
+
 @dataclass(frozen=True)
 class Shard:
     """One of `count` parts of the inputs, which need to know nothing of each other."""
@@ -154,7 +164,7 @@ def find_sources(
     recursive: bool = False,
     avoid: Path | None = None,
     stdin: bytes | None = None,
-    globs: Globs = Globs(),
+    globs: Globs = ALL,
 ) -> list[InputSource]:
     """Return the images that arguments name, in the order given, folders sorted by name.
 
@@ -174,7 +184,7 @@ def find_sources(
         if source.path is None or source.error is not None or globs.accept(source):
             found.setdefault(key, source)
     if not found:
-        matching = " that the patterns select" if globs != Globs() else ""
+        matching = " that the patterns select" if globs != ALL else ""
         raise ConfigError(
             f"no image found{matching} in {format_names(arguments) or 'the list'}",
             advice="" if recursive or not arguments else "search-subfolders",

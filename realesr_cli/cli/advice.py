@@ -55,6 +55,7 @@ ADVICE: dict[str, str] = {
     "replacement with --set perceptual.backbone=squeezenet1_1 and its own perceptual.weights; or "
     "train without it with --set perceptual.weight=0.",
     "resume": "Continue with --resume.",
+    "ray-address": "Start one with `ray start --head`, or give its address: --on ray://HOST:PORT.",
     "resume-changed": "Then continue with --resume --accept-changes.",
     "resume-later": "Free some space, then continue with --resume.",
     "resume-or-rename": "Continue it with --resume, or give another folder with --out.",
@@ -68,6 +69,7 @@ ADVICE: dict[str, str] = {
     "for example --set data.lq_suffix=x4.",
     "unknown-model": "`realesr models list` shows all; the path of a .pth or .safetensors file or "
     "of a training run works too.",
+    "url-output": "Name a folder or a URL with -o.",
     "unusable-cache": "Make room or change permissions, or set REALESR_HOME to another folder.",
     "unverified-model": "--allow-unverified downloads it anyway.",
 }

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
-from realesr_cli.batch.jobs import Job, Record, summarize
+from realesr_cli.batch.jobs import Job, Record, Tally
 from realesr_cli.batch.pipeline import Observer
 from realesr_cli.cli.advice import message_with_advice
 from realesr_cli.cli.terminal import ProgressBar, say_error, wants_color
@@ -70,15 +70,29 @@ class RunDescription:
 class Console(Observer):
     """Prints a run as it happens. Calling it with (done, total) shows the progress in tiles."""
 
-    def __init__(self, style: Style, description: RunDescription, jobs: Sequence[Job]) -> None:
+    def __init__(
+        self,
+        style: Style,
+        description: RunDescription,
+        jobs: Sequence[Job] = (),
+        *,
+        unit: str = "tile",
+    ) -> None:
         self.style = style
         self.description = description
+        self.tally = Tally()
         self._labels = {
             id(image): f"[{i}/{len(jobs)}] {image.source.name}"
             for i, job in enumerate(jobs, 1)
             for image in (job, *job.members)
         }
-        self._bar = ProgressBar(unit="tile", enabled=not style.quiet)
+        self._bar = ProgressBar(unit=unit, enabled=not style.quiet)
+
+    def ready(self, policy: Policy | None) -> None:
+        """Describe the run by how its first worker works."""
+        self.description = replace(self.description, policy=policy)
+        if policy is not None and self.style.verbose:
+            self._bar.write("\n".join(policy.reasons))
 
     def started(self, job: Job) -> None:
         """Name the image in the bar."""
@@ -90,6 +104,7 @@ class Console(Observer):
 
     def finished(self, record: Record) -> None:
         """Print the outcome of an image, and the image itself where it goes to stdout."""
+        self.tally.add(record)
         if record.data is not None:
             sys.stdout.buffer.write(record.data)
             sys.stdout.buffer.flush()
@@ -99,18 +114,17 @@ class Console(Observer):
             if text:
                 self._bar.write(text)
 
-    def close(self, records: Sequence[Record], code: int) -> None:
+    def close(self, code: int) -> None:
         """Print the counts, and the failures once more where there was more than one image."""
         self._bar.close()
-        counts = summarize(records)
-        failed = [record for record in records if record.status == "failed"]
+        counts, failed, total = self.tally.to_plain(), self.tally.failed, self.tally.count
         if self.style.json:
             failures = [{"input": r.job.source.name, "error": format_error(r)} for r in failed]
             print_json({"summary": {**counts, "failures": failures}, "exit_code": code})
-        if len(records) > 1 and failed:
+        if total > 1 and failed:
             lines = format_lines((_with_name(record) for record in failed), limit=10)
-            say_error(f"{len(failed)} of {len(records)} images failed:{lines}")
-        if not self.style.quiet and (len(records) > 1 or counts["stopped"]):
+            say_error(f"{len(failed)} of {total} images failed:{lines}")
+        if not self.style.quiet and (total > 1 or counts["stopped"]):
             click.echo(format_summary(counts), err=True)
 
 
@@ -124,7 +138,7 @@ def record_to_plain(record: Record, description: RunDescription) -> dict[str, An
     job, info = record.job, record.job.info
     return {
         "input": job.source.name,
-        "output": None if job.target is None else str(job.target),
+        "output": job.output,
         "status": record.status,
         "error": format_error(record),
         "width": None if info is None else info.width,
@@ -148,7 +162,7 @@ def format_error(record: Record) -> str | None:
 def format_record(record: Record, style: Style) -> str:
     """Return a record as a line for people; empty where there is nothing to print."""
     name = record.job.source.name
-    target = "stdout" if record.job.target is None else str(record.job.target)
+    target = record.job.output or "stdout"
     if record.status == "failed":
         label = click.style("failed:", fg="red") if wants_color(sys.stderr) else "failed:"
         return f"{label} {_with_name(record)}"

@@ -110,7 +110,7 @@ def _to_plain(job: Job, costs: Sequence[Estimate], run: RunDescription) -> dict[
 def _format_row(job: Job, costs: Sequence[Estimate], style: Style) -> str:
     if not costs:
         return format_record(planned(job), style)
-    target = "stdout" if job.target is None else str(job.target)
+    target = job.output or "stdout"
     count = sum(cost.tiles for cost in costs)
     tiles = f"{count} tile{'s' if count != 1 else ''}"
     if costs[0].passes != 1 and not job.members:

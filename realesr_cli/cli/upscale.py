@@ -24,30 +24,29 @@ from realesr_cli.cli.options import (
 )
 from realesr_cli.cli.terminal import ProgressBar, interruptible
 from realesr_cli.cli.upscale_request import (
+    STDIN,
     FitType,
     RunOptions,
     UpscaleRequest,
     alias_options,
     alias_values,
+    batch_settings,
     find_model,
-    open_network,
+    open_models,
     open_stand_in,
+    read_listed,
+    read_stdin,
     require_blendable,
 )
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.errors import ConfigError, OutputExistsError
 from realesr_cli.image.formats import WriteSettings, canonical
-from realesr_cli.plain import read_bytes
 from realesr_cli.text import format_names
 
 if TYPE_CHECKING:
     from realesr_cli.batch.jobs import BatchPlan
     from realesr_cli.cli.console import Style
     from realesr_cli.weights.load import OpenedModel
-
-STDIN = "-"
-
-MAX_LIST_BYTES = 1 << 30
 
 _AUTO_SCALE = 4.0
 """The factor of `--model auto` where none is given."""
@@ -164,19 +163,24 @@ def _read_request(
         run=run,
         style=style,
         suffix=other.suffix,
+        listed=read_listed(run.from_file, inputs),
     )
 
 
 def _upscale(request: UpscaleRequest) -> int:
+    if request.has_urls:
+        from realesr_cli.cli.upscale_many import upscale_urls
+
+        return upscale_urls(request)
     models: list[OpenedModel] = []
     known = request.models[0].known_architecture
     if known is None:
-        models = _open_models(request)
+        models = open_models(request)
         known = models[0].architecture
     find_plan = _prepare_plan(request)
     plan = find_plan(request, known.scale)
     if not request.run.dry_run and not models and _needs_models(request, plan):
-        models = _open_models(request)
+        models = open_models(request)
         if models[0].name != request.models[0].name:  # What `auto` stands for is missing.
             replacement = find_model(models[0].name)
             request = replace(request, models=(replacement, *request.models[1:]))
@@ -184,6 +188,10 @@ def _upscale(request: UpscaleRequest) -> int:
     _print_excluded(request, plan)
     if request.run.dry_run:
         return _dry_run(request, plan, models)
+    if request.run.on is not None:
+        from realesr_cli.cli.upscale_many import upscale_plan
+
+        return upscale_plan(request, plan, models)
     return _run(request, plan, models)
 
 
@@ -194,29 +202,21 @@ def _needs_models(request: UpscaleRequest, plan: BatchPlan) -> bool:
     return bool(plan.pending) or (replaceable and refused)
 
 
-def _open_models(request: UpscaleRequest) -> list[OpenedModel]:
-    quiet = request.style.quiet
-    return [open_network(one, offline=request.offline, quiet=quiet) for one in request.models]
-
-
 def _prepare_plan(request: UpscaleRequest) -> Callable[[UpscaleRequest, int], BatchPlan]:
     """Find the inputs, and return what makes the plan of a request with them."""
     from realesr_cli.batch import output_paths
-    from realesr_cli.batch.jobs import BatchSettings, make_plan
-    from realesr_cli.batch.made_by import identify_model
-    from realesr_cli.batch.sources import Globs, find_sources, parse_shard
+    from realesr_cli.batch.jobs import make_plan
+    from realesr_cli.batch.sources import Globs, find_sources
 
     run = request.run
-    shard = None if run.shard is None else parse_shard(run.shard)
-    listed = _read_list(request)
     avoid = output_paths.fixed_folder(run.output)
     _print_avoided(request, avoid)
     sources = find_sources(
         request.inputs,
-        listed=listed,
+        listed=request.listed,
         recursive=run.recursive,
         avoid=avoid,
-        stdin=_read_stdin() if STDIN in request.inputs else None,
+        stdin=read_stdin() if STDIN in request.inputs else None,
         globs=Globs(run.include, run.exclude),
     )
     wanted = output_paths.parse_output(
@@ -226,41 +226,12 @@ def _prepare_plan(request: UpscaleRequest) -> Callable[[UpscaleRequest, int], Ba
         _check_stdout(request)
 
     def plan(request: UpscaleRequest, scale: int) -> BatchPlan:
-        settings = BatchSettings(
-            model=request.models[0].name,
-            scale=scale,
-            upscale=request.upscale,
-            write=request.write,
-            engine=request.engine,
-            identities=tuple(identify_model(one) for one in request.models),
-            max_pixels=run.max_pixels,
-            overwrite=run.overwrite,
-            shard=shard,
-        )
+        settings = batch_settings(request, scale)
         quiet = request.style.quiet
         with ProgressBar("checking results", unit="file", enabled=not quiet) as progress:
             return make_plan(sources, wanted, settings, progress=progress)
 
     return plan
-
-
-def _read_list(request: UpscaleRequest) -> list[str]:
-    from realesr_cli.batch.sources import read_list
-
-    path = request.run.from_file
-    if path is None:
-        return []
-    if path != STDIN:
-        return read_list(read_bytes(Path(path), MAX_LIST_BYTES))
-    if STDIN in request.inputs:
-        raise ConfigError("standard input holds either an image or the list of inputs")
-    return read_list(_read_stdin())
-
-
-def _read_stdin() -> bytes:
-    if sys.stdin.isatty():
-        raise ConfigError("- reads standard input, which is a terminal here")
-    return sys.stdin.buffer.read()
 
 
 def _check_stdout(request: UpscaleRequest) -> None:
@@ -293,7 +264,6 @@ def _print_excluded(request: UpscaleRequest, plan: BatchPlan) -> None:
 
 
 def _run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedModel]) -> int:
-    from realesr_cli.batch.jobs import exit_code
     from realesr_cli.batch.run import run_jobs
     from realesr_cli.cli.console import Console, RunDescription
     from realesr_cli.engine.upscaler import build_upscaler
@@ -301,7 +271,7 @@ def _run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedModel]
     names = tuple(one.name for one in request.models)
     upscaler, description = None, RunDescription(names, request.upscale)
     if plan.pending:
-        models = models or _open_models(request)
+        models = models or open_models(request)
         upscaler = build_upscaler(models, request.engine)
         names = tuple(one.name for one in models)
         description = RunDescription(names, request.upscale, upscaler.policy)
@@ -309,20 +279,20 @@ def _run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedModel]
             click.echo("\n".join(upscaler.policy.reasons), err=True)
     console = Console(request.style, description, plan.jobs)
     with interruptible("" if request.style.quiet else _STOPPING) as interrupt:
-        records = run_jobs(
+        run_jobs(
             plan.jobs,
             upscaler,
             console,
             stop_requested=interrupt.stop_requested,
             fail_fast=request.run.fail_fast,
         )
-    code = interrupt.exit_code if interrupt.stop_requested() else exit_code(records)
-    console.close(records, code)
+    code = interrupt.exit_code if interrupt.stop_requested() else console.tally.exit_code
+    console.close(code)
     return code
 
 
 def _dry_run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedModel]) -> int:
-    from realesr_cli.batch.jobs import exit_code, planned
+    from realesr_cli.batch.jobs import Tally, planned
     from realesr_cli.cli import dry_run
     from realesr_cli.cli.console import RunDescription
     from realesr_cli.engine.upscaler import build_upscaler
@@ -344,4 +314,4 @@ def _dry_run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedMo
     dry_run.print_dry_run(
         replace(run, download=download, start_seconds=start_seconds), request.style
     )
-    return exit_code([planned(job) for job in plan.jobs])
+    return Tally(planned(job) for job in plan.jobs).exit_code

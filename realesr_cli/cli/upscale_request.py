@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,12 +14,18 @@ from realesr_cli.cli.terminal import ProgressBar, say_warning
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.errors import ConfigError
 from realesr_cli.image.formats import DEFAULT_MAX_PIXELS, WriteSettings
+from realesr_cli.plain import read_bytes
 from realesr_cli.settings import check, option
 
 if TYPE_CHECKING:
+    from realesr_cli.batch.jobs import BatchSettings
     from realesr_cli.cli.console import Style
     from realesr_cli.weights.load import OpenedModel
     from realesr_cli.weights.locate import LocatedModel
+
+STDIN = "-"
+
+MAX_LIST_BYTES = 1 << 30
 
 _ALIASES_META = "realesr_cli.aliases"
 
@@ -39,6 +47,11 @@ class RunOptions:
     )
     exclude: tuple[str, ...] = option(
         (), help="Skip inputs whose name or path matches this glob; may be repeated."
+    )
+    on: str | None = option(
+        None,
+        help="Where to run: local:N for N processes of this machine, one for each GPU where there "
+        "are GPUs; ray or ray://HOST:PORT for a Ray cluster; default: this process.",
     )
     shard: str | None = option(
         None,
@@ -98,6 +111,58 @@ class UpscaleRequest:
     offline: bool | None = None
     suffix: str | None = None
     """What results are named by instead of the factor."""
+    listed: tuple[str, ...] = ()
+    """Inputs from a list."""
+
+    @property
+    def has_urls(self) -> bool:
+        """Return whether an input or the output is a URL."""
+        texts = (*self.inputs, *self.listed, self.run.output or "")
+        if not any("://" in text for text in texts):
+            return False
+        from realesr_cli.batch.storage import is_url
+
+        return any(map(is_url, texts))
+
+
+def read_listed(path: str | None, inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the inputs of a list; `-` is standard input."""
+    if path is None:
+        return ()
+    from realesr_cli.batch.sources import read_list
+
+    if path != STDIN:
+        return tuple(read_list(read_bytes(Path(path), MAX_LIST_BYTES)))
+    if STDIN in inputs:
+        raise ConfigError("standard input holds either an image or the list of inputs")
+    return tuple(read_list(read_stdin()))
+
+
+def read_stdin() -> bytes:
+    """Return all of standard input. Raises ConfigError where that is a terminal."""
+    if sys.stdin.isatty():
+        raise ConfigError("- reads standard input, which is a terminal here")
+    return sys.stdin.buffer.read()
+
+
+def batch_settings(request: UpscaleRequest, scale: int) -> BatchSettings:
+    """Return what is the same for all images of a request, with the model's own scale."""
+    from realesr_cli.batch.jobs import BatchSettings
+    from realesr_cli.batch.made_by import identify_model
+    from realesr_cli.batch.sources import parse_shard
+
+    run = request.run
+    return BatchSettings(
+        model=request.models[0].name,
+        scale=scale,
+        upscale=request.upscale,
+        write=request.write,
+        engine=request.engine,
+        identities=tuple(identify_model(one) for one in request.models),
+        max_pixels=run.max_pixels,
+        overwrite=run.overwrite,
+        shard=None if run.shard is None else parse_shard(run.shard),
+    )
 
 
 @dataclass(frozen=True)
@@ -220,6 +285,12 @@ def open_network(located: LocatedModel, *, offline: bool | None, quiet: bool) ->
 
     with ProgressBar(located.name, bytes=True, enabled=not quiet) as progress:
         return open_model(located, offline=offline, progress=progress)
+
+
+def open_models(request: UpscaleRequest) -> list[OpenedModel]:
+    """Open the models of a request."""
+    quiet = request.style.quiet
+    return [open_network(one, offline=request.offline, quiet=quiet) for one in request.models]
 
 
 def open_stand_in(located: LocatedModel, *, offline: bool | None) -> OpenedModel:

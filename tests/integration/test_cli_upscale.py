@@ -126,7 +126,7 @@ def test_what_is_finished_needs_no_model(shell: Shell, monkeypatch: pytest.Monke
     make_image("a.png")
     shell("a.png")
     opened: list[object] = []
-    monkeypatch.setattr("realesr_cli.cli.upscale._open_models", opened.append)
+    monkeypatch.setattr("realesr_cli.cli.upscale.open_models", opened.append)
     outcome = shell("a.png", "--denoise", "0.5", model="general")  # not cached, no network
     assert (outcome.code, opened) == (1, [])
     assert "model tiny instead of 0.5 realesr-general-wdn" in outcome.err

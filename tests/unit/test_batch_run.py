@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from realesr_cli.batch import pipeline
-from realesr_cli.batch.jobs import Job, Record, exit_code, planned, summarize
+from realesr_cli.batch.jobs import Job, Record, Tally, planned
 from realesr_cli.batch.pipeline import Observer, run_images
 from realesr_cli.batch.run import run_jobs
 from realesr_cli.batch.sources import InputSource
@@ -145,17 +145,17 @@ def test_an_image_that_fails_at_any_stage_harms_no_other(desk: Desk, tmp_path: P
     assert _statuses(records) == "fa do fa do fa do"
     assert [r.error for r in records if r.error] == ["a is no image", "too large", "denied"]
     assert desk.written == list("bdf")
-    assert exit_code(records) == 1
-    counts = summarize(records)
+    assert Tally(records).exit_code == 1
+    counts = Tally(records).to_plain()
     assert (counts["done"], counts["failed"], counts["stopped"]) == (3, 3, 0)
 
 
 def test_memory_that_runs_out_everywhere_has_its_own_exit_code(desk: Desk, tmp_path: Path):
     desk.faults = {"upscale a": MemoryError(), "upscale b": OutOfMemoryError("too large")}
     records = run_jobs(_jobs(tmp_path, "ab"), desk.upscale)
-    assert exit_code(records) == 4
+    assert Tally(records).exit_code == 4
     assert isinstance(records[0].failure, OutOfMemoryError)
-    assert exit_code([*records, Record(records[0].job, "done")]) == 4
+    assert Tally([*records, Record(records[0].job, "done")]).exit_code == 4
 
 
 def test_an_error_nobody_foresaw_keeps_its_traceback(desk: Desk, tmp_path: Path):
@@ -201,7 +201,7 @@ def test_cancelling_stops_the_current_image_and_starts_no_other(desk: Desk, tmp_
     assert {r.status for r in records[2:]} == {"stopped"}
     done = [r.job.source.stem for r in records if r.status == "done"]
     assert done == desk.written
-    assert exit_code(records) == 0
+    assert Tally(records).exit_code == 0
 
 
 def test_an_interrupt_in_the_calling_thread_leaves_no_thread_behind(desk: Desk, tmp_path: Path):
@@ -273,7 +273,7 @@ def test_finished_and_refused_jobs_need_no_network(desk: Desk, tmp_path: Path):
 
 def test_no_jobs_no_records():
     assert run_jobs([], None) == []
-    assert exit_code([]) == 0
+    assert Tally([]).exit_code == 0
 
 
 def test_a_folder_that_cannot_be_made_fails_the_image(desk: Desk, tmp_path: Path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from realesr_cli.batch.jobs import Job, Record, planned, summarize
+from realesr_cli.batch.jobs import Job, Record, Tally, planned
 from realesr_cli.batch.sources import InputSource
 from realesr_cli.cli import dry_run
 from realesr_cli.cli.console import (
@@ -22,8 +22,7 @@ from realesr_cli.cli.console import (
     format_summary,
     record_to_plain,
 )
-from realesr_cli.cli.upscale import _read_stdin
-from realesr_cli.cli.upscale_request import FitType
+from realesr_cli.cli.upscale_request import FitType, read_stdin
 from realesr_cli.engine.estimate import Estimate
 from realesr_cli.errors import ConfigError, ImageError, UnreadableImageError
 from realesr_cli.image.probe import ImageInfo
@@ -90,13 +89,16 @@ def test_failures_are_red_where_color_is_welcome(monkeypatch: pytest.MonkeyPatch
 
 def test_counts_that_are_zero_are_omitted():
     records = [Record(JOB, "done"), Record(JOB, "stopped")]
-    assert format_summary(summarize(records)) == "1 done, 1 stopped"
-    assert format_summary(summarize([])) == "nothing to do"
+    assert format_summary(Tally(records).to_plain()) == "1 done, 1 stopped"
+    assert format_summary(Tally([]).to_plain()) == "nothing to do"
 
 
 def test_a_long_list_of_failures_is_cut(capsys: pytest.CaptureFixture[str]):
     jobs = [Job(InputSource(Path(f"{i}.png")), error=ImageError("bad")) for i in range(30)]
-    Console(Style(), RunDescription(("m",)), jobs).close([planned(job) for job in jobs], 1)
+    console = Console(Style(), RunDescription(("m",)), jobs)
+    for job in jobs:
+        console.finished(planned(job))
+    console.close(1)
     err = capsys.readouterr().err
     assert "30 of 30 images failed" in err
     assert "and 20 more" in err
@@ -132,7 +134,7 @@ def test_a_terminal_is_no_standard_input(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(sys, "stdin", Terminal())
     with pytest.raises(ConfigError, match="terminal"):
-        _read_stdin()
+        read_stdin()
 
 
 def test_the_bar_names_the_image_in_work_and_its_place(monkeypatch: pytest.MonkeyPatch):
