@@ -1,6 +1,6 @@
 """Tasks given to workers that may die: bounded in flight, done again, given up in the end.
 
-What a worker is, a thread, a process or an actor of a cluster, is up to the subclasses of `WorkerPool`.
+What a worker is, a thread, a process or an actor of a cluster, subclasses of `WorkerPool` know.
 """
 
 from __future__ import annotations
