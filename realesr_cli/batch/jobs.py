@@ -98,9 +98,15 @@ class BatchSettings:
     shard: Shard | None = None
     """The part of the inputs that this run makes; None for all."""
 
-    def made_by(self, write: WriteSettings) -> MadeBy:
-        """Return the record of a result that is written like this."""
-        return describe_making(self.identities, self.upscale, write, engine=self.engine)
+    def made_by(self, write: WriteSettings, source: InputSource) -> MadeBy:
+        """Return the record of a source's result that is written like this."""
+        return describe_making(
+            self.identities,
+            self.upscale,
+            write,
+            engine=self.engine,
+            input_bytes=source.file_bytes(),
+        )
 
 
 @dataclass(frozen=True)
@@ -207,7 +213,7 @@ def _check_format(job: Job, wanted: Destination, settings: BatchSettings) -> Job
         write = replace(settings.write, format=format)
     except ConfigError as error:
         raise error.prefixed(str(target or "standard output")) from None
-    return replace(job, write=write, made_by=settings.made_by(write))
+    return replace(job, write=write, made_by=settings.made_by(write, job.source))
 
 
 def _make_archive_job(job: Job, wanted: Destination, settings: BatchSettings) -> Job:
@@ -238,7 +244,7 @@ def _make_archive_job(job: Job, wanted: Destination, settings: BatchSettings) ->
         text = f"{job.source.name}: an archive, but the output {target or 'stdout'} is none"
         raise UnsupportedImageError(text, advice="archive-output")
     outputs.check_name(target)
-    made_by = settings.made_by(settings.write)
+    made_by = settings.made_by(settings.write, job.source)
     return replace(job, target=target, members=tuple(members), made_by=made_by)
 
 

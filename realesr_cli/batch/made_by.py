@@ -43,6 +43,8 @@ class MadeBy:
     """One model, or two that are blended; of each the parts of its mixture, or the model itself."""
     settings: dict[str, Any]
     """Settings that change pixels, without those that have their default."""
+    input_bytes: int = 0
+    """Size of the input's file, by which an input that was edited is noticed; 0: unknown."""
 
     def to_text(self) -> str:
         """Return the record as it is stored."""
@@ -67,6 +69,7 @@ def describe_making(
     write: WriteSettings,
     *,
     engine: EngineSettings = EngineSettings(),
+    input_bytes: int = 0,
 ) -> MadeBy:
     """Return the record of results made by these models with these settings."""
     settings = _changed(upscale, skip=_SIZES)
@@ -81,7 +84,7 @@ def describe_making(
         settings.setdefault("quality", quality)
         if quality is None or settings["quality"] is None or write.lossless:
             del settings["quality"]
-    return MadeBy(models, to_plain(settings))
+    return MadeBy(models, to_plain(settings), input_bytes)
 
 
 def _changed(
@@ -123,6 +126,8 @@ def find_differences(found: MadeBy, wanted: MadeBy) -> list[str]:
         )
         if old != new:
             different.append(f"{key} {old} instead of {new}")
+    if found.input_bytes and wanted.input_bytes and found.input_bytes != wanted.input_bytes:
+        different.append("another version of its input")
     return different
 
 

@@ -89,6 +89,15 @@ class InputSource:
         """Whether this is a ZIP or CBZ file, by its extension."""
         return self.member is None and is_archive(self.extension)
 
+    def file_bytes(self) -> int:
+        """Return the size of its file; 0 where that is unknown."""
+        if self.path is None:
+            return len(self.data or b"")
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
     def content(self) -> Path | bytes:
         """Return what `read_image` and `probe` take: the path, or the bytes.
 

@@ -303,6 +303,18 @@ def test_results_made_in_another_way_are_not_taken_for_finished(
     assert words in str(job.error)
 
 
+def test_a_result_of_an_input_that_was_edited_is_not_taken_for_finished(here: Path):
+    _image("a.png")
+    (job,) = _plan("a.png").jobs
+    _result(job)
+    assert _plan("a.png").jobs[0].finished
+    with Path("a.png").open("ab") as file:
+        file.write(b"more")
+    (job,) = _plan("a.png").jobs
+    assert isinstance(job.error, OutputExistsError)
+    assert "another version of its input" in str(job.error)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
