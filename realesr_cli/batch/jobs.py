@@ -241,7 +241,7 @@ def _make_archive_job(job: Job, wanted: Destination, settings: BatchSettings) ->
     first = replace(members[0], source=job.source)
     target = make_path(wanted, _name_fields(first, settings))
     if target is None or not is_archive(target.suffix):
-        text = f"{job.source.name}: an archive, but the output {target or 'stdout'} is none"
+        text = f"{job.source.name} is an archive, but the output {target or 'stdout'} is not"
         raise UnsupportedImageError(text, advice="archive-output")
     outputs.check_name(target)
     made_by = settings.made_by(settings.write, job.source)

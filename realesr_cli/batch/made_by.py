@@ -1,4 +1,4 @@
-"""The record of how a result was made, stored in its metadata: what may be skipped is what equals.
+"""The record of how a result was made, in its metadata; a later run skips equal ones.
 
 It names the models by their SHA-256 and every setting that changes pixels, defaults omitted, so
 that a setting that is added later does not make earlier results look different. Sizes are not part

@@ -92,7 +92,7 @@ def parse_output(
         return Destination("folder", folder=path, template=template, format=format)
     if is_archive(path.suffix) and not several:
         if not sources or not sources[0].is_archive:
-            raise ConfigError(f"output {output}: an archive as output needs one as input")
+            raise ConfigError(f"output {output} is an archive, but the input is not")
         return Destination("file", file=path, format=format)
     if several:
         raise ConfigError(
@@ -132,7 +132,7 @@ def _fields(text: str) -> list[str]:
         raise ConfigError(f"output {text}: {error}; a literal brace is written twice") from None
     for _, name, spec, conversion in parsed:
         if name is not None and (spec or conversion):
-            raise ConfigError(f"output {text}: a field is only a name, as in {{{name or 'stem'}}}")
+            raise ConfigError(f"output {text}: expected only a name, as in {{{name or 'stem'}}}")
     return [name for _, name, _, _ in parsed if name is not None]
 
 

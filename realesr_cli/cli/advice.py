@@ -40,7 +40,7 @@ ADVICE: dict[str, str] = {
     "onnx-refused": "A lower --opset or a newer onnxruntime may help.",
     "out-of-memory": "Close other programs, or choose a smaller model with --model.",
     "overwrite": "Use --overwrite to replace it.",
-    "overwrite-folder": "Use --overwrite to write into it all the same.",
+    "overwrite-folder": "Use --overwrite to write into it anyway.",
     "overwrite-or-rename": "Replace it with --overwrite, or write elsewhere with -o.",
     "pipe-to-stdin": "Pipe its contents to standard input and give - as the input.",
     "precision": "Use --precision auto.",

@@ -226,7 +226,7 @@ def _choose_device(
     if wanted == "auto":
         if machine.gpus:
             return None, f"device cpu: backend {engine.backend} uses no GPU"
-        return None, "device cpu: torch finds no GPU (realesr doctor says why)"
+        return None, "device cpu: torch finds no GPU"
     available = ", ".join(["cpu", *(gpu.device for gpu in machine.gpus)])
     raise DeviceError(
         f"device {wanted!r} is not available; available: {available}", advice="doctor"
@@ -278,7 +278,7 @@ def _choose_tile(
     sizes = backend.tile_sizes(device)
     for tile in sizes:
         if (tile + margin) ** 2 * per_pixel <= free * MEMORY_SHARE:
-            why = "largest that pays" if tile == sizes[0] else "largest that fits"
+            why = "largest useful size" if tile == sizes[0] else "largest that fits"
             return tile, f"tile {tile}: {why} ({free / GIB:.1f} GiB free on {device})"
     return sizes[-1], f"tile {sizes[-1]}: only {free / GIB:.1f} GiB free on {device}"
 
