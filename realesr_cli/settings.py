@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from realesr_cli.errors import ConfigError
-from realesr_cli.text import did_you_mean, format_value
+from realesr_cli.text import did_you_mean, format_bytes, format_value, parse_bytes
 
 T = TypeVar("T")
 
@@ -42,10 +42,14 @@ class Limits:
     high: float | None = None
     above: float | None = None
     choices: tuple[Any, ...] | None = None
+    size: bool = False
+    """A number of bytes, which text may give with a unit."""
 
     def describe(self) -> str:
         """Return the range as text, `0 to 1` or `at least 0`; empty where there is none."""
         # Not "g": the short form of a million would be 1e+06.
+        if self.size and self.low is not None:
+            return f"at least {format_bytes(int(self.low))}"
         ends = (self.low, self.high, self.above)
         low, high, above = (None if end is None else f"{end:.15g}" for end in ends)
         if low is not None and high is not None:
@@ -83,12 +87,14 @@ def option(
     high: float | None = None,
     above: float | None = None,
     choices: Sequence[Any] | None = None,
+    size: bool = False,
 ) -> Any:
     """Make a dataclass field with its help and limits.
 
     `low` and `high` are inclusive, `above` is exclusive; for a tuple they hold for every item.
+    `size` marks a number of bytes, which the command line takes as `1.5G` too.
     """
-    limits = Limits(help, low, high, above, tuple(choices) if choices is not None else None)
+    limits = Limits(help, low, high, above, tuple(choices) if choices is not None else None, size)
     metadata = {_META: limits}
     if default is MISSING:
         return dataclasses.field(metadata=metadata)
@@ -108,6 +114,8 @@ class Setting:
 
     def parse(self, text: str) -> Any:
         """Convert text to the setting's type. Raises ConfigError, without the setting's name."""
+        if self.limits.size:
+            text = parse_bytes(text)
         value = _convert(self.type, text, "", text=True)
         self.limits.check(value)
         return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -20,6 +21,17 @@ def format_bytes(count: int) -> str:
     while value >= 1024 and unit < len(_UNITS) - 1:
         value, unit = value / 1024, unit + 1
     return f"{count} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def parse_bytes(text: str) -> str:
+    """Return a size such as `1.5G`, `800 MiB` or `4096` as the digits of its bytes, units of 1024.
+
+    Any other text is returned as it is.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt])(?:i?b)?", text.strip().lower())
+    if match is None:
+        return text
+    return str(int(float(match[1]) * 1024 ** (1 + "kmgt".index(match[2]))))
 
 
 def format_seconds(seconds: float) -> str:

@@ -9,21 +9,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from realesr_cli.batch.handover import POLL_SECONDS, Bands, Gate
 from realesr_cli.batch.jobs import Job, Record
 from realesr_cli.engine.policy import Policy
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.errors import CancelledError, ImageWriteError, OutOfMemoryError, RealesrError
+from realesr_cli.image.formats import WriteSettings, find_format
 from realesr_cli.image.read import read_image
-from realesr_cli.image.types import Image
+from realesr_cli.image.types import Image, ImageStream
 from realesr_cli.image.write import encode_image, write_image
 from realesr_cli.progress import Progress, StopRequested, never
 
 IN_FLIGHT_BYTES = 1 << 30
 """Finished images that wait to be written hold at most this much, one image excepted."""
 
-_POLL_SECONDS = 0.05
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -38,6 +39,25 @@ class Upscale(Protocol):
         progress: Progress | None = None,
         stop_requested: StopRequested | None = None,
     ) -> Image: ...
+
+
+@runtime_checkable
+class StreamingUpscale(Upscale, Protocol):
+    """An `Upscale` whose results can be written while they are computed, as `Upscaler` is."""
+
+    memory: int
+    """Bytes that images and tiles may take."""
+
+    def require_memory(self, need: int, size: tuple[int, int]) -> None: ...
+
+    def stream(
+        self,
+        image: Image,
+        settings: UpscaleSettings = ...,
+        *,
+        progress: Progress | None = None,
+        stop_requested: StopRequested | None = None,
+    ) -> ImageStream: ...
 
 
 class Observer:
@@ -64,7 +84,9 @@ class _Item:
     """A job on its way through the stages."""
 
     job: Job
-    image: Image | None = None
+    image: Image | ImageStream | None = None
+    bands: Bands | None = None
+    """The rows of a result that is written while it is computed."""
     failure: Exception | None = None
     seconds: float = 0.0
     cost: int = 0
@@ -79,7 +101,7 @@ class _Pipeline:
     observer: Observer
     stop_requested: StopRequested
     fail_fast: bool
-    gate: _Gate
+    gate: Gate
     stop: threading.Event = field(default_factory=threading.Event)
     loaded: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
     ready: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
@@ -105,24 +127,9 @@ class _Pipeline:
         return self.stop.is_set()
 
 
-class _Gate:
-    """Lets finished images wait up to a number of bytes; one always fits."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-        self._change = threading.Condition()
-
-    def enter(self, cost: int, stopped: Callable[[], bool]) -> None:
-        with self._change:
-            while self._held and self._held + cost > self._limit and not stopped():
-                self._change.wait(_POLL_SECONDS)
-            self._held += cost
-
-    def leave(self, cost: int) -> None:
-        with self._change:
-            self._held -= cost
-            self._change.notify_all()
+def count_waiting_bytes(memory: int, most: int = IN_FLIGHT_BYTES) -> int:
+    """Return how many bytes of finished rows may wait where images may take `memory`."""
+    return min(most, memory // 8)
 
 
 def run_images(
@@ -135,7 +142,9 @@ def run_images(
     in_flight_bytes: int = IN_FLIGHT_BYTES,
 ) -> list[Record]:
     """Run jobs of images in order; see `run_jobs`, which calls this."""
-    line = _Pipeline(observer, stop_requested, fail_fast, _Gate(in_flight_bytes))
+    if isinstance(upscale, StreamingUpscale):
+        in_flight_bytes = count_waiting_bytes(upscale.memory, in_flight_bytes)
+    line = _Pipeline(observer, stop_requested, fail_fast, Gate(in_flight_bytes))
     records: list[Record] = []
     reader = line.thread(lambda: _read_all(line, jobs))
     writer = line.thread(lambda: _write_all(line, records))
@@ -162,7 +171,7 @@ def run_images(
 def _put(place: queue.Queue[_Item | None], item: _Item | None, stopped: Callable[[], bool]) -> bool:
     while True:
         try:
-            place.put(item, timeout=_POLL_SECONDS)
+            place.put(item, timeout=POLL_SECONDS)
             return True
         except queue.Full:
             if stopped():
@@ -189,7 +198,7 @@ def _read(item: _Item) -> None:
 def _upscale_all(line: _Pipeline, upscale: Upscale | None) -> None:
     while not line.stopped():
         try:
-            item = line.loaded.get(timeout=_POLL_SECONDS)
+            item = line.loaded.get(timeout=POLL_SECONDS)
         except queue.Empty:
             continue
         if item is None:
@@ -197,20 +206,38 @@ def _upscale_all(line: _Pipeline, upscale: Upscale | None) -> None:
         if item.image is not None:
             assert upscale is not None
             line.observer.started(item.job)
-            item.cost = item.job.output_bytes
-            line.gate.enter(item.cost, line.stopped)
             _time(item, lambda item: _upscale(item, line, upscale))
         if isinstance(item.failure, CancelledError) or not _put(line.ready, item, line.stopped):
             line.stop.set()
             return
+        if item.bands is not None:
+            item.bands.send()
 
 
 def _upscale(item: _Item, line: _Pipeline, upscale: Upscale) -> None:
-    image, item.image = item.image, None
-    assert image is not None
-    item.image = upscale(
-        image, item.job.upscale, progress=line.observer, stop_requested=line.stopped
-    )
+    job, image, item.image = item.job, item.image, None
+    assert isinstance(image, Image)
+    if not isinstance(upscale, StreamingUpscale):
+        item.cost = job.output_bytes
+        line.gate.enter(item.cost, line.stopped)
+        item.image = upscale(
+            image, job.upscale, progress=line.observer, stop_requested=line.stopped
+        )
+        return
+    result = upscale.stream(image, job.upscale, progress=line.observer, stop_requested=line.stopped)
+    if is_banded(job.write):
+        item.bands = Bands(result.bands(), line.gate, line.stopped)
+        item.image = replace(result, bands=item.bands.receive)
+        return
+    upscale.require_memory(result.nbytes, (result.height, result.width))
+    item.cost = job.output_bytes
+    line.gate.enter(item.cost, line.stopped)
+    item.image = result.collect()
+
+
+def is_banded(write: WriteSettings) -> bool:
+    """Return whether a result is written while it is computed, so that it is never held whole."""
+    return write.format is not None and find_format(write.format).banded and not write.max_bytes
 
 
 def _write_all(line: _Pipeline, records: list[Record]) -> None:
@@ -219,8 +246,13 @@ def _write_all(line: _Pipeline, records: list[Record]) -> None:
         if item is None:
             return
         if line.stop.is_set():
+            if item.bands is not None:
+                item.bands.discard()
             continue  # Only taken from the queue, so that nobody waits for room in it.
         record = _finish(item)
+        if isinstance(item.failure, CancelledError):
+            line.stop.set()
+            continue
         line.gate.leave(item.cost)
         line.observer.finished(record)
         records.append(replace(record, data=None))  # Encoded images do not pile up.
@@ -235,6 +267,8 @@ def _finish(item: _Item) -> Record:
     if item.failure is None:
         _time(item, lambda item: _write(item, data))
     if item.failure is not None:
+        if item.bands is not None:
+            item.bands.discard()
         return Record(item.job, "failed", item.seconds, item.failure, notes=item.notes)
     return Record(item.job, "done", item.seconds, data=data[0] if data else None, notes=item.notes)
 
@@ -243,7 +277,11 @@ def _write(item: _Item, data: list[bytes]) -> None:
     job, image = item.job, item.image
     item.image = None
     assert image is not None
-    image = replace(image, made_by=None if job.made_by is None else job.made_by.to_text())
+    made_by = None if job.made_by is None else job.made_by.to_text()
+    if isinstance(image, ImageStream):
+        image = replace(image, about=replace(image.about, made_by=made_by))
+    else:
+        image = replace(image, made_by=made_by)
     if job.target is None:
         assert job.write.format is not None
         data.append(encode_image(image, job.write.format, job.write))

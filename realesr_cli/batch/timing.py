@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from realesr_cli.batch.jobs import Job
+from realesr_cli.batch.pipeline import count_waiting_bytes, is_banded
 from realesr_cli.engine.estimate import Estimate, ImageShape
 from realesr_cli.engine.settings import UpscaleSettings
 from realesr_cli.engine.upscaler import Upscaler
@@ -40,7 +41,11 @@ def estimate_cost(upscaler: Upscaler, job: Job) -> Estimate:
     info = job.info
     assert info is not None
     shape = ImageShape(info.height, info.width, info.channels, info.has_alpha, info.bits)
-    return upscaler.estimate(shape, job.upscale)
+    cost = upscaler.estimate(shape, job.upscale)
+    if is_banded(job.write):
+        held = min(cost.output_bytes, count_waiting_bytes(upscaler.memory))
+        cost = replace(cost, peak_bytes=cost.peak_bytes - cost.output_bytes + held)
+    return cost
 
 
 def measure_rates(upscaler: Upscaler, job: Job, *, budget: float = _BUDGET_SECONDS) -> Rates:

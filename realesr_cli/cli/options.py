@@ -150,6 +150,8 @@ class SettingType(ParamType):
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         """Return how the value looks, for the help: `auto|INTEGER`, `NUMBER,NUMBER`."""
+        if self.setting.limits.size:
+            return "SIZE"
         parts = [word for word in self.words() if word]
         if not self.setting.limits.choices:
             parts += [m for arm in _arms(self.setting.type) if (m := _metavar(arm))]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from realesr_cli.engine.tiling import Grid
 from realesr_cli.image.pixels import constant_alpha
-from realesr_cli.image.types import Image
+from realesr_cli.image.types import Image, ImageStream
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,10 @@ class ImageShape:
     bits: int = 8
 
     @staticmethod
-    def of(image: Image) -> ImageShape:
-        """Return the shape of an image in memory."""
-        varies = image.alpha is not None and constant_alpha(image.alpha) is None
+    def of(image: Image | ImageStream) -> ImageShape:
+        """Return the shape of an image."""
+        alpha = image.alpha if isinstance(image, Image) else None
+        varies = alpha is not None and constant_alpha(alpha) is None
         return ImageShape(image.height, image.width, image.channels, varies, image.bits)
 
 
@@ -60,7 +61,7 @@ def estimate(shape: ImageShape, grid: Grid, passes: int, working: int) -> Estima
         out_width=out_width,
         tiles=grid.tiles * passes,
         passes=passes,
-        tile=grid.rows.tile,
+        tile=grid.columns.tile,
         overlap=grid.rows.overlap,
         output_bytes=output_bytes,
         peak_bytes=output_bytes + working,
@@ -68,19 +69,17 @@ def estimate(shape: ImageShape, grid: Grid, passes: int, working: int) -> Estima
 
 
 def working_bytes(grid: Grid, channels: int, per_pixel: int, held_rows: int = 0) -> int:
-    """Return the main memory of the largest tile, at `per_pixel` bytes, and of unfinished lines.
+    """Return the main memory of the largest tile, at `per_pixel` bytes, and of unfinished rows.
 
-    `held_rows` more lines of the output wait for a correction.
+    `held_rows` more rows of the output wait for a correction.
     """
-    tile = grid.rows.tile or max(grid.rows.size, grid.columns.size)
     read = 1
     for axis in (grid.rows, grid.columns):
-        side = min(axis.size, tile) + 2 * axis.overlap
+        side = min(axis.size, axis.tile or axis.size) + 2 * axis.overlap
         read *= side if axis.wrap else min(axis.size, side)
-    long = max(grid.rows, grid.columns, key=lambda axis: axis.out_size)
-    short = min(grid.rows.out_size, grid.columns.out_size)
-    line = min(long.out_size, tile * long.out_size // long.size + 1)
-    return read * per_pixel + (line + held_rows) * short * channels * 4
+    rows = grid.rows
+    line = min(rows.out_size, (rows.tile or rows.size) * rows.out_size // rows.size + 1)
+    return read * per_pixel + (line + held_rows) * grid.columns.out_size * channels * 4
 
 
 class Pace:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from realesr_cli.engine import policy as policies
 from realesr_cli.engine.backends import find_backend
-from realesr_cli.engine.forward import Forward, open_lazily
+from realesr_cli.engine.forward import Forward, measure_context, open_lazily
 from realesr_cli.engine.policy import MachineInfo, Policy
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import (
@@ -23,6 +23,9 @@ from realesr_cli.errors import (
     RealesrWarning,
 )
 from realesr_cli.nets.architecture import Architecture
+
+BLEND = 8
+"""Input pixels on each side of a boundary over which inexact tiles are blended."""
 
 SMALLEST = 32
 """Tiles are not split below this many pixels a side."""
@@ -219,3 +222,44 @@ def _require_image(y: Tensor) -> Tensor:
         "are corrupt",
         advice="corrupt-weights",
     )
+
+
+@dataclass(frozen=True)
+class PlacedNetwork:
+    """A network on its device, and what it needs of a tile."""
+
+    architecture: Architecture
+    policy: Policy
+    guard: Guard
+
+    @property
+    def overlap(self) -> int:
+        assert self.policy.overlap is not None
+        return self.policy.overlap
+
+    @property
+    def exact(self) -> bool:
+        return self.overlap >= self.architecture.receptive_radius
+
+
+def place_network(network: nn.Module, engine: EngineSettings) -> PlacedNetwork:
+    """Put a network on its device; on the CPU where a GPU has no room for it."""
+    architecture, machine = get_architecture(network), policies.machine_info()
+    free = min(machine.memory_available, policies.memory_budget(engine))
+    machine = dataclasses.replace(machine, memory_available=free)
+    policy = policies.choose(machine, engine, architecture)
+    try:
+        forwards = build_forwards(network, policy, machine)
+        if policy.overlap is None:
+            context = measure_context(forwards.fast, architecture.scale, architecture.multiple)
+            policy = dataclasses.replace(policy, overlap=context + BLEND)
+        assert policy.overlap is not None
+        return PlacedNetwork(architecture, policy, Guard(forwards, context=policy.overlap))
+    except Exception as error:
+        if policy.device == "cpu" or not is_out_of_memory(error):
+            raise
+    text = f"{policy.device} has no memory left for the network; using the CPU"
+    warnings.warn(text, RealesrWarning, stacklevel=3)
+    precision = "auto" if engine.precision == "fp16" else engine.precision
+    on_cpu = dataclasses.replace(engine, device="cpu", precision=precision, backend="auto")
+    return place_network(network, on_cpu)

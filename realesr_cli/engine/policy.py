@@ -30,6 +30,9 @@ MAX_EXACT_RADIUS = 48
 MOST_THREADS_PER_CORE = 4
 """More threads than this only cost memory; some 100,000 crash the process."""
 
+_LEAST_MEMORY = 2**28
+"""However low the limit is, tiles and bands may take so many bytes."""
+
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -114,6 +117,19 @@ def memory_available() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):
         return 8 * GIB
+
+
+def memory_budget(engine: EngineSettings) -> int:
+    """Return the bytes that images and tiles may take: what is free, or the rest of a limit."""
+    free = memory_available()
+    if engine.memory is None:
+        return free
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        resident = pages * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError, IndexError):
+        resident = GIB // 2
+    return min(free, max(_LEAST_MEMORY, engine.memory - resident))
 
 
 def cpu_flags() -> frozenset[str]:

@@ -125,6 +125,13 @@ class EngineSettings:
     )
     batch: int | Literal["auto"] = option("auto", help="Tiles per batch.", low=1)
     threads: int | None = option(None, help="CPU threads; default: as many as torch uses.", low=1)
+    memory: int | None = option(
+        None,
+        help="Main memory to stay within, e.g. 1.5G; default: what is free. Lower values make "
+        "tiles smaller and read large images in parts.",
+        low=2**28,
+        size=True,
+    )
     backend: str = option("auto", help="What runs the network: auto, onednn (CPU) or torch.")
 
     def __post_init__(self) -> None:
@@ -132,7 +139,7 @@ class EngineSettings:
         for name in ("tile", "overlap", "batch"):
             if getattr(self, name) != "auto":
                 _require_numbers(self, (name,), numbers.Integral, " or 'auto'")
-        _require_numbers(self, ("threads",), numbers.Integral)
+        _require_numbers(self, ("threads", "memory"), numbers.Integral)
 
 
 def _require_numbers(settings: Any, names: tuple[str, ...], kind: type, more: str = "") -> None:

@@ -1,16 +1,17 @@
 """Run a Forward over the tiles of an image and give the result as integers, band by band.
 
-Input and output stay in main memory as integers; only tiles become floats. The sweep goes along one
-side of the image, and what no later tile can change is finished and rounded at once, so apart from
-the result the engine holds one line of tiles as floats.
+Only tiles become floats. The sweep goes from top to bottom, and what no later tile can change is
+finished and rounded at once, so the engine holds one line of tiles: as floats where tiles are
+blended or corrected, else as integers.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from torch import Tensor
 
 from realesr_cli.engine.forward import Forward
 from realesr_cli.engine.tiling import Axis, Grid, Span
-from realesr_cli.errors import CancelledError, OutOfMemoryError
+from realesr_cli.errors import CancelledError
+from realesr_cli.image.types import Band
 from realesr_cli.ops.quantize import full_scale, quantize
 from realesr_cli.progress import Progress, StopRequested, never, no_progress
 
@@ -32,9 +34,21 @@ Array = NDArray[Any]
 Curve = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Window = tuple[Span, Span]
 """A tile: its rows and columns."""
+Line = tuple[Span, Iterator[tuple[Span, Tensor]]]
+"""The tiles of one row of tiles: their rows, and each one's columns with its weighted result."""
 
 _PIECE = 256
 """Rows that are finished at a time, so that rounding needs no second copy of the line of tiles."""
+
+
+class RowSource(Protocol):
+    """An image (H, W, 1 or 3) whose rows can be asked for; an array is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __getitem__(self, rows: slice, /) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -65,95 +79,107 @@ def upscale_tiled(
     """Enlarge `source` (H, W, 1 or 3) to (grid.rows.out_size, grid.columns.out_size, same C).
 
     Same dtype in and out: uint8, uint16, or float32 in [0, 1]. `forward` None resamples only.
-    Raises CancelledError when asked to stop, OutOfMemoryError when the result or (from the
-    Forward) a tile does not fit in memory.
+    Raises CancelledError when asked to stop, OutOfMemoryError when (from the Forward) a tile does
+    not fit in memory.
     """
-    shape = (grid.rows.out_size, grid.columns.out_size, source.shape[2])
-    try:
-        target = np.empty(shape, source.dtype)
-    except (MemoryError, ValueError) as error:  # numpy's own limit on sizes is a ValueError
-        need = shape[0] * shape[1] * shape[2] * source.dtype.itemsize
-        raise OutOfMemoryError(
-            f"a result of {shape[1]}x{shape[0]} pixels takes {need / 2**30:.1f} GiB, which do not "
-            "fit in memory",
-            advice="result-too-large",
-        ) from error
-    # Sweep along the longer side, so that the line of unfinished tiles is the shorter one.
-    by_rows = shape[0] >= shape[1]
+    target = np.empty((grid.rows.out_size, grid.columns.out_size, source.shape[2]), source.dtype)
     start = 0
     for band in upscale_bands(
-        forward, source, grid, post, by_rows=by_rows, progress=progress,
-        stop_requested=stop_requested,
-    ):  # fmt: skip
-        place = target if by_rows else target.swapaxes(0, 1)
-        stop = start + band.shape[0 if by_rows else 1]
-        place[start:stop] = band if by_rows else band.swapaxes(0, 1)
-        start = stop
+        forward, source, grid, post, progress=progress, stop_requested=stop_requested
+    ):
+        target[start : start + len(band)] = band
+        start += len(band)
     return target
 
 
 @torch.inference_mode()
 def upscale_bands(
     forward: Forward | None,
-    source: Array,
+    source: RowSource,
     grid: Grid,
     post: PostProcess,
     *,
-    by_rows: bool = True,
     progress: Progress = no_progress,
     stop_requested: StopRequested = never,
 ) -> Iterator[Array]:
-    """Yield the enlarged image in finished bands, from the top (or, not `by_rows`, from the left).
+    """Yield the enlarged image in finished bands (n, W, C) of the dtype of `source`, from the top.
 
-    A band is (n, W, C), or (H, n, C), of the dtype of `source`. One channel goes through the
-    network as three equal ones and comes back as their luma.
+    One channel goes through the network as three equal ones and comes back as their luma. Rows of
+    `source` are asked for in order, but for the overlap of tiles and the lag of back-projection.
     """
-    lines = _sweep(forward, source, grid, post, by_rows, (progress, stop_requested))
+    lines = _compute_lines(forward, source, grid, post, (progress, stop_requested))
+    if is_final(grid, post):
+        for row, tiles in lines:
+            height = row.write[1] - row.write[0]
+            line = np.empty((height, grid.columns.out_size, source.shape[2]), source.dtype)
+            for column, tile in tiles:
+                line[:, slice(*column.write)] = _finish(tile, source.dtype, post.encode)
+            for start in range(0, height, _PIECE):
+                yield line[start : start + _PIECE]
+        return
+    rows = _blend_lines(lines, source.shape[2], grid)
     if post.back_project:
         from realesr_cli.engine.row_correction import correct_rows
 
-        outer, inner = (grid.rows, grid.columns) if by_rows else (grid.columns, grid.rows)
-        original = source if by_rows else source.swapaxes(0, 1)
-        lines = correct_rows(
-            lines,
-            (outer.size, inner.size),
-            (outer.out_size, inner.out_size),
-            lambda start, stop: _to_float(original[start:stop], post.decode),
+        rows = correct_rows(
+            rows,
+            (grid.rows.size, grid.columns.size),
+            (grid.rows.out_size, grid.columns.out_size),
+            lambda start, stop: _to_float(source[start:stop], post.decode),
             (post.back_project, post.kernel),
         )
-    for part in lines:
-        yield _finish(part if by_rows else part.swapaxes(1, 2), source.dtype, post.encode)
+    for part in rows:
+        yield _finish(part, source.dtype, post.encode)
 
 
-def _sweep(
+def is_final(grid: Grid, post: PostProcess) -> bool:
+    """Return whether what a tile gives is finished: it is neither blended nor corrected."""
+    spans = (*grid.row_spans, *grid.column_spans)
+    return not post.back_project and all(span.weights.min() == 1 for span in spans)
+
+
+def _compute_lines(
     forward: Forward | None,
-    source: Array,
+    source: RowSource,
     grid: Grid,
     post: PostProcess,
-    by_rows: bool,
     callbacks: tuple[Progress, StopRequested],
-) -> Iterator[Tensor]:
-    """Yield finished lines (C, n, W) (or (C, n, H), going by columns) as floats, in order.
-
-    Each is a view of a buffer that the next one overwrites.
-    """
+) -> Iterator[Line]:
+    """Yield the lines of tiles from the top, each of which is to be used up before the next."""
     progress, stop_requested = callbacks
-    outer, inner = grid.row_spans, grid.column_spans
-    if not by_rows:
-        outer, inner = inner, outer
-    band = _Band(source.shape[2], grid, outer, by_rows)
-    done = 0
-    for i, span in enumerate(outer):
-        line = [(span, other) if by_rows else (other, span) for other in inner]
+
+    def compute(row: Span, done: int) -> Iterator[tuple[Span, Tensor]]:
+        line = [(row, column) for column in grid.column_spans]
         for windows in _batch(line, grid.batch):
             if stop_requested():
                 raise CancelledError("cancelled")
             tiles = _compute(forward, source, windows, grid, post)
-            for window, tile in zip(windows, tiles, strict=True):
-                band.add(tile, window)
+            for (_, column), tile in zip(windows, tiles, strict=True):
                 done += 1
+                yield column, tile
                 progress(done, grid.tiles)
-        yield from band.finish(outer[i + 1].write[0] if i + 1 < len(outer) else None)
+
+    for number, row in enumerate(grid.row_spans):
+        yield row, compute(row, number * len(grid.column_spans))
+
+
+def _blend_lines(lines: Iterator[Line], channels: int, grid: Grid) -> Iterator[Tensor]:
+    """Yield finished rows (C, n, W) as floats, in order; the next ones overwrite them."""
+    rows = grid.row_spans
+    height = max(row.write[1] - row.write[0] for row in rows)
+    buffer = torch.zeros(channels, height, grid.columns.out_size)
+    for (row, tiles), following in itertools.zip_longest(lines, rows[1:]):
+        start, stop = row.write
+        for column, tile in tiles:
+            buffer[:, : stop - start, slice(*column.write)] += tile
+        count = (stop if following is None else following.write[0]) - start
+        for begin in range(0, count, _PIECE):
+            yield buffer[:, begin : min(begin + _PIECE, count)]
+        if following is not None:
+            # What this line of tiles shares with the next moves to the front.
+            kept = buffer[:, count:].clone()
+            buffer.zero_()
+            buffer[:, : kept.shape[1]] = kept
 
 
 def _batch(line: list[Window], size: int) -> Iterator[list[Window]]:
@@ -173,7 +199,7 @@ def _shape(window: Window) -> tuple[int, ...]:
 
 
 def _compute(
-    forward: Forward | None, source: Array, windows: list[Window], grid: Grid, post: PostProcess
+    forward: Forward | None, source: RowSource, windows: list[Window], grid: Grid, post: PostProcess
 ) -> list[Tensor]:
     """Return the (C, h, w) float32 results of the windows, weighted for blending, on the CPU."""
     x = torch.stack([_to_float(_read(source, window), post.decode) for window in windows])
@@ -204,16 +230,17 @@ def _compute(
     return list(result.cpu())
 
 
-def _read(source: Array, window: Window) -> Array:
+def _read(source: RowSource, window: Window) -> Array:
     """Return the pixels that a tile sees; beyond the image those of the opposite edge."""
-    part = source
-    for axis, span in enumerate(window):
-        low, high = span.read
-        if low >= 0 and high <= source.shape[axis]:
-            part = part[low:high] if axis == 0 else part[:, low:high]
-        else:
-            part = np.take(part, range(low, high), axis=axis, mode="wrap")
-    return part
+    (top, bottom), (left, right) = (span.read for span in window)
+    height, width = source.shape[:2]
+    if top >= 0 and bottom <= height:
+        part = source[top:bottom]
+    else:
+        part = np.take(source[0:height], range(top, bottom), axis=0, mode="wrap")
+    if left >= 0 and right <= width:
+        return part[:, left:right]
+    return np.take(part, range(left, right), axis=1, mode="wrap")
 
 
 def _to_float(part: Array, decode: Curve | None) -> Tensor:
@@ -257,46 +284,34 @@ def _resampling_matrix(size: int, out_size: int, margin: int) -> Banded:
     return resample_band(size, out_size, kernel="cubic", margin=margin)
 
 
-class _Band:
-    """The unfinished part of the output as floats: one line of tiles across the sweep."""
-
-    def __init__(self, channels: int, grid: Grid, outer: list[Span], by_rows: bool) -> None:
-        self._dim = 1 if by_rows else 2
-        self._size = (grid.rows if by_rows else grid.columns).out_size
-        length = max(span.write[1] - span.write[0] for span in outer)
-        height = length if by_rows else grid.rows.out_size
-        width = grid.columns.out_size if by_rows else length
-        self._buffer = torch.zeros(channels, height, width)
-        self._start = 0
-
-    def add(self, tile: Tensor, window: Window) -> None:
-        """Add a weighted tile at its place."""
-        (top, bottom), (left, right) = window[0].write, window[1].write
-        if self._dim == 1:
-            top, bottom = top - self._start, bottom - self._start
-        else:
-            left, right = left - self._start, right - self._start
-        self._buffer[:, top:bottom, left:right] += tile
-
-    def finish(self, next_start: int | None) -> Iterator[Tensor]:
-        """Yield the lines before `next_start` (None: all of them) and move on to there."""
-        stop = self._size if next_start is None else next_start
-        count = stop - self._start
-        for begin in range(0, count, _PIECE):
-            piece = self._buffer.narrow(self._dim, begin, min(_PIECE, count - begin))
-            yield piece if self._dim == 1 else piece.transpose(1, 2)
-        if next_start is not None:
-            # What the last line of tiles shares with the next moves to the front.
-            rest = self._buffer.shape[self._dim] - count
-            kept = self._buffer.narrow(self._dim, count, rest).clone()
-            self._buffer.zero_()
-            self._buffer.narrow(self._dim, 0, rest).copy_(kept)
-            self._start = stop
-
-
 def _finish(part: Tensor, dtype: np.dtype[Any], encode: Curve | None) -> Array:
     """Convert (C, h, w) in [0, 1] to (h, w, C) of `dtype`, in the image's own tone curve."""
     if encode is None:
         return quantize(part, dtype)
     encoded = encode(np.ascontiguousarray(part.permute(1, 2, 0).clamp(0, 1).numpy()))
     return quantize(torch.from_numpy(encoded).permute(2, 0, 1), dtype)
+
+
+def join_alpha_rows(
+    colors: Iterator[Array], alphas: Iterator[Array] | None, constant: Any
+) -> Iterator[Band]:
+    """Yield bands of color with the rows of alpha that belong to them.
+
+    `constant` is the alpha of all pixels where `alphas` is None; None for an image without alpha.
+    """
+    rest: Array | None = None
+    for color in colors:
+        if alphas is None:
+            alpha = None
+            if constant is not None:
+                alpha = np.full(color.shape[:2], constant, color.dtype)
+            yield color, alpha
+            continue
+        parts = [] if rest is None else [rest]
+        while sum(map(len, parts)) < len(color):
+            parts.append(next(alphas)[..., 0])
+        held = np.concatenate(parts)
+        rest = held[len(color) :]
+        yield color, held[: len(color)]
+    if alphas is not None:
+        next(alphas, None)  # Its last tile is counted when it ends.

@@ -5,26 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import nn
 
 from realesr_cli.engine import policy as policies
 from realesr_cli.engine.backends import find_backend
 from realesr_cli.engine.estimate import Estimate, ImageShape, Pace, estimate, working_bytes
-from realesr_cli.engine.forward import (
-    Forward,
-    add_tta,
-    blend,
-    measure_context,
-    require_same_scale,
-)
-from realesr_cli.engine.guard import Guard, build_forwards, get_architecture, is_out_of_memory
+from realesr_cli.engine.forward import Forward, add_tta, blend, require_same_scale
+from realesr_cli.engine.guard import BLEND, PlacedNetwork, get_architecture, place_network
 from realesr_cli.engine.policy import Policy
 from realesr_cli.engine.settings import (
     DEFAULT_SHARE,
@@ -32,40 +23,24 @@ from realesr_cli.engine.settings import (
     UpscaleSettings,
     output_size,
 )
-from realesr_cli.engine.sweep import Array, PostProcess, upscale_tiled
+from realesr_cli.engine.sweep import PostProcess, RowSource, join_alpha_rows, upscale_bands
 from realesr_cli.engine.tiling import Axis, Grid
-from realesr_cli.errors import ConfigError, OutOfMemoryError, RealesrWarning
+from realesr_cli.errors import ConfigError, OutOfMemoryError
 from realesr_cli.image.pixels import bleed
-from realesr_cli.image.types import Image
-from realesr_cli.nets.architecture import Architecture
+from realesr_cli.image.types import Band, Image, ImageStream, RowWindow
 from realesr_cli.progress import Progress, StopRequested, never, no_progress
 
 if TYPE_CHECKING:
     from realesr_cli.weights.load import OpenedModel
 
-BLEND = 8
-"""Input pixels on each side of a boundary over which inexact tiles are blended."""
-
 WHOLE_MARGIN = 32
 """An image of as many pixels as a tile with this much overlap is not cut: overlap costs time."""
 
+_LINE_SHARE = 0.25
+"""Part of the memory that one line of tiles of an RGBA image may take."""
 
-@dataclass(frozen=True)
-class _Placed:
-    """A network on its device, and what it needs of a tile."""
-
-    architecture: Architecture
-    policy: Policy
-    guard: Guard
-
-    @property
-    def overlap(self) -> int:
-        assert self.policy.overlap is not None
-        return self.policy.overlap
-
-    @property
-    def exact(self) -> bool:
-        return self.overlap >= self.architecture.receptive_radius
+_LEAST_ROWS = 32
+"""Height of the lowest tiles in input pixels: the overlap costs time, too."""
 
 
 class Upscaler:
@@ -93,12 +68,14 @@ class Upscaler:
             names = (self.architecture.describe(), self.scale), (other.describe(), other.scale)
             require_same_scale(*names)
         networks = (net,) if partner is None else (net, partner)
-        self._networks = [_place(network, engine) for network in networks]
+        self._networks = [place_network(network, engine) for network in networks]
         self.policy = _combine([network.policy for network in self._networks])
         if engine.threads is not None:
             # A setting of the whole process, so it is left alone unless requested.
             torch.set_num_threads(engine.threads)
         self._tile_is_auto = engine.tile == "auto"
+        self.memory = policies.memory_budget(engine)
+        """Bytes of main memory for images and tiles."""
         self._pace = Pace()
 
     def __call__(
@@ -114,45 +91,114 @@ class Upscaler:
         `progress` counts tiles. Raises CancelledError when `stop_requested()` turns true between
         tiles, OutOfMemoryError when the result or the smallest tile does not fit in memory.
         """
-        shape = ImageShape.of(image)
-        grid = self._make_grid((image.height, image.width), settings)
-        cost = self._estimate(shape, grid, settings)
-        if cost.output_bytes > policies.memory_available():
-            # Systems that promise more memory than there is kill the process instead of raising.
+        result = self.stream(image, settings, progress=progress, stop_requested=stop_requested)
+        self.require_memory(result.nbytes, (result.height, result.width))
+        return result.collect()
+
+    def require_memory(self, need: int, size: tuple[int, int]) -> None:
+        """Raise OutOfMemoryError if a whole result (height, width) of `need` bytes does not fit."""
+        # Systems that promise more memory than there is kill the process instead of raising.
+        if need > min(self.memory, policies.memory_available()):
             raise OutOfMemoryError(
-                f"a result of {cost.out_width}x{cost.out_height} pixels takes "
-                f"{cost.output_bytes / 2**30:.1f} GiB, more than is free",
+                f"a result of {size[1]}x{size[0]} pixels takes {need / 2**30:.1f} GiB, more than "
+                "may be used",
                 advice="result-too-large",
             )
-        report, stop = progress or no_progress, stop_requested or never
-        began = time.perf_counter()
-        before = cost.tiles - grid.tiles
-        pixels, alpha = image.pixels, image.alpha
-        if alpha is not None and not shape.alpha:
-            alpha = np.full((cost.out_height, cost.out_width), alpha.flat[0], alpha.dtype)
-        elif alpha is not None:
-            if settings.alpha != "keep":
-                pixels = bleed(pixels, alpha)
-            alpha = self._enlarge_alpha(
-                alpha, settings, grid, lambda done, _: report(done, cost.tiles), stop
-            )
-        result = upscale_tiled(
+
+    def stream(
+        self,
+        image: Image | ImageStream,
+        settings: UpscaleSettings = UpscaleSettings(),
+        *,
+        progress: Progress | None = None,
+        stop_requested: StopRequested | None = None,
+    ) -> ImageStream:
+        """Enlarge an image as `__call__` does, but compute its rows when they are asked for.
+
+        Of an `ImageStream` only some rows are held, unless it has alpha or `pad` is wrap: then all
+        are. The errors of `__call__` are raised on the way.
+        """
+        if isinstance(image, ImageStream) and (image.has_alpha or settings.pad == "wrap"):
+            image = image.collect()
+        shape = ImageShape.of(image)
+        grid = self._make_grid((image.height, image.width), settings, image.bits)
+        callbacks = progress or no_progress, stop_requested or never
+        return ImageStream(
+            height=grid.rows.out_size,
+            width=grid.columns.out_size,
+            channels=image.channels,
+            dtype=image.dtype,
+            has_alpha=image.has_alpha,
+            bands=lambda: self._enlarge(image, shape, grid, settings, callbacks),
+            about=dataclasses.replace(image.about, hidden_color=settings.alpha == "keep"),
+        )
+
+    def _enlarge(
+        self,
+        image: Image | ImageStream,
+        shape: ImageShape,
+        grid: Grid,
+        settings: UpscaleSettings,
+        callbacks: tuple[Progress, StopRequested],
+    ) -> Iterator[Band]:
+        cost = self._estimate(shape, grid, settings)
+        report, stop = callbacks
+        done = [0, 0]  # tiles of color and of alpha, which take turns
+
+        def count(kind: int, tiles: int) -> None:
+            done[kind] = tiles
+            report(sum(done), cost.tiles)
+
+        source: RowSource
+        if isinstance(image, Image):
+            source, alpha = image.pixels, image.alpha
+        else:
+            lag = 0
+            if settings.back_project:
+                from realesr_cli.engine.row_correction import count_held_rows
+
+                lag = count_held_rows(settings.back_project, 1)
+            source, alpha = RowWindow(image, lag), None
+        if alpha is not None and shape.alpha and settings.alpha != "keep":
+            assert isinstance(image, Image)
+            source = bleed(image.pixels, alpha)
+        colors = upscale_bands(
             self._forward(settings),
-            pixels,
+            source,
             grid,
-            _post_process(settings, image),
-            progress=lambda done, _: report(before + done, cost.tiles),
+            _post_process(settings, image.about.icc),
+            progress=lambda tiles, _: count(0, tiles),
             stop_requested=stop,
         )
-        self._pace.learn(cost.network_pixels, time.perf_counter() - began)
-        enlarged = image.with_pixels(result, alpha)
-        return dataclasses.replace(enlarged, hidden_color=settings.alpha == "keep")
+        alphas = None
+        if alpha is not None and shape.alpha:
+            by_model = settings.alpha != "resize"
+            # Without back-projection, which rings around hard edges: a cut-out would get a ghost.
+            alphas = upscale_bands(
+                self._forward(settings) if by_model else None,
+                alpha[..., None],
+                grid,
+                PostProcess(),
+                progress=(lambda tiles, _: count(1, tiles)) if by_model else no_progress,
+                stop_requested=stop,
+            )
+        bands = join_alpha_rows(colors, alphas, None if alpha is None else alpha.flat[0])
+        seconds = 0.0
+        while True:
+            # Time that whoever takes the bands spends on them does not count.
+            began = time.perf_counter()
+            band = next(bands, None)
+            seconds += time.perf_counter() - began
+            if band is None:
+                break
+            yield band
+        self._pace.learn(cost.network_pixels, seconds)
 
     def estimate(
         self, shape: ImageShape, settings: UpscaleSettings = UpscaleSettings()
     ) -> Estimate:
         """Estimate what an image of this shape will take."""
-        grid = self._make_grid((shape.height, shape.width), settings)
+        grid = self._make_grid((shape.height, shape.width), settings, shape.bits)
         return self._estimate(shape, grid, settings)
 
     def _estimate(self, shape: ImageShape, grid: Grid, settings: UpscaleSettings) -> Estimate:
@@ -178,29 +224,9 @@ class Upscaler:
         if settings.back_project:
             from realesr_cli.engine.row_correction import count_held_rows
 
-            long = max(grid.rows, grid.columns, key=lambda axis: axis.out_size)
-            ratio = long.out_size / long.size
-            rows = min(long.out_size, count_held_rows(settings.back_project, ratio))
+            ratio = grid.rows.out_size / grid.rows.size
+            rows = min(grid.rows.out_size, count_held_rows(settings.back_project, ratio))
         return working_bytes(grid, shape.channels, per_pixel, rows)
-
-    def _enlarge_alpha(
-        self,
-        alpha: Array,
-        settings: UpscaleSettings,
-        grid: Grid,
-        progress: Progress,
-        stop_requested: StopRequested,
-    ) -> Array:
-        by_model = settings.alpha != "resize"
-        # Without back-projection: around a hard edge it rings, which shows as a ghost of a cut-out.
-        return upscale_tiled(
-            self._forward(settings) if by_model else None,
-            alpha[..., None],
-            grid,
-            PostProcess(),
-            progress=progress if by_model else no_progress,
-            stop_requested=stop_requested,
-        )[..., 0]
 
     def _share(self, settings: UpscaleSettings) -> float:
         """Return the second network's share in the result."""
@@ -213,7 +239,7 @@ class Upscaler:
             )
         return 0.0
 
-    def _used(self, settings: UpscaleSettings) -> list[_Placed]:
+    def _used(self, settings: UpscaleSettings) -> list[PlacedNetwork]:
         """Return the networks with a share in the result; the only one gives exactly its image."""
         share = self._share(settings)
         if share == 0:
@@ -228,8 +254,8 @@ class Upscaler:
             return forwards[0]
         return blend(forwards[0], forwards[1], self._share(settings))
 
-    def _make_grid(self, size: tuple[int, int], settings: UpscaleSettings) -> Grid:
-        """Decide how an image of this (height, width) is cut."""
+    def _make_grid(self, size: tuple[int, int], settings: UpscaleSettings, bits: int) -> Grid:
+        """Decide how an image of this (height, width) and depth is cut."""
         out = output_size(settings, size, self.scale)
         networks = self._used(settings)
         policy = _combine([network.policy for network in networks])
@@ -243,7 +269,13 @@ class Upscaler:
         tile = policy.tile
         if self._tile_is_auto and size[0] * size[1] <= (tile + 2 * WHOLE_MARGIN) ** 2:
             tile = 0
-        axes = []
+        rows = tile
+        if self._tile_is_auto and tile:
+            # Tiles of a wide image are less high, so that a line of them takes little memory.
+            value = bits // 8 if exact and not settings.back_project else 4
+            most = int(self.memory * _LINE_SHARE / (4 * value * out[1]))
+            rows = min(tile, max(_LEAST_ROWS, most * size[0] // out[0]))
+        axes: list[Axis] = []
         for length, out_length in zip(size, out, strict=True):
             ramp = 0 if exact else min(BLEND, own // 4)
             # Input pixels to each side that antialiased cubic resizing reads.
@@ -259,7 +291,7 @@ class Upscaler:
                 Axis(
                     size=length,
                     out_size=out_length,
-                    tile=tile,
+                    tile=rows if not axes else tile,
                     overlap=needed,
                     blend=ramp,
                     multiple=math.lcm(*(network.architecture.multiple for network in networks)),
@@ -285,27 +317,6 @@ def build_upscaler(
     return Upscaler(first.net, engine, partner=partner.net)
 
 
-def _place(network: nn.Module, engine: EngineSettings) -> _Placed:
-    """Put a network on its device; on the CPU where a GPU has no room for it."""
-    architecture, machine = get_architecture(network), policies.machine_info()
-    policy = policies.choose(machine, engine, architecture)
-    try:
-        forwards = build_forwards(network, policy, machine)
-        if policy.overlap is None:
-            context = measure_context(forwards.fast, architecture.scale, architecture.multiple)
-            policy = dataclasses.replace(policy, overlap=context + BLEND)
-        assert policy.overlap is not None
-        return _Placed(architecture, policy, Guard(forwards, context=policy.overlap))
-    except Exception as error:
-        if policy.device == "cpu" or not is_out_of_memory(error):
-            raise
-    text = f"{policy.device} has no memory left for the network; using the CPU"
-    warnings.warn(text, RealesrWarning, stacklevel=3)
-    precision = "auto" if engine.precision == "fp16" else engine.precision
-    on_cpu = dataclasses.replace(engine, device="cpu", precision=precision, backend="auto")
-    return _place(network, on_cpu)
-
-
 def _combine(found: Sequence[Policy]) -> Policy:
     """Return the first network's policy, with tiles that suit all of them."""
     if len(found) == 1:
@@ -319,12 +330,12 @@ def _combine(found: Sequence[Policy]) -> Policy:
     )
 
 
-def _post_process(settings: UpscaleSettings, image: Image) -> PostProcess:
+def _post_process(settings: UpscaleSettings, icc: bytes | None) -> PostProcess:
     curve = None
-    if image.icc is not None:
+    if icc is not None:
         from realesr_cli.image.color import tone_curve
 
-        curve = tone_curve(image.icc)
+        curve = tone_curve(icc)
     return PostProcess(
         strength=settings.strength,
         color_fix=settings.color_fix,

@@ -15,9 +15,6 @@ from realesr_cli.image.formats import EncodeOptions
 from realesr_cli.image.pixels import Array
 from realesr_cli.image.types import Encodable, Metadata
 
-BANDED_PIXELS = 64_000_000
-"""A JPEG with more pixels is encoded in bands, because Pillow copies everything it encodes."""
-
 _FINE_CHROMA_QUALITY = 90
 """From this quality on, color is stored in full resolution: its detail is worth the bytes."""
 
@@ -33,16 +30,13 @@ def encode_tiff(file: BinaryIO, image: Encodable, options: EncodeOptions) -> Non
 
 
 def encode_jpg(file: BinaryIO, image: Encodable, options: EncodeOptions) -> None:
-    """Write a JPEG, in bands if it is large."""
+    """Write a JPEG; a large one in bands, because Pillow copies everything it encodes."""
     # Without `optimize`: Pillow's buffer for it is too small for noise at high quality.
     keywords = _lossy(image.metadata, options.quality) | {"dpi": _dpi(image.metadata)}
-    if image.pixels[..., 0].size <= BANDED_PIXELS:
-        file.write(_encode_pillow("jpg", image.pixels, None, keywords))
-        return
-    halved = image.pixels.shape[2] == 3 and keywords["subsampling"] != "4:4:4"
+    halved = image.rows.channels == 3 and keywords["subsampling"] != "4:4:4"
     writers.write_jpg(
         file,
-        image.pixels,
+        image.rows,
         lambda band: _encode_pillow("jpg", band, None, keywords),
         block=16 if halved else 8,
     )
@@ -54,18 +48,18 @@ def encode_webp(file: BinaryIO, image: Encodable, options: EncodeOptions) -> Non
     del keywords["subsampling"]  # always 4:2:0
     keywords["lossless"] = options.lossless
     keywords["exact"] = options.lossless or image.hidden_color
-    file.write(_encode_pillow("webp", image.pixels, image.alpha, keywords))
+    file.write(_encode_pillow("webp", *image.collect(), keywords))
 
 
 def encode_avif(file: BinaryIO, image: Encodable, options: EncodeOptions) -> None:
     """Write an AVIF."""
     keywords = _lossy(image.metadata, options.quality)
-    if image.pixels.shape[2] == 1:
+    if image.rows.channels == 1:
         del keywords["subsampling"]
     with pil.capture_warnings():  # Pillow parses the EXIF block.
         if not _survives_pillow(image.metadata.exif):
             keywords.pop("exif", None)
-        file.write(_encode_pillow("avif", image.pixels, image.alpha, keywords))
+        file.write(_encode_pillow("avif", *image.collect(), keywords))
 
 
 def _survives_pillow(exif: bytes | None) -> bool:
@@ -82,14 +76,14 @@ def _survives_pillow(exif: bytes | None) -> bool:
 def encode_bmp(file: BinaryIO, image: Encodable, options: EncodeOptions) -> None:
     """Write a BMP."""
     keywords = {"dpi": _dpi(image.metadata)}
-    file.write(_encode_pillow("bmp", image.pixels, image.alpha, keywords))
+    file.write(_encode_pillow("bmp", *image.collect(), keywords))
 
 
 def encode_jxl(file: BinaryIO, image: Encodable, options: EncodeOptions) -> None:
     """Write a JPEG XL. Raises MissingDecoderError without its library."""
     library: Any = plugins.load_plugin(plugins.JXL)
     lossless = options.lossless or options.quality == 100  # as the encoder of libjxl has it
-    array = join_alpha(image.pixels, image.alpha)
+    array = join_alpha(*image.collect())
     height, width = array.shape[:2]
     encoder = library.Encoder(
         mode={1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[1 if array.ndim == 2 else array.shape[2]],

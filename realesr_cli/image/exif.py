@@ -168,20 +168,21 @@ def to_tiff(exif: bytes) -> tuple[ifd.Order, list[ifd.IfdEntry], dict[int, list[
 
 
 def place_parts(
-    parts: dict[int, list[ifd.IfdEntry]], order: ifd.Order, position: int
+    parts: dict[int, list[ifd.IfdEntry]], order: ifd.Order, position: int, *, big: bool = False
 ) -> tuple[bytes, list[ifd.IfdEntry]]:
     """Lay out inner directories from an offset on; return their bytes and the entries that point
     to them. The interoperability directory belongs to that of EXIF."""
     data, pointers = b"", []
+    kind = ifd.LONG8 if big else ifd.LONG
     inner = dict(parts)
     interop = inner.pop(INTEROP_IFD, None)
     if interop is not None:
-        pointer = ifd.integers(order, INTEROP_IFD, ifd.LONG, position)
-        data += ifd.build(interop, order, position)
+        pointer = ifd.integers(order, INTEROP_IFD, kind, position)
+        data += ifd.build(interop, order, position, big=big)
         inner[EXIF_IFD] = [*inner.get(EXIF_IFD, ()), pointer]
     for tag, entries in inner.items():
-        pointers.append(ifd.integers(order, tag, ifd.LONG, position + len(data)))
-        data += ifd.build(entries, order, position + len(data))
+        pointers.append(ifd.integers(order, tag, kind, position + len(data)))
+        data += ifd.build(entries, order, position + len(data), big=big)
     return data, pointers
 
 

@@ -66,6 +66,8 @@ class Format:
     exif_xmp: bool = True
     max_segment: int | None = None
     """Largest EXIF block and XMP packet in bytes, with their headers."""
+    banded: bool = False
+    """Whether it is written band by band, so that memory does not grow with the image."""
     text: bool = False
     """Whether it stores the text chunks of a PNG."""
 
@@ -85,6 +87,7 @@ FORMATS = (
         sources=("PNG",),
         bits=(8, 16),
         compress_level=True,
+        banded=True,
         text=True,
     ),
     Format(
@@ -94,6 +97,7 @@ FORMATS = (
         aliases=("jpeg",),
         sources=("JPEG", "MPO", "HEIF"),
         alpha=False,
+        banded=True,
         default_quality=95,
         max_side=65_535,
         max_segment=65_533,
@@ -115,7 +119,7 @@ FORMATS = (
         sources=("TIFF",),
         bits=(8, 16, 32),
         compress_level=True,
-        max_pixel_bytes=2**32 - 2**24,  # the rest is left to the metadata
+        banded=True,
     ),
     Format(
         "avif",
@@ -202,8 +206,9 @@ class WriteSettings:
     )
     max_bytes: int | None = option(
         None,
-        help="Largest file size in bytes; lossy formats use the highest quality that fits.",
+        help="Largest file size; lossy formats use the highest quality that fits.",
         low=1,
+        size=True,
     )
     strip_metadata: bool = option(
         False, help="Omit EXIF, XMP, texts, resolution and color profile (colors become sRGB)."
@@ -251,7 +256,7 @@ def find_format(name: str) -> Format:
 
 
 def canonical(name: str) -> str:
-    """Return the name of a writable format: `jpg` for `JPEG`; raises what `find_format` raises."""
+    """Return the name of a writable format, `jpg` for `JPEG`; raises what `find_format` raises."""
     return find_format(name).name
 
 
@@ -322,26 +327,21 @@ def _check_lossless(format: Format, settings: WriteSettings) -> None:
 
 
 def check_size(format: str, height: int, width: int, *, bytes_per_pixel: int = 4) -> None:
-    """Raise ImageTooLargeError if an image is too large for the format.
-
-    `bytes_per_pixel` counts all channels (8 for 16-bit RGBA).
-    """
+    """Raise ImageTooLargeError for too large an image; a pixel has all channels and alpha."""
     found = find_format(format)
+    size = height * width * bytes_per_pixel
     if max(height, width) > found.max_side:
         limit = f"at most {found.max_side:,} pixels per side"
     elif found.max_pixels is not None and height * width > found.max_pixels:
         limit = f"at most {found.max_pixels:,} pixels"
-    elif (
-        found.max_pixel_bytes is not None
-        and height * width * bytes_per_pixel > found.max_pixel_bytes
-    ):
+    elif found.max_pixel_bytes is not None and size > found.max_pixel_bytes:
         limit = "files of at most 4 GiB"
     else:
         return
-    hint = "make it smaller" if found.name == "png" else "write png, or make it smaller"
-    raise ImageTooLargeError(
-        f"{width} x {height} pixels are too large for {found.name}, which supports {limit}; {hint}"
-    )
+    others = [f.name for f in FORMATS if f.banded and max(height, width) <= f.max_side]
+    text = f"{width} x {height} pixels are too large for {found.name}, which supports {limit}; "
+    text += f"write {' or '.join(others)}, or " if others else ""
+    raise ImageTooLargeError(f"{text}make it smaller")
 
 
 def _warn(text: str) -> None:

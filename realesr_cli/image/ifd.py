@@ -17,7 +17,7 @@ Order = Literal["<", ">"]
 TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 TYPE_SIZES |= {13: 4, 16: 8, 17: 8, 18: 8}
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 1, 2, 3, 4, 5, 7, 16
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _RATIONALS = {5: "I", 10: "i"}
@@ -189,19 +189,20 @@ def rational(order: Order, tag: int, value: float) -> IfdEntry:
     return make_entry(tag, RATIONAL, struct.pack(order + "II", round(value * bottom), bottom))
 
 
-def build(entries: Iterable[IfdEntry], order: Order, position: int) -> bytes:
-    """Return a classic directory without a successor, and its values, for an offset."""
+def build(entries: Iterable[IfdEntry], order: Order, position: int, *, big: bool = False) -> bytes:
+    """Return a directory without a successor, and its values, for an offset; `big`: of BigTIFF."""
     ordered = sorted(entries, key=lambda entry: entry.tag)
-    head = [struct.pack(order + "H", len(ordered))]
+    count, offset, inline = ("Q", "Q", 8) if big else ("H", "I", 4)
+    head = [struct.pack(order + count, len(ordered))]
     values: list[bytes] = []
-    values_at = position + 2 + 12 * len(ordered) + 4
+    values_at = position + len(head[0]) + (8 + 2 * inline - 4) * len(ordered) + inline
     for entry in ordered:
         data = entry.data
-        if len(data) <= 4:
-            field = data.ljust(4, b"\0")
+        if len(data) <= inline:
+            field = data.ljust(inline, b"\0")
         else:
-            field = struct.pack(order + "I", values_at)
+            field = struct.pack(order + offset, values_at)
             values.append(data + b"\0" * (len(data) % 2))
             values_at += len(values[-1])
-        head.append(struct.pack(order + "HHI", entry.tag, entry.kind, entry.count) + field)
-    return b"".join([*head, struct.pack(order + "I", 0), *values])
+        head.append(struct.pack(order + "HH" + offset, entry.tag, entry.kind, entry.count) + field)
+    return b"".join([*head, struct.pack(order + offset, 0), *values])

@@ -62,10 +62,9 @@ def band_height(width: int, bytes_per_pixel: int) -> int:
     return max(1, BAND_BYTES // (width * bytes_per_pixel))
 
 
-def interleave(pixels: Array, alpha: Array | None, start: int, stop: int) -> Array:
-    """Return rows `start` to `stop` as (rows, width, channels), with alpha as the last channel."""
-    rows = pixels[start:stop]
-    return rows if alpha is None else np.dstack([rows, alpha[start:stop]])
+def interleave(pixels: Array, alpha: Array | None) -> Array:
+    """Return (rows, width, channels) with alpha, if there is any, as the last channel."""
+    return pixels if alpha is None else np.dstack([pixels, alpha])
 
 
 def over_white(pixels: Array, alpha: Array) -> Array:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from realesr_cli.errors import UnsupportedImageError
+from realesr_cli.errors import OutOfMemoryError, UnsupportedImageError
 from realesr_cli.image.pixels import BITS, Array
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
 TextChunks = tuple[tuple[bytes, bytes], ...]
 """Kind (tEXt, zTXt, iTXt) and content of the text chunks of a PNG, as stored."""
+
+
+Band = tuple[Array, Array | None]
+"""Rows of an image: pixels (n, width, channels), and alpha (n, width) or None."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +53,6 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Encodable:
-    """An image with depth, channels and metadata that its format supports."""
-
-    pixels: Array
-    alpha: Array | None
-    metadata: Metadata
-    hidden_color: bool = False
-
-
-@dataclass(frozen=True)
 class ImageInfo:
     """An image as `read_image` returns it, without its pixels.
 
@@ -71,20 +67,10 @@ class ImageInfo:
     format: str | None
 
 
-@dataclass(frozen=True, eq=False)
-class Image:
-    """An image in memory.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Attributes:
+    """What belongs to an image besides its pixels."""
 
-    `pixels` is (height, width, channels) with one channel (gray) or three (RGB), and `alpha` is
-    (height, width) or None. Both have the same dtype: uint8, uint16, or float32 in [0, 1]. The
-    pixels are upright: the file's orientation is applied. Two images are equal only if they are
-    the same object.
-
-    Raises UnsupportedImageError for other shapes and dtypes.
-    """
-
-    pixels: Array
-    alpha: Array | None = None
     icc: bytes | None = None
     """ICC profile of the pixels; None means sRGB."""
     exif: bytes | None = None
@@ -105,6 +91,27 @@ class Image:
     """Whether the source is compressed losslessly in a format that also compresses lossily."""
     hidden_color: bool = False
     """Whether the color of transparent pixels is data, which `write_image` keeps if it can."""
+
+    @property
+    def about(self) -> Attributes:
+        """The attributes alone."""
+        return Attributes(**{f.name: getattr(self, f.name) for f in fields(Attributes)})
+
+
+@dataclass(frozen=True, eq=False)
+class Image(Attributes):
+    """An image in memory.
+
+    `pixels` is (height, width, channels) with one channel (gray) or three (RGB), and `alpha` is
+    (height, width) or None. Both have the same dtype: uint8, uint16, or float32 in [0, 1]. The
+    pixels are upright: the file's orientation is applied. Two images are equal only if they are
+    the same object.
+
+    Raises UnsupportedImageError for other shapes and dtypes.
+    """
+
+    pixels: Array
+    alpha: Array | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -150,6 +157,11 @@ class Image:
         """Whether there is an alpha channel."""
         return self.alpha is not None
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of pixels and alpha."""
+        return self.pixels.dtype
+
     def with_pixels(self, pixels: Array, alpha: Array | None) -> Image:
         """Return the same image with other pixels and alpha; everything else is kept."""
         return dataclasses.replace(self, pixels=pixels, alpha=alpha)
@@ -181,3 +193,138 @@ class Image:
             array = self.pixels[..., 0] if self.gray else self.pixels
         # numpy 1 has no copy=None, which means: only where needed.
         return np.array(array, dtype=dtype) if copy else np.asarray(array, dtype=dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageStream:
+    """An image whose rows come in bands, from the top, so that nobody has to hold all of it."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype[Any]
+    has_alpha: bool
+    bands: Callable[[], Iterator[Band]]
+    """Start again at the first row. What is wrong with the image may be raised on the way."""
+    about: Attributes = field(default_factory=Attributes)
+
+    @staticmethod
+    def of(image: Image) -> ImageStream:
+        """Return an image in memory as a stream of one band."""
+        shape = image.height, image.width, image.channels
+        return ImageStream(
+            *shape,
+            dtype=image.dtype,
+            has_alpha=image.has_alpha,
+            bands=lambda: iter([(image.pixels, image.alpha)]),
+            about=image.about,
+        )
+
+    @property
+    def bits(self) -> int:
+        """Bits per channel: 8, 16, or 32 for floats."""
+        return BITS[self.dtype]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels and alpha."""
+        samples = self.channels + self.has_alpha
+        return self.height * self.width * samples * self.dtype.itemsize
+
+    def collect(self) -> Image:
+        """Return the whole image in memory. Raises OutOfMemoryError where it does not fit."""
+        values = {f.name: getattr(self.about, f.name) for f in fields(Attributes)}
+        bands = self.bands()
+        first = next(bands)
+        if len(first[0]) == self.height:
+            return Image(*first, **values)
+        try:
+            pixels = np.empty((self.height, self.width, self.channels), self.dtype)
+            alpha = np.empty((self.height, self.width), self.dtype) if self.has_alpha else None
+        except (MemoryError, ValueError) as error:  # numpy's own limit on sizes is a ValueError
+            raise OutOfMemoryError(
+                f"{self.width}x{self.height} pixels take {self.nbytes / 2**30:.1f} GiB, which do "
+                "not fit in memory",
+                advice="result-too-large",
+            ) from error
+        start = 0
+        for colors, cover in itertools.chain([first], bands):
+            stop = start + len(colors)
+            pixels[start:stop] = colors
+            if alpha is not None and cover is not None:
+                alpha[start:stop] = cover
+            start = stop
+        return Image(pixels, alpha, **values)
+
+
+@dataclass(frozen=True)
+class Encodable:
+    """An image with depth, channels and metadata that its format supports."""
+
+    rows: ImageStream
+    metadata: Metadata
+    hidden_color: bool = False
+
+    def collect(self) -> Band:
+        """Return pixels and alpha of the whole image."""
+        image = self.rows.collect()
+        return image.pixels, image.alpha
+
+
+def regroup(bands: Iterable[Band], step: int) -> Iterator[Band]:
+    """Yield the same rows in bands of `step` rows; the last band may have fewer."""
+    held: list[Band] = []
+    count = 0
+    for pixels, alpha in bands:
+        start = 0
+        while start < len(pixels):
+            stop = min(len(pixels), start + step - count)
+            held.append((pixels[start:stop], None if alpha is None else alpha[start:stop]))
+            count += stop - start
+            start = stop
+            if count == step:
+                yield _concatenate(held)
+                held, count = [], 0
+    if held:
+        yield _concatenate(held)
+
+
+def _concatenate(bands: list[Band]) -> Band:
+    if len(bands) == 1:
+        return bands[0]
+    alphas = [alpha for _, alpha in bands if alpha is not None]
+    pixels = np.concatenate([pixels for pixels, _ in bands])
+    return pixels, np.concatenate(alphas) if alphas else None
+
+
+class RowWindow:
+    """The pixels of an `ImageStream`, of which only the rows in use are held.
+
+    Rows are asked for in ascending order; up to `lag` rows above those of the last request can be
+    asked for again.
+    """
+
+    def __init__(self, image: ImageStream, lag: int = 0) -> None:
+        self.shape = image.height, image.width, image.channels
+        self.dtype = image.dtype
+        self._bands = image.bands()
+        self._held: list[Array] = []
+        self._start = self._stop = 0
+        self._lag = lag
+
+    def __getitem__(self, rows: slice) -> Array:
+        low, high, _ = rows.indices(self.shape[0])
+        while self._stop < high:
+            band = next(self._bands)[0]
+            self._held.append(band)
+            self._stop += len(band)
+        while self._held and self._start + len(self._held[0]) <= low - self._lag:
+            self._start += len(self._held.pop(0))
+        if low < self._start:
+            raise ValueError(f"row {low} is no longer held; the first one held is {self._start}")
+        parts, top = [], self._start
+        for band in self._held:
+            if top < high and top + len(band) > low:
+                parts.append(band[max(0, low - top) : high - top])
+            top += len(band)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image as pillow
@@ -25,7 +26,7 @@ from realesr_cli.image.formats import (
     format_of,
 )
 from realesr_cli.image.pixels import Array, over_white, to_uint8, to_uint16
-from realesr_cli.image.types import Encodable, Metadata, TextChunks
+from realesr_cli.image.types import Attributes, Band, Encodable, Image, ImageStream, Metadata
 from realesr_cli.text import format_bytes
 
 __all__ = ["WriteSettings", "encode_image", "to_pillow", "write_image"]
@@ -36,47 +37,25 @@ _EXIF_HEADER, _XMP_HEADER = 6, 29
 """Bytes that precede an EXIF block and an XMP packet in a segment of a JPEG."""
 
 
-class WritableImage(Protocol):
-    """What an image needs to be written; `realesr_cli.image.types.Image` has it."""
-
-    @property
-    def pixels(self) -> Array: ...
-    @property
-    def alpha(self) -> Array | None: ...
-    @property
-    def icc(self) -> bytes | None: ...
-    @property
-    def exif(self) -> bytes | None: ...
-    @property
-    def xmp(self) -> bytes | None: ...
-    @property
-    def dpi(self) -> tuple[float, float] | None: ...
-    @property
-    def text(self) -> TextChunks: ...
-    @property
-    def made_by(self) -> str | None: ...
-    @property
-    def lossless(self) -> bool: ...
-    @property
-    def hidden_color(self) -> bool: ...
-    @property
-    def format(self) -> str | None: ...
-
-
-def write_image(image: WritableImage, path: Path | str, settings: WriteSettings = _DEFAULT) -> None:
+def write_image(
+    image: Image | ImageStream, path: Path | str, settings: WriteSettings = _DEFAULT
+) -> None:
     """Write a file atomically, replacing one of that name.
 
-    Depth and alpha that the format does not support are reduced with a RealesrWarning. Raises
-    UnsupportedImageError for an unknown format, ImageTooLargeError for a size beyond its limits,
-    ConfigError for settings that contradict it, and ImageWriteError with the reason if writing
-    fails; nothing is left behind then, nor after an interruption.
+    Depth and alpha that the format does not support are reduced with a RealesrWarning. Of an
+    `ImageStream` PNG, TIFF and JPEG hold only some rows. Raises UnsupportedImageError for an
+    unknown format, ImageTooLargeError for a size beyond its limits, ConfigError for settings that
+    contradict it, and ImageWriteError with the reason if writing fails, or what the stream raises;
+    nothing is left behind then, nor after an interruption.
     """
     format = _check(image, format_of(path, settings), settings)
     with write_errors(Path(path), ImageWriteError), atomic_write(Path(path)) as file:
         _encode(file, image, format, settings)
 
 
-def encode_image(image: WritableImage, format: str, settings: WriteSettings = _DEFAULT) -> bytes:
+def encode_image(
+    image: Image | ImageStream, format: str, settings: WriteSettings = _DEFAULT
+) -> bytes:
     """Return the bytes of a file of that format; raises what `write_image` raises."""
     found = _check(image, format, settings)
     buffer = BytesIO()
@@ -84,7 +63,7 @@ def encode_image(image: WritableImage, format: str, settings: WriteSettings = _D
     return buffer.getvalue()
 
 
-def to_pillow(image: WritableImage) -> pillow.Image:
+def to_pillow(image: Image) -> pillow.Image:
     """Return a Pillow image, with metadata in its `info`.
 
     Its mode is L, LA, RGB or RGBA, I;16 for 16-bit gray and F for floating-point gray; deeper color
@@ -96,7 +75,7 @@ def to_pillow(image: WritableImage) -> pillow.Image:
         _warn("Pillow has no deep color or alpha; the image is rounded to 8 bits")
         pixels, alpha = to_uint8(pixels), None if alpha is None else to_uint8(alpha)
     result = pillow.fromarray(join_alpha(pixels, alpha))
-    metadata = _metadata(image)
+    metadata = _metadata(image.about, (image.height, image.width))
     if metadata.exif is not None:
         result.info["exif"] = b"Exif\0\0" + metadata.exif
     for key, value in (
@@ -109,24 +88,28 @@ def to_pillow(image: WritableImage) -> pillow.Image:
     return result
 
 
-def _check(image: WritableImage, name: str, settings: WriteSettings) -> Format:
+def _check(image: Image | ImageStream, name: str, settings: WriteSettings) -> Format:
     """Return the format, or raise if settings or size do not fit it."""
     check_settings(name, settings)
-    height, width, channels = image.pixels.shape
-    size = (channels + (image.alpha is not None)) * image.pixels.dtype.itemsize
-    check_size(name, height, width, bytes_per_pixel=size)
+    size = (image.channels + image.has_alpha) * image.dtype.itemsize
+    check_size(name, image.height, image.width, bytes_per_pixel=size)
     return find_format(name)
 
 
-def _encode(file: BinaryIO, image: WritableImage, format: Format, settings: WriteSettings) -> None:
-    ready = _prepare(image, format, settings)
+def _encode(
+    file: BinaryIO, image: Image | ImageStream, format: Format, settings: WriteSettings
+) -> None:
+    about = image.about
     lossless = settings.lossless
-    if image.format in format.sources and settings.quality is None:
-        lossless = lossless or image.lossless  # A lossless source stays lossless.
+    if about.format in format.sources and settings.quality is None:
+        lossless = lossless or about.lossless  # A lossless source stays lossless.
     quality = settings.quality or format.default_quality or 0
     level = settings.compress_level
     level = _DEFAULT_COMPRESS_LEVEL if level is None else level
     options = EncodeOptions(quality, lossless, level)
+    if settings.max_bytes is not None and isinstance(image, ImageStream):
+        image = image.collect()  # It may be encoded several times.
+    ready = _prepare(image, format, settings)
     if settings.max_bytes is None:
         format.encode(file, ready, options)
     elif lossless or format.default_quality is None:
@@ -172,48 +155,79 @@ def _fit_quality(ready: Encodable, format: Format, options: EncodeOptions, max_b
     return _encode_within(ready, format, dataclasses.replace(options, quality=1), max_bytes)
 
 
-def _prepare(image: WritableImage, format: Format, settings: WriteSettings) -> Encodable:
+def _prepare(image: Image | ImageStream, format: Format, settings: WriteSettings) -> Encodable:
     """Reduce an image to the depth, channels and metadata that the format supports."""
-    pixels, alpha, metadata = image.pixels, image.alpha, _metadata(image)
-    if alpha is not None and not format.alpha:
-        what = "alpha is left out" if image.hidden_color else "the image is composited over white"
+    rows = ImageStream.of(image) if isinstance(image, Image) else image
+    about = image.about
+    steps: list[Callable[[Array, Array | None], Band]] = []
+    metadata = _metadata(about, (rows.height, rows.width))
+    dtype, has_alpha = rows.dtype, rows.has_alpha
+    if has_alpha and not format.alpha:
+        what = "alpha is left out" if about.hidden_color else "the image is composited over white"
         _warn(f"{format.name} has no alpha; {what}")
-        pixels = pixels if image.hidden_color else over_white(pixels, alpha)
-        alpha = None
-    bits = pixels.dtype.itemsize * 8
-    if bits not in format.bits and 16 in format.bits:
-        pixels, alpha = to_uint16(pixels), None if alpha is None else to_uint16(alpha)
-    elif bits not in format.bits:
-        _warn(f"{format.name} has 8 bits per channel; the image's {bits} bits are rounded")
-        pixels, alpha = to_uint8(pixels), None if alpha is None else to_uint8(alpha)
+        steps.append(_drop_alpha if about.hidden_color else _composite)
+        has_alpha = False
+    if rows.bits not in format.bits and 16 in format.bits:
+        steps.append(lambda pixels, alpha: _convert(to_uint16, pixels, alpha))
+        dtype = np.dtype(np.uint16)
+    elif rows.bits not in format.bits:
+        _warn(f"{format.name} has 8 bits per channel; the image's {rows.bits} bits are rounded")
+        steps.append(lambda pixels, alpha: _convert(to_uint8, pixels, alpha))
+        dtype = np.dtype(np.uint8)
     if settings.strip_metadata or not format.icc:
-        pixels = _without_profile(pixels, metadata.icc)
+        convert = _without_profile(metadata.icc, dtype, rows.channels)
+        if convert is not None:
+            steps.append(lambda pixels, alpha: (convert(pixels), alpha))
         metadata = dataclasses.replace(metadata, icc=None)
-    if settings.strip_metadata:
-        return Encodable(pixels, alpha, Metadata(), image.hidden_color)
-    return Encodable(pixels, alpha, _supported(metadata, format), image.hidden_color)
+
+    def bands() -> Iterator[Band]:
+        for band in rows.bands():
+            for step in steps:
+                band = step(*band)
+            yield band
+
+    reduced = dataclasses.replace(rows, bands=bands, dtype=dtype, has_alpha=has_alpha)
+    kept = Metadata() if settings.strip_metadata else _supported(metadata, format)
+    return Encodable(reduced, kept, about.hidden_color)
 
 
-def _metadata(image: WritableImage) -> Metadata:
+def _drop_alpha(pixels: Array, alpha: Array | None) -> Band:
+    return pixels, None
+
+
+def _composite(pixels: Array, alpha: Array | None) -> Band:
+    return (pixels if alpha is None else over_white(pixels, alpha)), None
+
+
+def _convert(function: Callable[[Array], Array], pixels: Array, alpha: Array | None) -> Band:
+    return function(pixels), None if alpha is None else function(alpha)
+
+
+def _metadata(about: Attributes, size: tuple[int, int]) -> Metadata:
     """Return the metadata with the sizes that it states corrected, and the record of its making."""
-    height, width = image.pixels.shape[:2]
-    block = None if image.exif is None else exif.resize(image.exif, height, width)
-    packet = None if image.xmp is None else xmp.resize(image.xmp, height, width)
-    packet = xmp.replace_made_by(packet, image.made_by)
-    return Metadata(image.icc, block, packet, image.dpi, image.text)
+    block = None if about.exif is None else exif.resize(about.exif, *size)
+    packet = None if about.xmp is None else xmp.resize(about.xmp, *size)
+    packet = xmp.replace_made_by(packet, about.made_by)
+    return Metadata(about.icc, block, packet, about.dpi, about.text)
 
 
-def _without_profile(pixels: Array, icc: bytes | None) -> Array:
-    """Return pixels that look the same, as far as sRGB allows, without their profile."""
+def _without_profile(
+    icc: bytes | None, dtype: np.dtype[Any], channels: int
+) -> Callable[[Array], Array] | None:
+    """Return what makes pixels look the same, as far as sRGB allows, without their profile."""
     if icc is None or color.is_srgb(icc):
-        return pixels
-    managed = None
-    if pixels.dtype == np.uint8:
+        return None
+
+    def convert(pixels: Array) -> Array:
         managed = color.convert_to_srgb(pillow.fromarray(join_alpha(pixels, None)), icc)
-    if managed is None:
-        _warn("the color profile is left out; colors may look different without it")
-        return pixels
-    return np.asarray(managed[0])
+        assert managed is not None
+        return np.asarray(managed[0])
+
+    sample = pillow.new("RGB", (1, 1))
+    if dtype == np.uint8 and channels == 3 and color.convert_to_srgb(sample, icc) is not None:
+        return convert
+    _warn("the color profile is left out; colors may look different without it")
+    return None
 
 
 def _supported(metadata: Metadata, format: Format) -> Metadata:
