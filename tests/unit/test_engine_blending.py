@@ -8,7 +8,7 @@ import torch
 
 from realesr_cli import upscale
 from realesr_cli.engine import api
-from realesr_cli.engine import upscaler as module
+from realesr_cli.engine import guard as module
 from realesr_cli.engine.estimate import ImageShape
 from realesr_cli.engine.forward import blend, require_same_scale
 from realesr_cli.engine.guard import Forwards

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from realesr_cli import upscale
 from realesr_cli.engine import api, policy
-from realesr_cli.engine import upscaler as module
+from realesr_cli.engine import guard as module
 from realesr_cli.engine.estimate import ImageShape
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
 from realesr_cli.engine.upscaler import Upscaler
