@@ -22,7 +22,7 @@ from realesr_cli.errors import (
     OutOfMemoryError,
     RealesrWarning,
 )
-from realesr_cli.nets.architecture import Architecture
+from realesr_cli.nets.architecture import Architecture, adapt_to_rgb
 
 BLEND = 8
 """Input pixels on each side of a boundary over which inexact tiles are blended."""
@@ -65,12 +65,7 @@ def build_forwards(network: nn.Module, policy: Policy, machine: MachineInfo) -> 
 
 def _open(network: nn.Module, policy: Policy) -> Forward:
     forward = find_backend(policy.backend).open(network, policy)
-    architecture = get_architecture(network)
-    if (architecture.in_channels, architecture.out_channels) == (3, 3):
-        return forward
-    from realesr_cli.nets.channels import adapt_to_rgb
-
-    return adapt_to_rgb(forward, architecture)
+    return adapt_to_rgb(forward, get_architecture(network))
 
 
 def get_architecture(network: nn.Module) -> Architecture:

@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from realesr_cli.errors import UnknownArchitectureError
 from realesr_cli.settings import to_plain
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The names and shapes of a state dict."""
 
-
 _RGB = (("in_channels", 3), ("out_channels", 3))
+
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of R, G and B in the luma of ITU-R BT.601, as JPEG and the reference use it."""
+
+_COUNTS = (1, 3, 4)
+"""Channels that an image has a meaning for: gray, RGB, RGBA."""
 
 
 class Architecture(ABC):
@@ -42,7 +49,7 @@ class Architecture(ABC):
 
     @property
     def in_channels(self) -> int:
-        """Channels of the input image; see `nets.channels` for other counts than 3."""
+        """Channels of the input image; see `adapt_to_rgb` for other counts than 3."""
         return 3
 
     @property
@@ -135,3 +142,43 @@ class Generator(nn.Module):
     def scale(self) -> int:
         """Output size over input size."""
         return self.architecture.scale
+
+
+def adapt_to_rgb(
+    forward: Callable[[Tensor], Tensor], architecture: Architecture
+) -> Callable[[Tensor], Tensor]:
+    """Return a function (B, 3, h, w) to (B, 3, h * scale, w * scale) for a network of any channels.
+
+    `forward` computes the network on its own channels; for 3 to 3 it is returned as it is.
+
+    * 1 to 1: the network enlarges the luma, and the differences of R, G and B from it are resized
+      (bicubic). Gray images come out as the network gives them.
+    * 1 to 3 and 1 to 4: the network gets the luma and gives the colors.
+    * 3 to 1 and 4 to 1: the result is gray.
+    * 4 inputs: the network gets an opaque alpha channel; 4 outputs: its alpha is dropped. The
+      alpha of an image is enlarged by itself, as for every other network.
+
+    Raises UnknownArchitectureError for other counts.
+    """
+    counts = (architecture.in_channels, architecture.out_channels)
+    if counts == (3, 3):
+        return forward
+    if not set(counts) <= set(_COUNTS):
+        raise UnknownArchitectureError(
+            f"{architecture.describe()}: images have 1, 3 or 4 channels, so it cannot be applied"
+        )
+
+    def adapted(x: Tensor) -> Tensor:
+        if counts[0] == 1:
+            luma = (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+            y = forward(luma)
+            if counts[1] == 1:
+                color = F.interpolate(
+                    x - luma, scale_factor=architecture.scale, mode="bicubic", align_corners=False
+                )
+                return y + color.to(y.device)
+        else:
+            y = forward(x if counts[0] == 3 else torch.cat((x, torch.ones_like(x[:, :1])), 1))
+        return y.repeat(1, 3, 1, 1) if counts[1] == 1 else y[:, :3]
+
+    return adapted

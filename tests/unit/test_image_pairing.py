@@ -104,13 +104,13 @@ def test_a_given_suffix_selects_files() -> None:
 
 
 def test_a_large_folder_is_matched_quickly() -> None:
-    names = [f"{number:06d}.png" for number in range(50_000)]
+    names = [f"{number:06d}.png" for number in range(15_000)]
     lq = folder("lq", *(f"lq_{name[:-4]}x4.png" for name in names[:-1]))
     began = time.perf_counter()
     match = match_pairs(folder("gt", *names), lq)
-    assert len(match.pairs) == 49_999
-    assert match.first_only == (Path("gt/049999.png"),)
-    assert time.perf_counter() - began < 20
+    assert len(match.pairs) == 14_999
+    assert match.first_only == (Path("gt/014999.png"),)
+    assert time.perf_counter() - began < 6
 
 
 def test_one_folder_of_both_kinds_is_split_by_its_names(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from realesr_cli.errors import (
     RealesrWarning,
     UnsupportedImageError,
 )
+from realesr_cli.image import probe as probe_module
 from realesr_cli.image import writers
 from realesr_cli.image.formats import WRITABLE, WriteSettings
 from realesr_cli.image.probe import read_made_by
@@ -370,8 +371,9 @@ def test_the_record_of_what_made_a_file_is_found(tmp_path: Path, format: str, pa
     assert read_made_by(path) is None
 
 
-def test_a_record_behind_a_large_image_is_found(tmp_path: Path):
-    image = Image(samples.noise(900, 900, 3), made_by=RECORD)
+def test_a_record_behind_a_large_image_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(probe_module, "_MARK_BYTES", 2**13)
+    image = Image(samples.noise(120, 120, 3), made_by=RECORD)
     for format in CARRYING:
         level = 0 if format in ("png", "tiff") else None
         write_image(image, tmp_path / f"a.{format}", WriteSettings(compress_level=level))

@@ -16,8 +16,7 @@ from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import ConfigError, RealesrWarning, UnknownArchitectureError
 from realesr_cli.image.read import from_array
-from realesr_cli.nets.architecture import shapes_of
-from realesr_cli.nets.channels import LUMA, adapt_to_rgb
+from realesr_cli.nets.architecture import LUMA, adapt_to_rgb, shapes_of
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.detection import FOREIGN_SHARE, architecture_from_plain, detect, match
 from realesr_cli.nets.rrdbnet import RRDBArchitecture, standard_architecture
