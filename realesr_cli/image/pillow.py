@@ -287,8 +287,15 @@ def _key_alpha(image: pillow.Image, pixels: Array, sample_bits: int) -> Array | 
     return np.where(clear, 0, top).astype(pixels.dtype)
 
 
+def has_transparency(image: pillow.Image) -> bool:
+    """Return whether an image has any alpha. Raises UnreadableImageError without its palette."""
+    if image.mode == "P" and image.palette is None:
+        raise UnreadableImageError("the palette is missing")
+    return image.has_transparency_data
+
+
 def _convert_palette(image: pillow.Image, icc: bytes | None) -> Planes:
-    clear = image.has_transparency_data
+    clear = has_transparency(image)
     colors = np.asarray(image.convert("RGBA" if clear else "RGB"))
     alpha = _own(colors[..., 3]) if clear else None
     colors = colors[..., :3]

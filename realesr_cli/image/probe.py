@@ -173,7 +173,7 @@ def _probe_pillow(head: bytes, stream: BinaryIO) -> ImageInfo:
         if image is None:
             raise UnreadableImageError(describe_unknown(head))
         found = pil.read_metadata(image)
-        alpha = image.has_transparency_data
+        alpha = pil.has_transparency(image)
     size = _turn(image.height, image.width, exif_tags.orientation_of(found.exif, found.xmp))
     gray = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;")
     bits = 16 if image.mode.startswith("I;16") else 32 if image.mode == "F" else 8

@@ -89,6 +89,14 @@ def test_deep_inks_are_reduced_with_a_word():
     assert "16 bits per channel reduced to 8" in image.notes
 
 
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_palette_that_is_missing_is_damage(transparent: bool):
+    chunks = ((b"tRNS", b"\0"),) if transparent else ()
+    data = samples.png_bytes(samples.noise(4, 6, 1), 3, *chunks, bits=8)
+    with pytest.raises(UnreadableImageError, match="palette"):
+        read_image(data)
+
+
 def test_twelve_bits_are_stretched():
     values = [0, 1, 2048, 4095]
     packed = int("".join(f"{v:012b}" for v in values), 2).to_bytes(6, "big")
@@ -363,6 +371,16 @@ def test_what_pillow_logs_is_not_printed():
     data = _deep_tiff({258: (8,) * 12, 277: 12, 279: 144}, bytes(144))
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True)
     assert (done.stdout.strip(), done.stderr) == (b"refused", b"")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_private_tags_of_a_tiff_print_nothing(bits: int, capfd: pytest.CaptureFixture[str]):
+    private = {
+        tag: ifd.make_entry(tag, 12, struct.pack("<d", 0.5)) for tag in (33550, 42113, 50000)
+    }
+    data = _deep_tiff({258: (bits,) * 3, 279: 9 * bits // 2} | private)
+    assert read_image(data).bits == bits
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("where", ["open", "load"])
