@@ -77,7 +77,8 @@ def _summarize_source(source: dict[str, Any]) -> dict[str, Any]:
     shown = {key: source[key] for key in ("name", "share", "license", "sha256") if source.get(key)}
     if "sha256" in shown:
         shown["sha256"] = str(shown["sha256"])[:12]
-    return shown | ({"made of": len(source["sources"])} if source.get("sources") else {})
+    parts = source.get("sources")
+    return shown | ({"made of": len(parts)} if parts and isinstance(parts, list) else {})
 
 
 def recorded_text(value: Any) -> str:

@@ -19,7 +19,7 @@ from realesr_cli.degrade.config import (
 from realesr_cli.errors import ConfigError
 from realesr_cli.plain import merge
 from realesr_cli.settings import from_plain, to_plain
-from realesr_cli.text import did_you_mean
+from realesr_cli.text import did_you_mean, format_value
 
 # The JPEG of the last stage is that of `Final`, which can precede or follow the final resize.
 _NO_JPEG = Jpeg(probability=0.0)
@@ -120,7 +120,9 @@ def get_preset(name: str) -> DegradationConfig:
     """Return the degradation of that name; ConfigError with the nearest name if there is none."""
     if name not in PRESETS:
         near = did_you_mean(name, list(PRESETS))
-        raise ConfigError(f"unknown degradation {name!r}{near} (available: {', '.join(PRESETS)})")
+        raise ConfigError(
+            f"unknown degradation {format_value(name)}{near} (available: {', '.join(PRESETS)})"
+        )
     return PRESETS[name]
 
 
@@ -133,6 +135,6 @@ def parse_degradation(table: Mapping[str, Any]) -> DegradationConfig:
     rest = {key: value for key, value in table.items() if key != "preset"}
     name = table.get("preset")
     if name is not None and not isinstance(name, str):
-        raise ConfigError(f"preset = {name!r}: expected the name of a degradation")
+        raise ConfigError(f"preset = {format_value(name)}: expected the name of a degradation")
     base = to_plain(get_preset(name) if name is not None else DegradationConfig())
     return from_plain(DegradationConfig, merge(base, rest))

@@ -212,5 +212,5 @@ def _total_of(line: str) -> int:
     """Return the step of a line; a line cut short by a crash counts as never written."""
     try:
         return int(json.loads(line)["total"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 2**62

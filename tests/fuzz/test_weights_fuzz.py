@@ -44,7 +44,7 @@ def test_mutants_of_lists_are_read_or_refused() -> None:
 
 def test_the_check_notices_code_that_runs(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="code was run"):
-        weight_mutants._check(lambda: os.mkdir(tmp_path / "canary"), 0)
+        weight_mutants.check_call(lambda: os.mkdir(tmp_path / "canary"), 0)
 
 
 @pytest.mark.slow
