@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Examples have no time limit: a busy machine is no failure.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.load_profile("default")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One process per core already; threads of torch would only wait for each other.

@@ -86,7 +86,7 @@ rrdb = st.builds(
 
 
 @given(rrdb, st.integers(1, 5), st.integers(1, 5), st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_old_esrgan_files_compute_what_they_did(
     architecture: RRDBArchitecture, height: int, width: int, seed: int
 ) -> None:
@@ -135,7 +135,7 @@ def shuffle(x: Tensor, factor: int) -> Tensor:
     st.sampled_from([(1, 1), (1, 3), (3, 3), (4, 4)]),
     st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_compact_by_its_description(
     scale: int, convs: int, activation: str, channels: tuple[int, int], seed: int
 ) -> None:

@@ -186,7 +186,7 @@ def whole_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(end=st.floats(0, 0.999), suffix=st.sampled_from(["pth", "safetensors"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_truncated_checkpoint_is_an_error_of_ours(
     whole_checkpoint: Path, end: float, suffix: str
 ) -> None:
@@ -201,7 +201,7 @@ def test_truncated_checkpoint_is_an_error_of_ours(
 
 @example(at=1569, value=0)
 @given(at=st.integers(0, 1 << 30), value=st.integers(0, 255))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_flipped_byte_never_crashes(whole_checkpoint: Path, at: int, value: int) -> None:
     data = bytearray(whole_checkpoint.read_bytes())
     data[at % len(data)] = value
