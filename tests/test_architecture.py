@@ -62,6 +62,7 @@ HOMES = {
     "tqdm": {"cli"},
     "requests": {"weights"},
     "urllib3": {"weights"},
+    "threadpoolctl": {"engine"},
     "filelock": {"weights"},
     "platformdirs": {"weights"},
     "safetensors": {"weights", "train"},

@@ -77,6 +77,8 @@ class Policy:
     """Input pixels; None where it is to be measured on the network."""
     batch: int
     threads: int
+    tiles_at_once: int = 1
+    """Threads that each compute a tile; 1 where the backend needs no more to fill the device."""
     reasons: tuple[str, ...] = ()
 
     @property

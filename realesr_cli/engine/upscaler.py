@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from realesr_cli.engine import policy as policies
@@ -70,9 +69,6 @@ class Upscaler:
         networks = (net,) if partner is None else (net, partner)
         self._networks = [place_network(network, engine) for network in networks]
         self.policy = _combine([network.policy for network in self._networks])
-        if engine.threads is not None:
-            # A setting of the whole process, so it is left alone unless requested.
-            torch.set_num_threads(engine.threads)
         self._tile_is_auto = engine.tile == "auto"
         self.memory = policies.memory_budget(engine)
         """Bytes of main memory for images and tiles."""

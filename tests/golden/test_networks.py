@@ -52,7 +52,7 @@ def made_network(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
 @pytest.mark.parametrize("way", ["module", "fused"])
 def test_outputs_of_the_original(name, way):
     net, x = made_network(name)
-    forward = net if way == "module" else fuse(net, torch.float32)
+    forward = net if way == "module" else fuse(net, torch.float32, 2)
     with torch.inference_mode():
         y = forward(x)[0].numpy()
     low, high = DATA[name + "_range"]

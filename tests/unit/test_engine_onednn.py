@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from realesr_cli.engine.backends import onednn
-from realesr_cli.engine.backends.onednn import OneDnnBackend, can_fuse, fuse
+from realesr_cli.engine.backends import blocks, fused, onednn
+from realesr_cli.engine.backends.fused import can_fuse
+from realesr_cli.engine.backends.onednn import OneDnnBackend, fuse
 from realesr_cli.engine.guard import build_forwards
 from realesr_cli.engine.policy import MachineInfo, Policy
 from realesr_cli.nets.compact import CompactArchitecture
@@ -43,17 +44,54 @@ def network(architecture):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: f"{a.kind}-x{a.scale}")
-@pytest.mark.parametrize("strip", [1, 20_000, 10**9])
-def test_fp32_equals_the_module(architecture, strip, monkeypatch):
-    """Strips of 8 rows, of some, and of all rows; images down to one pixel."""
-    monkeypatch.setattr(onednn, "STRIP_BYTES", strip)
+@pytest.mark.parametrize("side", [8, 20, 10**9])
+def test_fp32_equals_the_module(architecture, side, monkeypatch):
+    """Blocks of at least the halo, of some size, and of the whole image; images of any size."""
+    monkeypatch.setattr(blocks, "SMALLEST_SIDE", 8)
+    monkeypatch.setattr(blocks, "FEWEST_BLOCKS", 1)
+    for name in ("DENSE_SIDE", "COMPACT_SIDE", "TAIL_SIDE"):
+        monkeypatch.setattr(fused, name, side)
+    blocks.cut.cache_clear()
     net = network(architecture)
-    forward = fuse(net, torch.float32)
+    forward = fuse(net, torch.float32, 2)
     for height, width in [(37, 45), (1, 1), (9, 64), (64, 3)]:
         x = torch.rand(2, architecture.in_channels, height, width)
         with torch.inference_mode():
             expected = net(x)
         torch.testing.assert_close(forward(x), expected, atol=2e-5, rtol=1e-5)
+    blocks.cut.cache_clear()
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURES[0], ARCHITECTURES[6]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_number_of_workers_does_not_change_a_bit(architecture, dtype):
+    net = network(architecture)
+    x = torch.rand(1, 3, 120, 170)
+    first, *others = (fuse(net, dtype, count)(x) for count in (1, 2, 3, 8))
+    assert all(torch.equal(first, other) for other in others)
+
+
+def test_results_stay_as_they_are_while_the_next_are_computed():
+    """Memory is used again only when nobody holds a part of the result."""
+    forward = fuse(network(ARCHITECTURES[6]), torch.float32, 2)
+    images = torch.rand(4, 1, 3, 30, 40)
+    whole = [forward(x) for x in images]
+    parts = [forward(x)[:, :1, 2:] for x in images]
+    for x, result, part in zip(images, whole, parts, strict=True):
+        assert torch.equal(forward(x), result)
+        assert torch.equal(part, result[:, :1, 2:])
+
+
+def test_memory_is_used_again():
+    scratch = blocks.Scratch()
+    first = scratch.take_result(1, 3, 40, 50)
+    address = first.data_ptr()
+    part = first[:, :1]
+    del first
+    other = scratch.take_result(1, 3, 40, 50)
+    assert other.data_ptr() != address
+    del part
+    assert scratch.take_result(1, 3, 40, 49).data_ptr() == address
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: f"{a.kind}-x{a.scale}")
@@ -62,14 +100,14 @@ def test_bf16_is_close(architecture):
     x = torch.rand(1, architecture.in_channels, 24, 40)
     with torch.inference_mode():
         expected = net(x)
-    error = fuse(net, torch.bfloat16)(x) - expected
+    error = fuse(net, torch.bfloat16, 2)(x) - expected
     assert float(error.std() / expected.std()) < 0.02
 
 
 def test_the_network_is_left_as_it_was():
     net = network(ARCHITECTURES[0])
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    fuse(net, torch.bfloat16)(torch.rand(1, 3, 8, 8))
+    fuse(net, torch.bfloat16, 2)(torch.rand(1, 3, 8, 8))
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
 
 
@@ -77,7 +115,7 @@ def test_the_network_is_left_as_it_was():
 def test_later_changes_of_the_network_have_no_effect(architecture):
     """A network that trains on, or moves, while its fused form is in use."""
     net = network(architecture).bfloat16()
-    forward = fuse(net, torch.float32)
+    forward = fuse(net, torch.float32, 2)
     x = torch.rand(1, 3, 9, 11)
     before = forward(x)
     for parameter in net.parameters():
@@ -119,8 +157,8 @@ def test_availability_is_checked_by_computing(monkeypatch):
 
     assert isinstance(can_fuse(), bool)
     for stand_in in (Wrong, Missing):
-        monkeypatch.setattr(onednn, "_OPS", stand_in)
-        assert onednn.can_fuse.__wrapped__() is False
+        monkeypatch.setattr(fused, "_OPS", stand_in)
+        assert fused.can_fuse.__wrapped__() is False
 
 
 def test_what_is_missing_is_named_with_the_command_that_helps(monkeypatch):

@@ -256,16 +256,13 @@ def test_auto_does_not_cut_what_fits():
     assert upscaler.estimate(ImageShape(2000, 3000)).tiles > 1
 
 
-def test_the_process_keeps_its_threads_unless_asked():
+def test_the_process_keeps_its_threads():
     before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        assert Upscaler(network(), EngineSettings("cpu")).policy.threads == 1
-        assert torch.get_num_threads() == 1
-        Upscaler(network(), EngineSettings("cpu", threads=2))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    for backend in ("onednn", "torch"):
+        upscaler = Upscaler(network(), EngineSettings("cpu", threads=before + 1, backend=backend))
+        assert upscaler.policy.threads == before + 1
+        upscaler(Image(make_image(20, 20)))
+        assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(("asked", "got"), [("fp16", "auto"), ("fp32", "fp32")])

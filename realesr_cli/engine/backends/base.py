@@ -57,6 +57,10 @@ class Backend(Protocol):
         """Return the working memory of a forward pass in bytes per input pixel of the tile."""
         ...
 
+    def tiles_at_once(self, device: str, threads: int) -> int:
+        """Return how many threads call the Forward side by side: 1 where it fills the device."""
+        ...
+
     def open(self, network: nn.Module, policy: Policy) -> Forward:
         """Return what computes `network` on `policy.device` in `policy.precision`.
 

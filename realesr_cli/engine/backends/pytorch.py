@@ -61,6 +61,10 @@ class TorchBackend:
         features = VALUE_BYTES[precision] * architecture.values_per_pixel
         return features + output_bytes_per_pixel(architecture.scale)
 
+    def tiles_at_once(self, device: str, threads: int) -> int:
+        """Return the number of threads for the CPU: each computes a tile of its own."""
+        return threads if device == "cpu" else 1
+
     def open(self, network: nn.Module, policy: Policy) -> Forward:
         """Return the network as a Forward: a copy on the device, channels-last."""
         device, dtype = torch.device(policy.device), policy.dtype
