@@ -259,7 +259,9 @@ def pixel_hash(path: Path) -> str:
 def run(arguments: list[str], folder: Path) -> dict[str, Any]:
     """Run one call and hash all that it wrote."""
     command = [sys.executable, "-m", "realesr_cli", "upscale", *arguments, "--json", "-q"]
-    environment = {**os.environ, "REALESR_HOME": str(folder.parent / "home")}
+    # What a machine measures must not decide which backend's bits are recorded.
+    own = {"REALESR_HOME": str(folder.parent / "home"), "REALESR_RACE": "0"}
+    environment = {**os.environ, **own}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     files = {}
     for path in sorted(folder.rglob("*")):

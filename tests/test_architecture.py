@@ -80,8 +80,10 @@ HOMES = {
     "DISTS_pytorch": {"metrics"},
     "fsspec": {"batch"},
     "ray": {"batch"},
-    "onnx": {"export"},
-    "onnxruntime": {"export"},
+    "onnx": {"engine", "export"},
+    "onnxruntime": {"engine", "export"},
+    "openvino": {"engine"},
+    "ncnn": {"engine", "export"},
     "tensorboard": {"train"},
     "tomli_w": {"plain"},
 }  # fmt: skip

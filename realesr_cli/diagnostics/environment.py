@@ -119,7 +119,7 @@ def examine() -> EnvironmentReport:
     return EnvironmentReport(
         versions=_find_versions(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        processor=_processor_name(),
+        processor=policy.processor_name(),
         cores=machine.cores,
         threads=machine.threads,
         cpu_flags=tuple(sorted(machine.cpu_flags)),
@@ -232,13 +232,3 @@ def _read_environment() -> dict[str, str]:
         if os.environ.get(name):
             found[name] = "set"
     return found
-
-
-def _processor_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.lower().startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from realesr_cli.engine import policy as policies
-from realesr_cli.engine.backends import find_backend
+from realesr_cli.engine.backends import find_backend, has_fixed_tiles
+from realesr_cli.engine.backends.base import LibraryBackend
 from realesr_cli.engine.forward import Forward, measure_context, open_lazily
 from realesr_cli.engine.policy import MachineInfo, Policy
 from realesr_cli.engine.settings import EngineSettings
@@ -42,7 +43,7 @@ class Forwards:
 
     fast: Forward
     exact: Forward | None = None
-    """fp32 on the same device; None where `fast` is that already."""
+    """fp32, on the same device where torch computes; None where `fast` is that already."""
     cpu: Forward | None = None
     """fp32 on the CPU; None where `fast` runs on the CPU."""
     scale: int = 4
@@ -52,8 +53,11 @@ class Forwards:
 def build_forwards(network: nn.Module, policy: Policy, machine: MachineInfo) -> Forwards:
     """Open the forward that `policy` describes, with its fallbacks; `network` is left as it is."""
     architecture = get_architecture(network)
-    exact = dataclasses.replace(policy, precision="fp32")
     on_cpu = policies.choose(machine, EngineSettings("cpu", "fp32"), architecture)
+    exact = dataclasses.replace(policy, precision="fp32")
+    if isinstance(find_backend(policy.backend), LibraryBackend):
+        # Where another library gives NaN, its fp32 is no better a witness than its bf16.
+        exact = on_cpu
     return Forwards(
         fast=_open(network, policy),
         exact=None if exact == policy else open_lazily(lambda: _open(network, exact)),
@@ -243,10 +247,18 @@ def place_network(network: nn.Module, engine: EngineSettings) -> PlacedNetwork:
     free = min(machine.memory_available, policies.memory_budget(engine))
     machine = dataclasses.replace(machine, memory_available=free)
     policy = policies.choose(machine, engine, architecture)
+    if policies.concerns_libraries(machine, engine, policy):
+        from realesr_cli.engine.race import select_policy
+
+        policy = select_policy(network, machine, engine, policy)
     try:
         forwards = build_forwards(network, policy, machine)
         if policy.overlap is None:
-            context = measure_context(forwards.fast, architecture.scale, architecture.multiple)
+            meter = forwards.fast
+            if has_fixed_tiles(policy.backend):  # The patterns have many shapes, each used once.
+                own = policies.choose(machine, EngineSettings("cpu"), architecture)
+                meter = _open(network, own)
+            context = measure_context(meter, architecture.scale, architecture.multiple)
             policy = dataclasses.replace(policy, overlap=context + BLEND)
         assert policy.overlap is not None
         return PlacedNetwork(architecture, policy, Guard(forwards, context=policy.overlap))

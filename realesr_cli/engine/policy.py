@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from realesr_cli.engine import backends
-from realesr_cli.engine.backends.base import Backend
+from realesr_cli.engine.backends.base import Backend, LibraryBackend
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import ConfigError, DeviceError
 from realesr_cli.nets.architecture import Architecture
@@ -150,6 +151,17 @@ def cpu_flags() -> frozenset[str]:
     return frozenset({"avx2", "avx512f"} if "avx512" in capability else {capability})
 
 
+def processor_name() -> str:
+    """Return what the processor calls itself, or the machine's kind where it does not say."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.lower().startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
 def _find_gpus() -> list[GpuInfo]:
     found = []
     if torch.cuda.is_available():
@@ -210,10 +222,32 @@ def choose(machine: MachineInfo, engine: EngineSettings, architecture: Architect
     )
 
 
+def concerns_libraries(machine: MachineInfo, engine: EngineSettings, chosen: Policy) -> bool:
+    """Return whether a backend of another library was chosen, or may be faster than the chosen."""
+    if engine.backend != "auto":
+        return isinstance(backends.find_backend(chosen.backend), LibraryBackend)
+    return os.environ.get("REALESR_RACE") != "0" and bool(find_rivals(machine, chosen.device))
+
+
+def find_rivals(machine: MachineInfo, device: str) -> list[LibraryBackend]:
+    """Return the backends of other libraries that may be faster on a device."""
+    return [
+        backend
+        for backend in backends.BACKENDS
+        if isinstance(backend, LibraryBackend)
+        and backend.name in machine.backends
+        and backend.worth_racing(machine, device)
+    ]
+
+
 def _find_candidates(machine: MachineInfo, name: str) -> tuple[Backend, ...]:
     """Return the backends to choose from, in order of preference."""
     if name == "auto":
-        return tuple(b for b in backends.BACKENDS if b.name in machine.backends)
+        return tuple(
+            backend
+            for backend in backends.BACKENDS
+            if backend.name in machine.backends and not isinstance(backend, LibraryBackend)
+        )
     backend = backends.find_backend(name)
     if backend.name not in machine.backends:
         found = backend.availability(machine)

@@ -132,7 +132,9 @@ class EngineSettings:
         low=2**28,
         size=True,
     )
-    backend: str = option("auto", help="What runs the network: auto, onednn (CPU) or torch.")
+    backend: str = option(
+        "auto", help="What runs the network: auto, torch, onednn or openvino (CPU)."
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -44,6 +44,9 @@ class Axis:
     """Tiles begin at a multiple of this, so that pixel-unshuffle keeps its phase."""
     wrap: bool = False
     """The image continues at its opposite edge, so tiles there read beyond the edge."""
+    read_size: int = 0
+    """Input pixels that every tile reads, for backends that prepare for each shape; at least the
+    tile with its overlap. 0: no more than needed. Not of a wrapped axis."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,12 @@ def _read_range(axis: Axis, start: int, stop: int) -> tuple[int, int]:
     low, high = start - axis.overlap, stop + axis.overlap
     low -= low % axis.multiple
     high += -high % axis.multiple
+    if axis.size > axis.read_size > 0 and not axis.wrap:
+        last = axis.size - axis.read_size
+        last -= last % axis.multiple
+        low = max(0, min(low, last))
+        # Up to the end, where the size is no multiple: the last tile reads a few pixels more.
+        return low, axis.size if low == last else low + axis.read_size
     return (low, high) if axis.wrap else (max(0, low), min(axis.size, high))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from realesr_cli.engine import policy as policies
-from realesr_cli.engine.backends import find_backend
+from realesr_cli.engine.backends import find_backend, has_fixed_tiles
 from realesr_cli.engine.estimate import Estimate, ImageShape, Pace, estimate, working_bytes
 from realesr_cli.engine.forward import Forward, add_tta, blend, require_same_scale
 from realesr_cli.engine.guard import BLEND, PlacedNetwork, get_architecture, place_network
@@ -263,7 +263,8 @@ class Upscaler:
             overlap += LARGE_SCALE_RADIUS + 1
         exact = all(network.exact for network in networks)
         tile = policy.tile
-        if self._tile_is_auto and size[0] * size[1] <= (tile + 2 * WHOLE_MARGIN) ** 2:
+        fixed = any(has_fixed_tiles(network.policy.backend) for network in networks)
+        if self._tile_is_auto and not fixed and size[0] * size[1] <= (tile + 2 * WHOLE_MARGIN) ** 2:
             tile = 0
         rows = tile
         if self._tile_is_auto and tile:
@@ -271,8 +272,8 @@ class Upscaler:
             value = bits // 8 if exact and not settings.back_project else 4
             most = int(self.memory * _LINE_SHARE / (4 * value * out[1]))
             rows = min(tile, max(_LEAST_ROWS, most * size[0] // out[0]))
-        axes: list[Axis] = []
-        for length, out_length in zip(size, out, strict=True):
+        axes = []
+        for length, out_length, side in zip(size, out, (rows, tile), strict=True):
             ramp = 0 if exact else min(BLEND, own // 4)
             # Input pixels to each side that antialiased cubic resizing reads.
             reach = math.ceil(2 * max(1.0, length / out_length)) + 1
@@ -287,11 +288,13 @@ class Upscaler:
                 Axis(
                     size=length,
                     out_size=out_length,
-                    tile=rows if not axes else tile,
+                    tile=side,
                     overlap=needed,
                     blend=ramp,
                     multiple=math.lcm(*(network.architecture.multiple for network in networks)),
                     wrap=settings.pad == "wrap",
+                    # A multiple of 16, as of any unshuffle: different settings share a shape.
+                    read_size=-(-(side + 2 * needed) // 16) * 16 if fixed and tile else 0,
                 )
             )
         return Grid(axes[0], axes[1], self.scale, policy.batch)

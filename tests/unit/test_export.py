@@ -18,13 +18,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from realesr_cli.engine import onnx_graph
 from realesr_cli.errors import (
     ConfigError,
     ExportError,
     MissingDependencyError,
     WeightsWriteError,
 )
-from realesr_cli.export import exporter, onnx_file
+from realesr_cli.export import exporter
 from realesr_cli.export.exporter import export_model
 from realesr_cli.export.onnx_file import run_onnx
 from realesr_cli.export.settings import SUFFIXES, ExportSettings
@@ -122,7 +123,7 @@ def test_an_operation_without_an_onnx_form_is_named(
             return change(super().forward(x))
 
     with pytest.raises(ExportError, match=name):
-        onnx_file.onnx_model(Odd(LEAKY), opset=17)
+        onnx_graph.onnx_model(Odd(LEAKY), opset=17)
 
 
 @pytest.mark.parametrize("channels", [(1, 1), (1, 3), (4, 4), (4, 3), (3, 1)])
@@ -240,9 +241,9 @@ def test_an_output_of_another_size_is_noticed(
 def test_a_graph_with_a_wrong_slope_is_noticed(
     source: OpenedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = onnx_file._Graph.leaky_relu
+    right = onnx_graph._Graph.leaky_relu
     monkeypatch.setattr(
-        onnx_file._Graph, "leaky_relu", lambda self, x, slope: right(self, x, slope + 0.002)
+        onnx_graph._Graph, "leaky_relu", lambda self, x, slope: right(self, x, slope + 0.002)
     )
     (tmp_path / "out" / "m.onnx").write_bytes(b"before")
     with pytest.raises(ExportError, match=r"48x32: largest difference"):

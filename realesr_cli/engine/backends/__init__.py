@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from realesr_cli.engine.backends.base import Backend
+from realesr_cli.engine.backends.base import Backend, LibraryBackend
 from realesr_cli.engine.backends.onednn import OneDnnBackend
+from realesr_cli.engine.backends.openvino import OpenVinoBackend
 from realesr_cli.engine.backends.pytorch import TorchBackend
 from realesr_cli.errors import ConfigError
 from realesr_cli.text import did_you_mean
 
-BACKENDS: tuple[Backend, ...] = (OneDnnBackend(), TorchBackend())
-"""Every backend; where several can compute a network, the first is preferred."""
+BACKENDS: tuple[Backend, ...] = (OneDnnBackend(), TorchBackend(), OpenVinoBackend())
+"""Every backend; where several can compute a network, the first is preferred.
+
+`auto` uses those of other libraries only where they were measured to be faster (`engine.trial`).
+"""
 
 
 def find_backend(name: str) -> Backend:
@@ -21,3 +25,9 @@ def find_backend(name: str) -> Backend:
             f"unknown backend {name!r}: expected one of {listed}{did_you_mean(name, names)}"
         )
     return BACKENDS[names.index(name)]
+
+
+def has_fixed_tiles(name: str) -> bool:
+    """Return whether a backend prepares for each tile shape, so that tiles should all have one."""
+    backend = find_backend(name)
+    return isinstance(backend, LibraryBackend) and backend.fixed_tiles

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import nn
 
@@ -68,6 +71,43 @@ class Backend(Protocol):
         The weights are those of now: later changes of `network` have no effect.
         """
         ...
+
+
+class LibraryBackend(Backend):
+    """What the backends of other libraries than torch share.
+
+    They are optional, and not trusted: before one computes a model, it is tried on one tile of it
+    in another process. `auto` uses one only where it was measured to be faster (`engine.trial`).
+    """
+
+    name: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+    """Modules that must be installed; the first is the library itself."""
+    distributions: ClassVar[tuple[str, ...]] = ()
+    """What the library may be installed as, where that is not the name of its module."""
+    fixed_tiles: ClassVar[bool] = False
+    """Whether it prepares for each tile shape, so that all tiles of an image should have one."""
+
+    def availability(self, machine: MachineInfo) -> Availability:
+        """Return whether its packages are installed."""
+        for package in self.packages:
+            if importlib.util.find_spec(package) is None:
+                fix = f"pip install 'realesr-cli[{self.name}]'"
+                return Availability(False, f"the package {package} is not installed", fix)
+        found = self.versions()
+        return Availability(True, " ".join(f"{name} {version}" for name, version in found.items()))
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the distributions that hold the library, by name."""
+        found = {}
+        for name in self.distributions or self.packages[:1]:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found[name] = importlib.metadata.version(name)
+        return found
+
+    def worth_racing(self, machine: MachineInfo, device: str) -> bool:
+        """Return whether it may be faster than torch there, so that `auto` should measure it."""
+        return False
 
 
 def output_bytes_per_pixel(scale: int) -> int:
