@@ -94,6 +94,13 @@ LONGEST_FILE, LONGEST_FUNCTION = 350, 60
 MODULES_FOR_ONE_IMAGE = 80
 """Modules of ours, packages included, that upscaling one PNG loads; may only fall."""
 
+ONCE = (
+    "weights.locate.locate", "weights.checkpoints.read_state", "nets.detection.detect",
+    "nets.detection.canonical", "image.probe.probe", "image.read.read_image",
+    "engine.policy.machine_info",
+)  # fmt: skip
+"""Functions that upscaling one image calls once: nothing is resolved, read or measured again."""
+
 TYPE_IGNORES = 15
 """`# type: ignore` comments in the package; may only fall."""
 
@@ -393,7 +400,7 @@ def test_words_are_those_of_the_field() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_one_image_loads_few_modules(tmp_path: Path) -> None:
+def test_one_image_does_nothing_twice_and_loads_few_modules(tmp_path: Path) -> None:
     """What an 8-bit PNG and a model file need, and nothing of training, evaluation or downloads."""
     from PIL import Image as pillow
     from upscale_cli import save_tiny
@@ -401,20 +408,31 @@ def test_one_image_loads_few_modules(tmp_path: Path) -> None:
     pillow.new("RGB", (12, 8), "gray").save(tmp_path / "a.png")
     save_tiny(tmp_path / "tiny.pth")
     code = (
-        "import sys\n"
+        "import collections, sys, threading\n"
+        "calls = collections.Counter()\n"
+        "def count(frame, event, argument):\n"
+        "    if event == 'call':\n"
+        "        code = frame.f_code\n"
+        "        calls[frame.f_globals.get('__name__', '') + '.' + code.co_name] += 1\n"
+        "sys.setprofile(count)\n"
+        "threading.setprofile(count)\n"
         "from realesr_cli.cli.main import run\n"
         "try:\n"
         "    run(['upscale', 'a.png', '-m', 'tiny.pth', '--device', 'cpu', '-q'])\n"
         "except SystemExit as ended:\n"
         "    assert not ended.code, ended.code\n"
+        "sys.setprofile(None)\n"
         "assert 'torch._dynamo' not in sys.modules\n"  # Its import takes a second.
-        "print(*sorted(name for name in sys.modules if name.startswith('realesr_cli')))"
+        "print(*sorted(name for name in sys.modules if name.startswith('realesr_cli')))\n"
+        f"print(*(calls['realesr_cli.' + name] for name in {ONCE!r}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    loaded = done.stdout.split()
+    modules_line, calls_line = done.stdout.splitlines()
+    loaded = modules_line.split()
     assert (tmp_path / "a_x4.png").is_file()
+    assert dict(zip(ONCE, map(int, calls_line.split()), strict=True)) == dict.fromkeys(ONCE, 1)
     assert len(loaded) <= MODULES_FOR_ONE_IMAGE, loaded
     needless = {
         "compat", "dataset", "degrade", "diagnostics", "evaluate", "export", "metrics", "train",

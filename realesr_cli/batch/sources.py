@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
-from realesr_cli.batch.storage import redact
 from realesr_cli.errors import (
     ConfigError,
     ImageError,
@@ -58,6 +57,8 @@ class InputSource:
     def name(self) -> str:
         """The source as a person typed or would type it."""
         if self.url:
+            from realesr_cli.batch.storage import redact  # only where there are URLs
+
             return redact(self.url) if self.member is None else f"{redact(self.url)}/{self.member}"
         if self.path is None:
             return STDIN
