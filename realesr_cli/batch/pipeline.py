@@ -21,6 +21,7 @@ from realesr_cli.image.read import read_image
 from realesr_cli.image.types import Image, ImageStream
 from realesr_cli.image.write import encode_image, write_image
 from realesr_cli.progress import Progress, StopRequested, never
+from realesr_cli.text import format_bytes
 
 IN_FLIGHT_BYTES = 1 << 30
 """Finished images that wait to be written hold at most this much, one image excepted."""
@@ -314,8 +315,8 @@ def _time(item: _Item, work: Callable[[_Item], None]) -> None:
 
 
 def _out_of_memory(job: Job) -> OutOfMemoryError:
-    need = job.output_bytes / 2**30
-    text = f"{job.source.name}: not enough memory; the result alone takes {need:.1f} GiB"
+    need = format_bytes(job.output_bytes)
+    text = f"{job.source.name}: not enough memory; the result alone takes {need}"
     return OutOfMemoryError(text, advice="result-too-large")
 
 

@@ -30,6 +30,7 @@ from realesr_cli.evaluate.settings import (
     SheetSettings,
 )
 from realesr_cli.settings import check, option
+from realesr_cli.text import format_bytes
 
 if TYPE_CHECKING:
     from realesr_cli.evaluate.comparison import Comparison
@@ -223,7 +224,7 @@ def _compare(request: CompareRequest, *, as_json: bool, quiet: bool) -> int:
         click.echo(json.dumps(_plain(comparison, written), ensure_ascii=False, indent=2))
     elif not quiet:
         for path, size in written:
-            click.echo(f"{path}: {_contents(comparison)}, {size / 1e6:.1f} MB")
+            click.echo(f"{path}: {_contents(comparison)}, {format_bytes(size)}")
     for failure in comparison.failures:
         named = failure.name in failure.error
         say_error(failure.error if named else f"{failure.name}: {failure.error}")

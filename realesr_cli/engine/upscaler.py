@@ -28,6 +28,7 @@ from realesr_cli.errors import ConfigError, OutOfMemoryError
 from realesr_cli.image.pixels import bleed
 from realesr_cli.image.types import Band, Image, ImageStream, RowWindow
 from realesr_cli.progress import Progress, StopRequested, never, no_progress
+from realesr_cli.text import format_bytes
 
 if TYPE_CHECKING:
     from realesr_cli.weights.load import OpenedModel
@@ -96,7 +97,7 @@ class Upscaler:
         # Systems that promise more memory than there is kill the process instead of raising.
         if need > min(self.memory, policies.memory_available()):
             raise OutOfMemoryError(
-                f"a result of {size[1]}x{size[0]} pixels takes {need / 2**30:.1f} GiB, more than "
+                f"a result of {size[1]}x{size[0]} pixels takes {format_bytes(need)}, more than "
                 "may be used",
                 advice="result-too-large",
             )

@@ -34,6 +34,7 @@ from realesr_cli.evaluate.settings import PageSettings
 from realesr_cli.image.color import is_srgb
 from realesr_cli.image.types import Image
 from realesr_cli.image.write import encode_image
+from realesr_cli.text import format_bytes
 
 _DEFAULTS = PageSettings()
 
@@ -70,8 +71,8 @@ def warn_about_size(pixels: int, settings: PageSettings = _DEFAULTS) -> None:
     if expected > LARGE_PAGE:
         hint = ", or set quality to 90" if lossless else ""
         warnings.warn(
-            f"the page will have roughly {expected / 1e6:.0f} MB and open slowly: use fewer or "
-            f"smaller photos{hint}",
+            f"the page will have roughly {format_bytes(int(expected))} and open slowly: use fewer "
+            f"or smaller photos{hint}",
             RealesrWarning,
             stacklevel=2,
         )

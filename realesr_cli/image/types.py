@@ -13,6 +13,7 @@ import numpy as np
 
 from realesr_cli.errors import OutOfMemoryError, UnsupportedImageError
 from realesr_cli.image.pixels import BITS, Array
+from realesr_cli.text import format_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -243,8 +244,8 @@ class ImageStream:
             alpha = np.empty((self.height, self.width), self.dtype) if self.has_alpha else None
         except (MemoryError, ValueError) as error:  # numpy's own limit on sizes is a ValueError
             raise OutOfMemoryError(
-                f"{self.width}x{self.height} pixels take {self.nbytes / 2**30:.1f} GiB, which do "
-                "not fit in memory",
+                f"{self.width}x{self.height} pixels take {format_bytes(self.nbytes)}, which do not "
+                "fit in memory",
                 advice="result-too-large",
             ) from error
         start = 0
