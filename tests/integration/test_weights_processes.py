@@ -30,8 +30,10 @@ ENSURE = ENTRY + "print(ensure(entry), flush=True)"
 COMMAND = (
     ENTRY
     + """
+import signal
 import click
 from realesr_cli.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A background job ignores it.
 command = click.Command("pull", callback=lambda: ensure(entry))
 main.COMMANDS = {"pull": ("", "")}
 main.LazyGroup.get_command = lambda self, ctx, name: command
