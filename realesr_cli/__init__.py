@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from realesr_cli.errors import RealesrError
     from realesr_cli.image.read import read_image
     from realesr_cli.image.types import Image
+    from realesr_cli.video.upscale_video import upscale_video
     from realesr_cli.weights.load import load_model, open_model
 
 # Where each public name lives. It is imported when first asked for, so that `import realesr_cli`
@@ -25,6 +26,7 @@ _PUBLIC = {
     "open_model": "realesr_cli.weights.load",
     "read_image": "realesr_cli.image.read",
     "upscale": "realesr_cli.engine.api",
+    "upscale_video": "realesr_cli.video.upscale_video",
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "open_model",
     "read_image",
     "upscale",
+    "upscale_video",
 ]
 
 

@@ -94,7 +94,7 @@ def remove_stale_files(folder: Path) -> list[Path]:
     removed = []
     for part in sorted(folder.glob(f"{PREFIX}*{SUFFIX}")):
         with contextlib.suppress(OSError), part.open("rb") as file:
-            _lock(file)
+            lock_file(file)
             if fcntl is not None:
                 part.unlink()
                 removed.append(part)
@@ -163,7 +163,7 @@ def _create(folder: Path) -> tuple[BinaryIO, Path]:
         part = folder / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
         file = part.open("xb")
         try:
-            _lock(file)
+            lock_file(file)
             if os.path.samestat(os.fstat(file.fileno()), part.stat()):
                 return file, part
         except (BlockingIOError, FileNotFoundError):
@@ -176,7 +176,7 @@ def _create(folder: Path) -> tuple[BinaryIO, Path]:
     raise OSError(errno.EBUSY, "other processes remove the temporary files", str(folder))
 
 
-def _lock(file: BinaryIO) -> None:
+def lock_file(file: BinaryIO) -> None:
     """Lock a file; BlockingIOError where another process holds it. Does nothing without locks."""
     if fcntl is None:
         return

@@ -100,6 +100,24 @@ class OutputExistsError(ImageWriteError):
     """The output exists already, and is not the result that was asked for."""
 
 
+class VideoError(RealesrError):
+    """A video cannot be read, planned or encoded as requested."""
+
+    exit_code = 2
+
+
+class JobChangedError(VideoError):
+    """An interrupted video cannot be continued: its source or a setting is another one now."""
+
+    exit_code = 3
+
+
+class DamagedVideoError(VideoError):
+    """More frames of a video are damaged than are accepted."""
+
+    exit_code = 1
+
+
 class WeightsError(RealesrError):
     """Something about a model's weights."""
 

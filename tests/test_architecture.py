@@ -42,6 +42,7 @@ ROWS = {
     "evaluate": 6,
     "export": 6,
     "train": 6,
+    "video": 6,
     "cli": 7,
     "__init__": 8,
     "__main__": 8,
@@ -50,7 +51,7 @@ ROWS = {
 STRANGERS = {
     ("image", "ops"), ("nets", "degrade"), ("weights", "metrics"),
     *itertools.combinations(
-        ("batch", "compat", "dataset", "diagnostics", "evaluate", "export", "train"), 2
+        ("batch", "compat", "dataset", "diagnostics", "evaluate", "export", "train", "video"), 2
     ),
 }  # fmt: skip
 """Parts of one row that do not know each other."""
@@ -67,14 +68,15 @@ HOMES = {
     "platformdirs": {"weights"},
     "safetensors": {"weights", "train"},
     "cv2": {"image"},
-    "PIL": {"image", "degrade", "evaluate", "train", "dataset"},
+    "av": {"video"},
+    "PIL": {"image", "degrade", "evaluate", "train", "dataset", "video"},
     "torch": {
         "ops", "nets", "degrade", "weights", "metrics", "engine", "batch", "compat", "dataset",
-        "diagnostics", "evaluate", "export", "train",
+        "diagnostics", "evaluate", "export", "train", "video",
     },
     "numpy": {
         "image", "ops", "nets", "degrade", "weights", "metrics", "engine", "batch", "cli", "compat",
-        "dataset", "diagnostics", "evaluate", "export", "train",
+        "dataset", "diagnostics", "evaluate", "export", "train", "video",
     },
     "lpips": {"metrics"},
     "DISTS_pytorch": {"metrics"},
@@ -436,6 +438,7 @@ def test_one_image_does_nothing_twice_and_loads_few_modules(tmp_path: Path) -> N
     assert len(loaded) <= MODULES_FOR_ONE_IMAGE, loaded
     needless = {
         "compat", "dataset", "degrade", "diagnostics", "evaluate", "export", "metrics", "train",
+        "video",
     }  # fmt: skip
     assert not {part_of(name) for name in loaded} & needless
     rare = {

@@ -71,6 +71,12 @@ ADVICE: dict[str, str] = {
     "of a training run works too.",
     "url-output": "Name a folder or a URL with -o.",
     "unusable-cache": "Make room or change permissions, or set REALESR_HOME to another folder.",
+    "image-not-video": "Use `realesr upscale` for it.",
+    "video-changed": "Start over with --no-resume, or name another folder with --job-dir.",
+    "video-color": "State the matrix with --color.",
+    "video-encoder": "Choose another --codec, --pix-fmt or size.",
+    "video-resume": "The same command continues where it ended.",
+    "video-streams": "Write a .mkv file, or drop what does not fit with --drop-incompatible.",
     "unverified-model": "--allow-unverified downloads it anyway.",
 }
 """Sentence by key. Every key that the library uses is here, and every key here is used."""

@@ -34,6 +34,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "realesr_cli.cli.upscale:upscale_command",
         "Upscale and restore images.",
     ),
+    "video": (
+        "realesr_cli.cli.video:video_command",
+        "Upscale films and animations, and copy everything else of them.",
+    ),
     "models": (
         "realesr_cli.cli.models:models_group",
         "List, download, check, import and interpolate models.",

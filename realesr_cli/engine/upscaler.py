@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -74,6 +74,8 @@ class Upscaler:
         self.memory = policies.memory_budget(engine)
         """Bytes of main memory for images and tiles."""
         self._pace = Pace()
+        self.wrap_forward: Callable[[Forward], Forward] | None = None
+        """Applied to what computes the tiles, for a cache before it."""
 
     def __call__(
         self,
@@ -247,9 +249,10 @@ class Upscaler:
         forwards: list[Forward] = [network.guard for network in self._used(settings)]
         if settings.tta:
             forwards = [add_tta(forward) for forward in forwards]
-        if len(forwards) == 1:
-            return forwards[0]
-        return blend(forwards[0], forwards[1], self._share(settings))
+        forward = forwards[0]
+        if len(forwards) == 2:
+            forward = blend(forward, forwards[1], self._share(settings))
+        return forward if self.wrap_forward is None else self.wrap_forward(forward)
 
     def _make_grid(self, size: tuple[int, int], settings: UpscaleSettings, bits: int) -> Grid:
         """Decide how an image of this (height, width) and depth is cut."""

@@ -108,7 +108,7 @@ def test_files_written_by_name_get_the_permissions_of_any_new_file(tmp_path: Pat
 def test_a_file_removed_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual, calls = atomic._lock, []
+    usual, calls = atomic.lock_file, []
 
     def late(file: Any) -> None:
         if not calls:
@@ -116,7 +116,7 @@ def test_a_file_removed_before_it_is_locked_is_made_again(
         calls.append(file.name)
         usual(file)
 
-    monkeypatch.setattr(atomic, "_lock", late)
+    monkeypatch.setattr(atomic, "lock_file", late)
     with atomic.atomic_write(tmp_path / "a.png") as file:
         file.write(b"new")
     assert len(calls) == 2

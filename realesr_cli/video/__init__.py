@@ -1,0 +1,1 @@
+"""Whole films: decoded, upscaled and encoded in chunks that survive any interruption."""
