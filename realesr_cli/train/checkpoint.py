@@ -26,8 +26,10 @@ from realesr_cli.errors import (
     WeightsWriteError,
 )
 from realesr_cli.settings import from_plain, to_plain
+from realesr_cli.text import format_value
 from realesr_cli.train.config import TrainConfig
 from realesr_cli.train.state import TrainProgress, TrainState
+from realesr_cli.weights.checkpoints import find_format
 from realesr_cli.weights.locate import RUN_FILE
 from realesr_cli.weights.model_files import model_metadata, save_pth, save_safetensors
 
@@ -131,17 +133,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises CheckpointFormatError where it is damaged, or not a checkpoint of this version.
     """
     try:
+        if find_format(path) != "zip":  # refuses archives that unpack to much more, too
+            raise CheckpointFormatError(f"{path}: not a training checkpoint")
         data = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise CheckpointFormatError(f"{path}: not a checkpoint that this version can read")
         config = from_plain(TrainConfig, json.loads(data["config"]))
         progress = from_plain(TrainProgress, json.loads(data["progress"]))
         config.stages[progress.stage]
-    except (CheckpointFormatError, MemoryError):
+    except CheckpointFormatError:
         raise
     except Exception as error:  # torch raises whatever the damaged bytes lead it to
         known = isinstance(error, (OSError, ConfigError))
-        reason = str(error) if known else "the file is damaged"
+        reason = " ".join(str(error).split())[:200] if known else "the file is damaged"
+        if isinstance(error, MemoryError):
+            reason = "it is damaged, or larger than the memory"
         raise CheckpointFormatError(f"{path}: cannot be read: {reason}") from error
     parts = {part: data[part] for part in _PARTS if part in data}
     return Checkpoint(path, config, progress, parts)
@@ -181,8 +187,9 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     try:
         for part in held & set(parts):
             getattr(state, part).load_state_dict(parts[part])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointFormatError(f"{path}: does not fit this run ({error})") from error
+    except Exception as error:  # parts of a foreign file can be anything
+        reason = format_value(" ".join(str(error).split()))
+        raise CheckpointFormatError(f"{path}: does not fit this run: {reason}") from error
     state.progress = dataclasses.replace(checkpoint.progress)
 
 

@@ -204,19 +204,17 @@ def save_sheet(
     pairs = list(zip(samples, outputs, strict=True))[:rows]
     side = min(SHEET_SIDE, max(max(item.gt.shape[:2]) for item, _ in pairs))
     sheet = pillow.new("RGB", (3 * side, len(pairs) * (side + LABEL)), "white")
-    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default()
     for number, (item, output) in enumerate(pairs):
-        top = number * (side + LABEL)
         factor = item.gt.shape[0] // item.lq.shape[0]
         enlarged = item.lq.repeat(factor, 0).repeat(factor, 1)
-        labels = (f"{item.name}: input", "output", "ground truth")
-        for column, (pixels, label) in enumerate(
-            zip((enlarged, output, item.gt), labels, strict=True)
-        ):
-            draw.text(
-                (column * side + 2, top + 1), label, fill="black", font=ImageFont.load_default()
-            )
-            sheet.paste(pillow.fromarray(_crop_center(pixels, side)), (column * side, top + LABEL))
+        labels = (f"input: {item.name}", "output", "ground truth")
+        cells = zip((enlarged, output, item.gt), labels, strict=True)
+        for column, (pixels, label) in enumerate(cells):
+            cell = pillow.new("RGB", (side, side + LABEL), "white")  # cuts off long labels
+            ImageDraw.Draw(cell).text((2, 1), label, fill="black", font=font)
+            cell.paste(pillow.fromarray(_crop_center(pixels, side)), (0, LABEL))
+            sheet.paste(cell, (column * side, number * (side + LABEL)))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image(np.asarray(sheet).copy()).save(path)
 

@@ -74,7 +74,7 @@ def run_two(code: str, *args: str, **environment: str) -> list[tuple[int, str]]:
                 text=True,
             )
         )
-    errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
     return [(worker.returncode, text) for worker, text in zip(workers, errors, strict=True)]
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import types
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,31 @@ def test_a_checkpoint_of_another_make_is_refused(tmp_path: Path) -> None:
         restore(state_at(tiny("degradation.pool=4"), 0), found)
     with pytest.raises(CheckpointFormatError, match="does not fit this run"):
         restore(state_at(tiny("generator.features=8"), 0), found)
+
+
+def test_hostile_checkpoints_are_refused_in_a_line(tmp_path: Path) -> None:
+    config = tiny()
+    path = save_checkpoint(tmp_path, state_at(config, 2), config)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    bomb = next(name for name in records if name.endswith("/data/0"))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in records.items():
+            archive.writestr(name, bytes(2**26) if name == bomb else body)
+    with pytest.raises(CheckpointFormatError, match="unpack to 64"):
+        read_checkpoint(path)
+    for parts in (
+        {"generator": 3},
+        {"generator": {"x" * 5000: torch.zeros(1)}},
+        {"optimizer": {"state": [], "param_groups": 1}},
+    ):
+        state = state_at(config, 2)
+        found = {name: getattr(state, name).state_dict() for name in checkpoint._PARTS
+                 if getattr(state, name) is not None}  # fmt: skip
+        with pytest.raises(CheckpointFormatError) as caught:
+            restore(state, checkpoint.Checkpoint(path, config, state.progress, found | parts))
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 1000
 
 
 def test_the_generator_describes_itself(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from realesr_cli.errors import DeviceError, OutOfMemoryError
 from realesr_cli.train import machine as machines
+from realesr_cli.train import plan
 from realesr_cli.train.config import StageConfig, TrainConfig
 from realesr_cli.train.distributed import ALONE, World, join_world
 from realesr_cli.train.events import Scores
@@ -236,6 +237,25 @@ def test_a_step_of_every_stage_can_be_measured() -> None:
     costs = [measure_step(small, cpu, stage) for stage in (0, 1)]
     assert all(0 < cost.fastest <= cost.seconds <= cost.slowest for cost in costs)
     assert all(cost.peak_bytes is None for cost in costs)
+
+
+def test_the_estimate_is_the_median_of_steps_with_their_degradation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not of the first step, which allocates, nor of the network alone."""
+    small = config("generator.kind=compact", "generator.blocks=1", "generator.features=2",
+                   "perceptual.weight=0", "data.patch=8", "data.batch=1")  # fmt: skip
+    seconds = iter((2.0, 0.25, 1.0, 0.5, 0.75, 0.5))
+    usual, clock = plan.degrade_crops, [0.0]
+
+    def degrade(*args: object) -> object:
+        clock[0] += next(seconds)
+        return usual(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(plan, "degrade_crops", degrade)
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: clock[0])
+    cost = measure_step(small, Machine(torch.device("cpu")), 0)
+    assert (cost.seconds, cost.fastest, cost.slowest) == (0.5, 0.25, 1.0)
 
 
 def test_the_machine_is_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:

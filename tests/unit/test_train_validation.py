@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,12 @@ def test_a_sheet_of_small_images_is_small(tmp_path: Path) -> None:
     save_sheet(tmp_path / "sheet.png", [sample()], [sample().gt], 4)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (3 * 64, 64 + LABEL)
+        short = np.asarray(sheet)
+    # A long name does not run into the next label.
+    one = dataclasses.replace(sample(), name="a-very-long-name" * 5)
+    save_sheet(tmp_path / "long.png", [one], [one.gt], 4)
+    with Image.open(tmp_path / "long.png") as sheet:
+        assert np.array_equal(np.asarray(sheet)[:, 64:], short[:, 64:])
 
 
 def test_small_images_are_scored_without_ssim() -> None:
