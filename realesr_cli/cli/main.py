@@ -180,7 +180,11 @@ def _run(args: Sequence[str] | None, started: float) -> int:
         say_error(message_with_advice(error))
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            hint = f"Try '{error.ctx.command_path} --help' for help."
+            click.echo(f"{error.ctx.get_usage()}\n{hint}\n", err=True)
+        text = error.format_message()
+        say_error(text[:1].lower() + text[1:])
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say_error("interrupted")

@@ -121,6 +121,15 @@ def test_color_only_where_wanted(
     assert "\x1b[" not in capsys.readouterr().err
 
 
+def test_usage_errors_look_like_all_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(["models", "list", "--nothing"])
+    lines = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert lines[0] == "Usage: realesr models list [OPTIONS]"
+    assert lines[-1].startswith("error: no such option")
+
+
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_listed_command_exists_and_explains_itself(name: str) -> None:
     result = CliRunner().invoke(cli, [name, "--help"])

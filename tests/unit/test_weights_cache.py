@@ -6,12 +6,16 @@ import errno
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from realesr_cli.atomic import PREFIX, SUFFIX
 from realesr_cli.errors import DownloadError, RealesrWarning
-from realesr_cli.weights import cache
+from realesr_cli.weights import cache, registry
+from realesr_cli.weights.model_files import save_pth, save_safetensors
 
 
 def test_sha256_with_progress(tmp_path: Path) -> None:
@@ -116,3 +120,33 @@ def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         cache.hold_lock(tmp_path / "l"),
     ):
         pass
+
+
+def _write_stamp(path: Path) -> None:
+    path.write_bytes(b"one")
+    cache.current_hash(path)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        _write_stamp,
+        lambda path: save_safetensors(path, {"a": torch.zeros(1)}, {}),
+        lambda path: save_pth(path, {"params": {"a": torch.zeros(1)}}),
+    ],
+)
+def test_what_a_killed_process_left_beside_a_model_is_removed(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    stale = tmp_path / f"{PREFIX}0123456789abcdef{SUFFIX}"
+    stale.write_bytes(b"half")
+    write(tmp_path / "f")
+    assert not stale.exists()
+
+
+def test_what_a_killed_process_left_beside_the_list_is_removed() -> None:
+    registry.home().mkdir(parents=True, exist_ok=True)
+    stale = registry.home() / f"{PREFIX}0123456789abcdef{SUFFIX}"
+    stale.write_bytes(b"half")
+    registry.remove_imported("nothing")
+    assert not stale.exists()
