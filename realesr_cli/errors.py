@@ -77,7 +77,7 @@ class ImageError(RealesrError):
 
 
 class UnreadableImageError(ImageError, OSError):
-    """The file is missing, empty, damaged or no image."""
+    """The file is missing, empty, damaged or not an image."""
 
 
 class UnsupportedImageError(ImageError, ValueError):
@@ -141,7 +141,7 @@ class ChecksumMismatchError(WeightsError, ValueError):
 
 
 class CheckpointFormatError(WeightsError, ValueError):
-    """A file is no checkpoint that can be loaded safely."""
+    """A file is not a checkpoint that can be loaded safely."""
 
 
 class UnknownArchitectureError(WeightsError, ValueError):

@@ -55,7 +55,7 @@ class Job:
     entry: str = ""
     """Name of the result inside the archive that it belongs to."""
     url: str = ""
-    """URL of the object that the result becomes, where `target` is no file that stays."""
+    """URL of the object that the result becomes, where `target` is only temporary."""
 
     @property
     def output(self) -> str | None:

@@ -101,7 +101,7 @@ def _changed(
 
 
 def parse_made_by(text: str | None) -> MadeBy | None:
-    """Return a stored record; None where there is none, or text that is none of ours."""
+    """Parse a stored record; None if there is none, or the text is not one."""
     if text is None or len(text) > _MAX_BYTES:
         return None
     try:

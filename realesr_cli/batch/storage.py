@@ -146,7 +146,7 @@ def put(source: Path, url: str, mark: Mapping[str, Any], error_class: type[Reale
     """Put a local file as an object, whole or not at all, with its mark. Raises `error_class`.
 
     The mark is metadata of the object where the store has such, else a sidecar that is put first:
-    a mark without its object is no result, an object without its mark would be somebody else's.
+    a mark without its object is not a result, an object without its mark would be somebody else's.
     """
     fs, path = _open(url)
     text = json.dumps({**mark, "bytes": source.stat().st_size}, sort_keys=True)

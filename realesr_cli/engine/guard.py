@@ -32,7 +32,7 @@ SMALLEST = 32
 """Tiles are not split below this many pixels a side."""
 
 LARGEST_RMS = 1e4
-"""Root mean square of a tile's values above which they are no image: white is 1, and no trained
+"""Root mean square of a tile's values above which they are not an image: white is 1, and no trained
 network leaves about [-1, 2] for inputs in [0, 1]. One weight of 1e30 gives outputs far above it
 without any NaN or Inf."""
 

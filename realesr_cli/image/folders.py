@@ -52,7 +52,7 @@ def walk_files(
     """Yield the files of a folder sorted by name, then those of its subfolders.
 
     Skipped are hidden files and folders (temporary files of this package are hidden), the folder
-    `skip`, and whatever is no regular file (reading a FIFO or device could block forever). Links
+    `skip`, and anything but regular files (reading a FIFO or device could block forever). Links
     are followed, each folder is visited once, and a broken link is yielded so that it is reported
     when it is opened. Raises DatasetError for a folder that cannot be read, unless there is an
     `on_error`, which is called instead.

@@ -77,7 +77,7 @@ def read_state(path: str | Path, *, as_stored: bool = False) -> tuple[State, dic
     ...) are taken off, averaged weights preferred; floating tensors come as float32 on the CPU,
     or in the file's own dtype if `as_stored`. The second value is the description that
     `save_safetensors` or `save_pth` wrote, or empty. Raises UnknownModelError for a missing file
-    and CheckpointFormatError for everything that is no checkpoint or holds code; nothing in the
+    and CheckpointFormatError for anything that is not a checkpoint or contains code; nothing in the
     file is ever run.
     """
     path = Path(path)

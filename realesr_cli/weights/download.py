@@ -88,7 +88,7 @@ class _Transfer:
 
     @property
     def have(self) -> int:
-        """Bytes of the part file; what is no regular file is removed."""
+        """Bytes of the part file; anything but a regular file is removed."""
         try:
             status = self.part.lstat()
         except OSError:

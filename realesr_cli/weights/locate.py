@@ -90,8 +90,8 @@ def locate(
     and all of these over a mixture `A:B@ALPHA`. `denoise` (0..1) mixes the network with its
     weak-denoise partner: 1 is the network itself, 0 the partner.
 
-    Raises UnknownModelError for what is none of them, CheckpointFormatError for a folder that is
-    no run, ConfigError for a mixture or a `denoise` that is not possible.
+    Raises UnknownModelError if it is none of them, CheckpointFormatError for a folder that is
+    not a run, ConfigError for a mixture or a `denoise` that is not possible.
     """
     located = _locate(model, scale)
     return located if denoise is None else _denoised(located, denoise)
@@ -169,7 +169,7 @@ def require_generator(entry: RegistryEntry) -> None:
 def parse_mixture(
     text: str, is_model: Callable[[str], bool] | None = None
 ) -> tuple[str, str, float] | None:
-    """Return A, B and the share of B for `A:B@ALPHA`, or None where the text is no mixture.
+    """Return A, B and the share of B for `A:B@ALPHA`, or None if the text is not a mixture.
 
     Names of files may hold `:` and `@` themselves, so the last `@` counts, and of several colons
     the one between two models, which `is_model` knows (by default: those that exist). Raises
