@@ -99,15 +99,18 @@ def predict_image(rates: Rates, cost: Estimate) -> float:
 
 
 def predict_run(rates: Rates, costs: Sequence[Estimate]) -> float:
-    """Return the seconds that images take in a run, in which the stages overlap."""
-    if not costs:
-        return 0.0
-    reads, networks, writes = zip(*(_stages(rates, cost) for cost in costs), strict=True)
-    # All but the first image are read, and all but the last written, beside the network.
-    beside = sum(reads[1:]) + sum(writes[:-1])
-    by_network = reads[0] + sum(networks) + rates.parallel * beside + writes[-1]
-    by_writing = reads[0] + networks[0] + sum(writes)
-    return float(max(by_network, by_writing))
+    """Return the seconds that images take in a run: each stage has one image at a time.
+
+    What is read and written beside the network slows it by the share `parallel`.
+    """
+    stages = [_stages(rates, cost) for cost in costs]
+    idle = (0.0, 0.0, 0.0)
+    read = network = write = 0.0
+    for before, now, after in zip([idle, *stages], stages, [*stages[1:], idle], strict=False):
+        read += now[0]
+        network = max(read, network) + now[1] + rates.parallel * (after[0] + before[2])
+        write = max(network, write) + now[2]
+    return write
 
 
 def _stages(rates: Rates, cost: Estimate) -> tuple[float, float, float]:

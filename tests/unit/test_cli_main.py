@@ -130,6 +130,26 @@ def test_usage_errors_look_like_all_errors(capsys: pytest.CaptureFixture[str]) -
     assert lines[-1].startswith("error: no such option")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["my photo.jpg"], "did you mean `realesr upscale 'my photo.jpg'`?"),
+        (["upscal"], "did you mean 'upscale'?"),
+        (["upscale"], "realesr upscale photo.jpg -s 2 -o big.png"),
+    ],
+)
+def test_the_first_attempts_of_a_new_user(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name of an image alone, a slip, and no input: a short answer that shows the way."""
+    with pytest.raises(SystemExit) as ended:
+        run(arguments)
+    printed = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert words in printed
+    assert len(printed.splitlines()) < 12
+
+
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_listed_command_exists_and_explains_itself(name: str) -> None:
     result = CliRunner().invoke(cli, [name, "--help"])
