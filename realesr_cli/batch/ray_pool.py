@@ -36,18 +36,25 @@ _CONNECT_SECONDS = 10
 
 
 class RayPool(WorkerPool):
-    """Actors of a cluster. `count` and `cores` override what follows from its resources."""
+    """Actors of a cluster. `count` and `cores` override what follows from its resources.
+
+    Where this process is connected to a cluster already, that one is used.
+    """
 
     def __init__(
         self, spec: WorkerSpec, address: str = "", *, count: int = 0, cores: float | None = None
     ) -> None:
-        self._ray = ray = _connect(address)
-        total = ray.cluster_resources()
-        gpus = int(total.get("GPU", 0)) if spec.engine.device != "cpu" else 0
-        cpus = int(total.get("CPU", 1))
+        self._ray = ray = _import()
+        self._connected = not ray.is_initialized()
+        if self._connected:
+            _connect(ray, address)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = sum(int(node.get("GPU", 0)) for node in nodes) if spec.engine.device != "cpu" else 0
         if cores is None:
-            cores = 1 if gpus else min(spec.engine.threads or CORES, cpus)
-        super().__init__(count or gpus or max(1, int(cpus // cores)))
+            most = max((node.get("CPU", 0) for node in nodes), default=0)
+            cores = 1 if gpus else max(1, min(spec.engine.threads or CORES, most))
+        fitting = sum(int(node.get("CPU", 0) // cores) for node in nodes)
+        super().__init__(count or gpus or max(1, fitting))
         if not gpus and spec.engine.threads is None:
             spec = replace(spec, engine=replace(spec.engine, threads=max(1, int(cores))))
         # Put once: each node fetches the weights once, whatever the number of its actors.
@@ -75,6 +82,8 @@ class RayPool(WorkerPool):
         if done:  # And all others that are.
             done, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0)
         for ref in done:
+            if ref not in self._waiting:  # Its worker died at another one of these.
+                continue
             member, number = self._waiting.pop(ref)
             try:
                 result = self._ray.get(ref)
@@ -98,7 +107,8 @@ class RayPool(WorkerPool):
     def close(self) -> None:
         for member in self.members:
             self._ray.kill(member.handle)
-        self._ray.shutdown()
+        if self._connected:
+            self._ray.shutdown()
 
 
 class _Actor:
@@ -114,8 +124,8 @@ class _Actor:
         return self._worker.make(task)
 
 
-def _connect(address: str) -> Any:
-    """Connect to a cluster: of this address, of RAY_ADDRESS, or one that runs on this machine."""
+def _import() -> Any:
+    """Import Ray, which reads these variables then, and reports no usage."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # It writes to stderr by itself.
@@ -129,6 +139,11 @@ def _connect(address: str) -> Any:
             "a Ray cluster needs the package ray, which cannot be loaded: "
             "pip install 'realesr-cli[ray]'"
         ) from error
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Connect to a cluster: of this address, of RAY_ADDRESS, or one that runs on this machine."""
     known = address or os.environ.get("RAY_ADDRESS", "").removeprefix("ray://")
     host, _, port = known.rpartition(":")
     try:
@@ -141,7 +156,8 @@ def _connect(address: str) -> Any:
             logging_level=logging.ERROR,
         )
     except (OSError, RuntimeError, ValueError) as error:
-        reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+        reason = ""
+        if not isinstance(error, OSError) or error.strerror:  # Ray's own is about its options.
+            reason = f": {getattr(error, 'strerror', None) or str(error).splitlines()[0]}"
         text = f"no Ray cluster can be reached at {known or 'this machine'}{reason}"
         raise WorkerStartError(text, advice="ray-address") from error
-    return ray

@@ -36,6 +36,9 @@ SIDECAR = ".realesr.json"
 """Added to an object's name where the store keeps no metadata, for the mark beside it."""
 
 _MARK = "realesr"
+_PAGE = 1000
+"""Keys that a page of an S3 listing has at most."""
+
 _MAX_METADATA = 1800  # S3 keeps 2 KB.
 _ATTEMPTS, _WAIT = 5, 0.5
 _RETRIED_STATUS = {408, 425, 429}
@@ -97,7 +100,7 @@ def list_objects(url: str, *, recursive: bool) -> Iterator[StoredObject]:
 def _list_s3(fs: Any, root: str, recursive: bool, url: str) -> Iterator[Mapping[str, Any]]:
     """List by pages: s3fs itself returns a folder only when it has all of its pages."""
     bucket, _, prefix = root.partition("/")
-    call = {"Bucket": bucket, "Prefix": prefix and prefix + "/"}
+    call = {"Bucket": bucket, "Prefix": prefix and prefix + "/", "MaxKeys": _PAGE}
     if not recursive:
         call["Delimiter"] = "/"
     while True:
@@ -238,7 +241,7 @@ def _retry(work: Callable[[], T], url: str, error_class: type[RealesrError]) -> 
             raise
         except Exception as error:
             if attempt + 1 == _ATTEMPTS or _is_permanent(error):
-                raise error_class(f"{redact(url)}: {_reason(error)}") from error
+                raise error_class(f"{redact(url)}: {_reason(error, url)}") from error
         time.sleep(_WAIT * 2**attempt)
     raise AssertionError
 
@@ -262,9 +265,10 @@ def _is_permanent(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in _PERMANENT_NUMBERS
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, url: str) -> str:
     if isinstance(error, FileNotFoundError):
-        return "no such bucket" if "bucket" in str(error).lower() else "no such object"
+        whole = "/" not in url.partition("://")[2].rstrip("/")
+        return "no such bucket" if whole or "bucket" in str(error).lower() else "no such object"
     if isinstance(error, PermissionError) or _status(error) in (401, 403):
         return "access denied: check the credentials and what they permit"
     if "Credential" in type(error).__name__:
