@@ -151,13 +151,14 @@ def test_a_passing_failure_of_the_store_is_tried_again(
 def test_the_first_images_are_made_while_the_rest_is_still_listed(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ):
-    put_image("/in/a.png")
+    for index in range(10):
+        put_image(f"/in/{index}.png")
     made: list[int] = []
 
     def list_slowly(url: str, *, recursive: bool) -> Iterator[storage.StoredObject]:
         for index in range(10):
             made.append(len(objects("/out")))
-            yield storage.StoredObject("memory://in/a.png", f"{index}.png", "1 x")
+            yield storage.StoredObject(f"memory://in/{index}.png", f"{index}.png", "1 x")
 
     monkeypatch.setattr(storage, "list_objects", list_slowly)
     assert shell("memory://in", "-o", "memory://out/").code == 0
