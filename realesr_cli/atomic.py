@@ -12,6 +12,7 @@ import os
 import secrets
 import stat
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ PREFIX, SUFFIX = ".realesr-", ".part"
 """Names of temporary files start and end with these; random digits stand between."""
 
 _ATTEMPTS = 100
+
+_STALE_SECONDS = 24 * 3600
 
 _HINTS = {
     errno.ENOSPC: "free some space or choose another folder",
@@ -89,13 +92,16 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
 def remove_stale_files(folder: Path) -> list[Path]:
     """Remove the temporary files that killed processes left in a folder, and return their paths.
 
-    Files that a running process holds are left alone, and so are those that cannot be removed.
+    Files that a running process holds are left alone, and so are those that cannot be removed. On
+    a file system without locks, where the process may run on another machine, only files that are
+    older than a day count as left.
     """
     removed = []
     for part in sorted(folder.glob(f"{PREFIX}*{SUFFIX}")):
         with contextlib.suppress(OSError), part.open("rb") as file:
-            lock_file(file)
-            if fcntl is not None:
+            locked = lock_file(file)
+            old = time.time() - os.fstat(file.fileno()).st_mtime > _STALE_SECONDS
+            if fcntl is not None and (locked or old):
                 part.unlink()
                 removed.append(part)
         if fcntl is None:
@@ -176,12 +182,17 @@ def _create(folder: Path) -> tuple[BinaryIO, Path]:
     raise OSError(errno.EBUSY, "other processes remove the temporary files", str(folder))
 
 
-def lock_file(file: BinaryIO) -> None:
-    """Lock a file; BlockingIOError where another process holds it. Does nothing without locks."""
+def lock_file(file: BinaryIO) -> bool:
+    """Lock a file and return True; False where there are no locks.
+
+    Raises BlockingIOError where another process holds it.
+    """
     if fcntl is None:
-        return
+        return False
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
+        return False
+    return True

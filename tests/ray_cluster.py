@@ -11,11 +11,11 @@ import time
 import warnings
 from pathlib import Path
 
-from fake_upscalers import Mortal, make_spec, plan_doubling
+from fake_upscalers import Mortal, Unstartable, make_spec, plan_doubling
 
 from realesr_cli.batch.jobs import Record, Tally
 from realesr_cli.batch.pipeline import Observer
-from realesr_cli.batch.pool import run_tasks
+from realesr_cli.batch.pool import WorkerStartError, run_tasks
 from realesr_cli.batch.ray_pool import RayPool
 from realesr_cli.cli.console import Console
 from realesr_cli.cli.main import run
@@ -79,7 +79,12 @@ def run_poison() -> dict[str, object]:
 
     tasks = plan_doubling(Path.cwd(), 6, poison=2)
     run_tasks(tasks, lambda: RayPool(make_spec(Mortal)), Counting())
+    try:
+        run_tasks(tasks[:1], lambda: RayPool(make_spec(Unstartable)), Observer())
+    except WorkerStartError as error:
+        reason = str(error)
     return {
+        "start": reason,
         "failed": [record.job.source.stem for record in tally.failed],
         "reason": "3 workers died" in str(tally.failed[0].failure),
         "code": tally.exit_code,

@@ -139,6 +139,7 @@ def test_a_node_that_is_lost_costs_no_image(shell: Shell, tiny: Path, tmp_path: 
 @pytest.mark.slow
 def test_an_image_that_kills_actors_is_given_up(tmp_path: Path):
     found = run_in_cluster(tmp_path, "poison")
+    assert "no room for the network" in str(found.pop("start"))
     assert found == {"failed": ["2"], "reason": True, "code": 1}
     assert len(list((tmp_path / "out").glob("*.png"))) == 5
 

@@ -76,6 +76,21 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path):
     assert (tmp_path / "b.png").read_bytes() == b"being written"
 
 
+def test_without_locks_only_old_part_files_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    old, new = (tmp_path / f".realesr-{i}.part" for i in range(2))
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    assert atomic.remove_stale_files(tmp_path) == [old]
+    assert new.exists()
+
+
 def test_part_files_that_cannot_be_removed_are_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
