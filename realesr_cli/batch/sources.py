@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import re
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -276,7 +277,10 @@ def archive_errors(name: str) -> Iterator[None]:
         raise
     except NotImplementedError as error:
         raise UnsupportedImageError(f"{name}: {error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError,
+        LookupError, OverflowError,
+    ) as error:  # fmt: skip
         raise UnreadableImageError(f"{name}: not a ZIP archive, or damaged: {error}") from error
     except FileNotFoundError:
         raise UnreadableImageError(f"{name}: no such file") from None

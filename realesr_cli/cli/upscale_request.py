@@ -295,8 +295,7 @@ def open_models(request: UpscaleRequest) -> list[OpenedModel]:
 
 def open_stand_in(located: LocatedModel, *, offline: bool | None) -> OpenedModel:
     """Open a network that costs as much: the named one where that needs no download."""
-    from realesr_cli.weights.load import OpenedModel
-    from realesr_cli.weights.model_files import load_model
+    from realesr_cli.weights.load import OpenedModel, load_model
 
     known = located.known_architecture
     if located.download_bytes is not None and known is not None:

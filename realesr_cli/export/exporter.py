@@ -20,7 +20,7 @@ from realesr_cli.export.settings import DEFAULT_OPSET, SUFFIXES, ExportSettings
 from realesr_cli.nets.architecture import Generator
 from realesr_cli.weights import cache, model_files
 from realesr_cli.weights.checkpoints import State
-from realesr_cli.weights.load import OpenedModel
+from realesr_cli.weights.load import OpenedModel, load_model
 from realesr_cli.weights.provenance import describe_network
 from realesr_cli.weights.registry import UNKNOWN
 
@@ -151,7 +151,7 @@ def _read_back(
 ) -> list[Tensor]:
     """Return what the file gives for the images, read as another program would."""
     if settings.to != "onnx":
-        return _outputs(model_files.load_model(part), images)
+        return _outputs(load_model(part), images)
     found = run_onnx(part.read_bytes(), images)
     if not settings.half:
         return found

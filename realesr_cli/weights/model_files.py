@@ -24,20 +24,9 @@ from realesr_cli.errors import (
 from realesr_cli.nets.architecture import Architecture, Generator, shapes_of
 from realesr_cli.nets.detection import architecture_from_plain, detect, match
 from realesr_cli.text import format_names, format_value
-from realesr_cli.weights.checkpoints import METADATA_FORMAT, METADATA_KEY, State, read_state
+from realesr_cli.weights.checkpoints import METADATA_FORMAT, METADATA_KEY, State
 
 _KNOWN = "known are RRDBNet (ESRGAN, Real-ESRGAN, BSRGAN), Compact (SRVGG) and MSRResNet"
-
-
-def load_model(path: str | Path) -> Generator:
-    """Return the generator in a file, recognized from its tensors, ready for inference.
-
-    Maps (B, 3, H, W) RGB in [0, 1] to (B, 3, H * scale, W * scale), not clamped, and carries
-    `.architecture` and `.scale`. Raises what `read_state` and `recognize` raise.
-    """
-    state, metadata = read_state(path)
-    architecture, state = recognize(state, metadata, str(path))
-    return build_network(state, architecture)
 
 
 def recognize(

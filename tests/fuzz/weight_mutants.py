@@ -332,9 +332,8 @@ def _hostile_checkpoint(dice: random.Random) -> bytes:
             odd = (torch.int64, torch.bool, torch.uint8, torch.complex64, torch.float8_e5m2)
             state[name] = state[name].to(dice.choice(odd))
         elif kind == 4:
-            state[name] = dice.choice(
-                (state[name].to("meta"), state[name].to_sparse(), torch.zeros(1).expand(1 << 40))
-            )
+            sparse, huge = state[name].float().to_sparse(), torch.zeros(1).expand(1 << 40)
+            state[name] = dice.choice((state[name].to("meta"), sparse, huge))
         elif kind == 5:
             value = dice.choice((float("nan"), float("inf"), 3e38))
             state[name] = torch.full(state[name].shape, value)

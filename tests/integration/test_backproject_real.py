@@ -14,7 +14,7 @@ from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.image.types import Image
 from realesr_cli.metrics.reference import psnr
 from realesr_cli.ops.resize import imresize
-from realesr_cli.weights.model_files import load_model
+from realesr_cli.weights.load import load_model
 
 pytestmark = pytest.mark.slow
 

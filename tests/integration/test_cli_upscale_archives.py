@@ -138,14 +138,19 @@ def test_files_that_are_no_archives(shell: Shell):
         while (at := encrypted.find(start, at + 1)) >= 0:
             encrypted[at + (6 if start[2] == 3 else 8)] |= 1
     Path("encrypted.zip").write_bytes(encrypted)
-    bad = ["cut.cbz", "text.zip", "damaged.cbz", "encrypted.zip", "missing.cbz"]
+    nameless = make_archive("nameless.cbz", {"x": b""}).read_bytes()
+    for start, at in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):  # the lengths of name and extra
+        at += nameless.index(start)
+        nameless = nameless[:at] + b"\0\0\1\0" + nameless[at + 4 :]
+    Path("nameless.cbz").write_bytes(nameless)
+    bad = ["cut.cbz", "text.zip", "damaged.cbz", "encrypted.zip", "nameless.cbz", "missing.cbz"]
     Path("list").write_text("\n".join(bad))
     outcome = shell("--from-file", "list", "--json")
     assert outcome.code == 1
-    assert [item["status"] for item in outcome.images] == ["failed"] * 5
+    assert [item["status"] for item in outcome.images] == ["failed"] * 6
     assert "Traceback" not in outcome.err
     assert "encrypted" in outcome.images[3]["error"]
-    assert "no such file" in outcome.images[4]["error"]
+    assert "no such file" in outcome.images[5]["error"]
     assert not list(Path().glob("*_x4*"))
 
 

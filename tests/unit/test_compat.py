@@ -23,7 +23,8 @@ from realesr_cli.errors import (
     UnsupportedImageError,
 )
 from realesr_cli.nets.compact import CompactArchitecture
-from realesr_cli.weights.model_files import load_model, save_pth
+from realesr_cli.weights.load import load_model
+from realesr_cli.weights.model_files import save_pth
 
 
 def _save(path: Path, seed: int, **fields: Any) -> Path:

@@ -54,8 +54,8 @@ from realesr_cli.train.recipes import load_config
 from realesr_cli.train.settings import RuntimeConfig
 from realesr_cli.train.state import TrainState, new_generator, new_stage
 from realesr_cli.weights.checkpoints import read_state
-from realesr_cli.weights.load import open_model
-from realesr_cli.weights.model_files import load_model, save_safetensors
+from realesr_cli.weights.load import load_model, open_model
+from realesr_cli.weights.model_files import save_safetensors
 
 CPU = Machine(torch.device("cpu"))
 

@@ -26,7 +26,7 @@ from realesr_cli.nets.compact import Compact, CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
 from realesr_cli.nets.srresnet import SRResNetArchitecture
 from realesr_cli.weights.checkpoints import find_format, read_state
-from realesr_cli.weights.model_files import load_model
+from realesr_cli.weights.load import load_model
 
 FOREIGN = {
     "empty": (b"", "empty"),

@@ -28,7 +28,7 @@ from realesr_cli.nets.rrdbnet import RRDBArchitecture
 from realesr_cli.nets.srresnet import SRResNetArchitecture
 from realesr_cli.weights import model_files
 from realesr_cli.weights.checkpoints import read_state
-from realesr_cli.weights.load import interpolate
+from realesr_cli.weights.load import interpolate, load_model
 
 SMALL = RRDBArchitecture(scale=4, blocks=1, features=8, growth=4)
 COMPACT = CompactArchitecture(scale=2, convs=1, features=4)
@@ -137,7 +137,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> No
     data = {"params": STATE, "extra": Bomb(target)}
     torch.save(data, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointFormatError, match=r"pickled Python code.*mkdir.*nothing was run"):
-        model_files.load_model(path)
+        load_model(path)
     assert not target.exists()
     # The same file does run its code where nobody takes care: the bomb is real.
     torch.load(path, weights_only=False)
@@ -208,13 +208,13 @@ def test_flipped_byte_never_crashes(whole_checkpoint: Path, at: int, value: int)
     path = whole_checkpoint.with_name("flipped.pth")
     path.write_bytes(bytes(data))
     with contextlib.suppress(CheckpointFormatError, UnknownArchitectureError):
-        model_files.load_model(path)
+        load_model(path)
 
 
 def test_load_model_gives_a_network_for_inference(tmp_path: Path) -> None:
     net = SMALL.build()
     torch.save({"params": net.state_dict()}, tmp_path / "m.pth")
-    loaded = model_files.load_model(tmp_path / "m.pth")
+    loaded = load_model(tmp_path / "m.pth")
     assert loaded.architecture == SMALL
     assert loaded.scale == 4
     assert not loaded.training
@@ -226,14 +226,14 @@ def test_load_model_gives_a_network_for_inference(tmp_path: Path) -> None:
 def test_discriminator_is_no_generator(tmp_path: Path) -> None:
     torch.save(UNetDiscriminator().state_dict(), tmp_path / "m.pth")
     with pytest.raises(UnknownArchitectureError, match="discriminator") as caught:
-        model_files.load_model(tmp_path / "m.pth")
+        load_model(tmp_path / "m.pth")
     assert str(tmp_path / "m.pth") in str(caught.value)
 
 
 def test_foreign_network_says_what_was_found(tmp_path: Path) -> None:
     torch.save({"layers.0.attn.qkv.weight": torch.zeros(3, 3)}, tmp_path / "m.pth")
     with pytest.raises(UnknownArchitectureError, match=r"layers.0.attn.qkv.weight'? 3x3"):
-        model_files.load_model(tmp_path / "m.pth")
+        load_model(tmp_path / "m.pth")
 
 
 @pytest.mark.parametrize("name", ["body.x.weight", "body.99999999.rdb1.conv1.weight", "body."])
@@ -241,20 +241,20 @@ def test_foreign_network_says_what_was_found(tmp_path: Path) -> None:
 def test_names_that_no_network_has(tmp_path: Path, state: dict[str, Tensor], name: str) -> None:
     torch.save({**state, name: torch.zeros(1)}, tmp_path / "m.pth")
     with pytest.raises(UnknownArchitectureError, match="body"):
-        model_files.load_model(tmp_path / "m.pth")
+        load_model(tmp_path / "m.pth")
 
 
 def test_tensor_without_numbers(tmp_path: Path) -> None:
     torch.save({"conv_first.weight": torch.zeros(1 << 40, 3, 0, 3)}, tmp_path / "m.pth")
     with pytest.raises(CheckpointFormatError, match="is empty"):
-        model_files.load_model(tmp_path / "m.pth")
+        load_model(tmp_path / "m.pth")
 
 
 def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     broken = {**STATE, "conv_last.bias": torch.tensor([0, float("nan"), 0])}
     torch.save(broken, tmp_path / "m.pth")
     with pytest.raises(CheckpointFormatError, match=r"'conv_last.bias' holds NaN"):
-        model_files.load_model(tmp_path / "m.pth")
+        load_model(tmp_path / "m.pth")
 
 
 def test_safetensors_round_trip_with_description(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_safetensors_round_trip_with_description(tmp_path: Path) -> None:
     assert_same(state, STATE)
     assert metadata["step"] == 5
     assert metadata["scale"] == 4
-    assert model_files.load_model(path).architecture == SMALL
+    assert load_model(path).architecture == SMALL
     with safetensors.safe_open(path, framework="pt") as file:
         described = json.loads(file.metadata()["realesr"])
     assert described["format"] == 1
@@ -278,17 +278,17 @@ def test_description_settles_what_tensors_cannot_tell(tmp_path: Path) -> None:
     model_files.save_safetensors(
         tmp_path / "m.safetensors", state, model_files.model_metadata(leaky)
     )
-    assert model_files.load_model(tmp_path / "m.safetensors").architecture == leaky
+    assert load_model(tmp_path / "m.safetensors").architecture == leaky
 
 
 def test_description_that_does_not_fit_the_tensors(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     model_files.save_safetensors(path, STATE, model_files.model_metadata(COMPACT))
     with pytest.raises(UnknownArchitectureError, match="described as Compact"):
-        model_files.load_model(path)
+        load_model(path)
     model_files.save_safetensors(path, STATE, {"architecture": {"kind": "rdb"}})
     with pytest.raises(UnknownArchitectureError, match="unknown architecture 'rdb'"):
-        model_files.load_model(path)
+        load_model(path)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_files_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError, match="no such file"):
-        model_files.load_model(tmp_path / "m.pth")
+        load_model(tmp_path / "m.pth")
 
 
 def test_interpolation_is_exact_at_the_ends_and_linear_between() -> None:
@@ -355,7 +355,7 @@ def test_loading_does_not_initialize_weights(
     monkeypatch.delattr(torch.nn.init, "kaiming_normal_")
     monkeypatch.delattr(torch.nn.init, "zeros_")
     for path in sorted(tmp_path.iterdir()):
-        model_files.load_model(path)
+        load_model(path)
 
 
 # --- what is written ----------------------------------------------------------------------------
