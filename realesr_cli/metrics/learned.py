@@ -24,7 +24,7 @@ from realesr_cli.errors import (
     MissingDependencyError,
     ModelUnavailableError,
 )
-from realesr_cli.metrics.reference import PEAK, round_to_8bit
+from realesr_cli.metrics.reference import PEAK, crop_pair, round_to_8bit
 
 Backbone = Literal["alex", "vgg", "squeeze"]
 
@@ -94,16 +94,9 @@ class Dists:
 
 def _prepare(name: str, a: Tensor, b: Tensor, crop: int) -> list[Tensor]:
     """Return (1, 3, H, W) float64 in [0, 1] of 8-bit values, without the border."""
-    if a.shape != b.shape:
-        raise ValueError(f"images of different shapes: {tuple(a.shape)} and {tuple(b.shape)}")
-    height, width = (length - 2 * crop for length in a.shape[-2:])
-    if crop < 0 or min(height, width) < SMALLEST:
-        raise ValueError(
-            f"{name} needs {SMALLEST}x{SMALLEST} pixels, got {width}x{height} after the crop"
-        )
-    rounded = [round_to_8bit(x.squeeze(0) if x.ndim == 4 else x) / PEAK for x in (a, b)]
-    cropped = [x[:, crop : crop + height, crop : crop + width] for x in rounded]
-    return [x.expand(3, -1, -1).unsqueeze(0) for x in cropped]
+    pair = crop_pair(name, a, b, crop, SMALLEST)
+    rounded = [round_to_8bit(x.squeeze(0) if x.ndim == 4 else x) / PEAK for x in pair]
+    return [x.expand(3, -1, -1).unsqueeze(0) for x in rounded]
 
 
 def _import(module: str, extra: str) -> ModuleType:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realesr_cli.metrics.reference import crop_pair
 from realesr_cli.nets.features import SqueezeNetFeatures
 
 LAYERS = ("conv1", "fire3", "fire5", "fire7", "fire9")
@@ -45,15 +46,7 @@ class PerceptualDistance(nn.Module):
         `crop` pixels are left out on each side. Raises ValueError if the shapes differ or fewer
         than 32x32 pixels are left.
         """
-        if a.shape != b.shape:
-            raise ValueError(f"images of different shapes: {tuple(a.shape)} and {tuple(b.shape)}")
-        height, width = (side - 2 * crop for side in a.shape[-2:])
-        if crop < 0 or min(height, width) < SMALLEST:
-            raise ValueError(
-                f"the perceptual distance needs {SMALLEST}x{SMALLEST} pixels, "
-                f"got {width}x{height} after the crop"
-            )
-        pair = [x[..., crop : crop + height, crop : crop + width] for x in (a, b)]
+        pair = crop_pair("the perceptual distance", a, b, crop, SMALLEST)
         found, wanted = (self.features(x) for x in pair)
         distances = [
             (_unit_length(found[name]) - _unit_length(wanted[name])).square().sum(1).mean((1, 2))

@@ -28,7 +28,7 @@ def psnr(a: Tensor, b: Tensor, *, crop: int = 0, luma: bool = False) -> float:
     averaged over all channels together; equal images give infinity. Raises ValueError if the
     shapes differ or nothing is left after the crop.
     """
-    x, y = _prepare(a, b, crop, luma)
+    x, y = _prepare("PSNR", a, b, crop, luma)
     error = float(((x - y) ** 2).mean())
     return float("inf") if error == 0 else float(10 * np.log10(PEAK**2 / error))
 
@@ -39,9 +39,7 @@ def ssim(a: Tensor, b: Tensor, *, crop: int = 0, luma: bool = False) -> float:
     11x11 Gaussian window of sigma 1.5, population moments, valid region only, mean over the
     channels. Raises ValueError for images smaller than the window, too.
     """
-    x, y = _prepare(a, b, crop, luma)
-    if min(x.shape[-2:]) < SSIM_WINDOW:
-        raise ValueError(f"SSIM needs 11x11 pixels, got {x.shape[-1]}x{x.shape[-2]}")
+    x, y = _prepare("SSIM", a, b, crop, luma, smallest=SSIM_WINDOW)
     mean_x, mean_y = _blur(x), _blur(y)
     var_x = _blur(x * x) - mean_x**2
     var_y = _blur(y * y) - mean_y**2
@@ -79,18 +77,31 @@ def round_luma(image: Tensor) -> Tensor:
     return matlab_luma(round_to_8bit(image.squeeze(0) if image.ndim == 4 else image)).round() / PEAK
 
 
-def _prepare(a: Tensor, b: Tensor, crop: int, luma: bool) -> tuple[Tensor, Tensor]:
+def crop_pair(
+    name: str, a: Tensor, b: Tensor, crop: int, smallest: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Return two images (..., H, W) without `crop` pixels on each side.
+
+    Raises ValueError, in which `name` is that of the metric, if their shapes differ or a side of
+    less than `smallest` pixels is left.
+    """
     if a.shape != b.shape:
         raise ValueError(f"images of different shapes: {tuple(a.shape)} and {tuple(b.shape)}")
     height, width = a.shape[-2:]
-    if crop < 0 or min(height, width) <= 2 * crop:
-        raise ValueError(f"nothing is left of {width}x{height} pixels after a crop of {crop}")
-    pair = []
-    for image in (a, b):
-        image = round_to_8bit(image.squeeze(0) if image.ndim == 4 else image)
-        image = image[:, crop : height - crop, crop : width - crop]
-        pair.append(matlab_luma(image) if luma else image)
-    return pair[0], pair[1]
+    if crop < 0 or min(height, width) - 2 * crop < smallest:
+        raise ValueError(
+            f"{name} needs {smallest}x{smallest} pixels, got {width}x{height} with a crop of {crop}"
+        )
+    inside = (..., slice(crop, height - crop), slice(crop, width - crop))
+    return a[inside], b[inside]
+
+
+def _prepare(
+    name: str, a: Tensor, b: Tensor, crop: int, luma: bool, *, smallest: int = 1
+) -> list[Tensor]:
+    pair = crop_pair(name, a, b, crop, smallest)
+    images = [round_to_8bit(x.squeeze(0) if x.ndim == 4 else x) for x in pair]
+    return [matlab_luma(image) for image in images] if luma else images
 
 
 def _blur(x: Tensor) -> Tensor:
