@@ -203,9 +203,15 @@ def configure(request: TrainRequest, checkpoint: Checkpoint | None) -> TrainConf
         "seed": options.seed,
     }
     values |= {key: value for key, value in given.items() if value is not None}
-    config = load_config(base, request.assignments, values)
+    assignments = list(request.assignments)
+    if options.batch_size == "auto" and checkpoint is not None:
+        # What was found when the run started: one command starts the run and continues it.
+        data = checkpoint.config.data
+        assignments += [f"data.batch={data.batch}", f"data.accumulate={data.accumulate}"]
+    config = load_config(base, assignments, values)
     explicit = any(text.strip().startswith(_ARCHITECTURE) for text in request.assignments)
-    return config if explicit or checkpoint is not None else adopt_architecture(config)
+    from_run = checkpoint is not None and not options.recipe
+    return config if explicit or from_run else adopt_architecture(config)
 
 
 def _run(

@@ -18,7 +18,7 @@ from tiny_training import SETS, make_images
 from realesr_cli.cli.main import run
 from realesr_cli.cli.train_console import TrainConsole
 from realesr_cli.train import loop
-from realesr_cli.train.checkpoint import list_checkpoints
+from realesr_cli.train.checkpoint import list_checkpoints, read_checkpoint
 from realesr_cli.train.events import StepDone
 from realesr_cli.train.recipes import load_config
 from realesr_cli.train.step import StepResult
@@ -150,6 +150,25 @@ def test_the_start_brings_its_architecture_unless_it_is_set(
     assert "blocks = 16" in capsys.readouterr().out
 
 
+def test_one_command_starts_and_continues_a_run(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the architecture of a start and a batch that was measured."""
+    _save_start(work / "start.safetensors")
+    monkeypatch.setattr(
+        "realesr_cli.train.plan.memory_trial", lambda config, machine: _only_one_sample
+    )
+    command = ["train", "--data", "photos", "--recipe", "compact-x4", "--device", "cpu", "-q"]
+    command += ["--init", "start.safetensors", "--batch-size", "auto", "--out", "run", "--resume"]
+    for text in ("data.batch=2", "data.patch=8", "iterations=2", "validation.every=0"):
+        command += ["--set", text]
+    for _ in range(2):
+        assert realesr(*command) == 0, capsys.readouterr().err
+    config = read_checkpoint(list_checkpoints(Path("run"))[-1]).config
+    assert (config.generator.blocks, config.generator.features) == (1, 4)
+    assert (config.data.batch, config.data.accumulate) == (1, 2)
+
+
 def test_a_distillation_needs_its_teacher(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--data", "photos", "--recipe", "distill") == 2
     assert "--teacher" in capsys.readouterr().err
@@ -260,9 +279,13 @@ def test_bad_input_is_one_line_with_the_right_code(
 
 
 def _save_x2(path: Path) -> None:
+    _save_start(path, "compact-x2")
+
+
+def _save_start(path: Path, recipe: str = "compact-x4") -> None:
     from realesr_cli.train.state import new_generator
     from realesr_cli.weights.model_files import model_metadata, save_safetensors
 
-    config = load_config("compact-x2", ["generator.blocks=1", "generator.features=4"])
+    config = load_config(recipe, ["generator.blocks=1", "generator.features=4"])
     net = new_generator(config)
     save_safetensors(path, net.state_dict(), model_metadata(config.architecture))

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from realesr_cli.errors import DeviceError, OutOfMemoryError
+from realesr_cli.train import distributed, plan
 from realesr_cli.train import machine as machines
-from realesr_cli.train import plan
 from realesr_cli.train.config import StageConfig, TrainConfig
 from realesr_cli.train.distributed import ALONE, World, join_world
 from realesr_cli.train.events import Scores
@@ -294,3 +294,31 @@ def test_processes_share_the_streams_of_a_step() -> None:
     assert ALONE.share("here") == "here"
     with join_world("cpu") as (world, device):
         assert (world, device) == (ALONE, "cpu")
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_every_process_gets_its_own_gpu_and_waits_through_gloo(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, object]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda name: calls.append(("device", name)))
+    dist = distributed.dist
+    monkeypatch.setattr(
+        dist, "init_process_group", lambda backend, **more: calls.append(("init", backend))
+    )
+    monkeypatch.setattr(dist, "new_group", lambda **more: more)
+    monkeypatch.setattr(dist, "barrier", lambda group: calls.append(("wait", group["backend"])))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    for name, value in (("RANK", "3"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
+    with join_world(device) as (world, own):
+        assert (world.rank, world.size, own) == (3, 4, "cuda:1")
+        # Waiting for the first process is not subject to NCCL's ten minutes.
+        assert world.control["timeout"].total_seconds() > 3600
+    assert calls == [("device", "cuda:1"), ("init", "nccl"), ("wait", "gloo")]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(DeviceError, match="at most 2"), join_world(device):
+        pass
