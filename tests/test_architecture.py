@@ -111,12 +111,12 @@ SHARED_MODULE_NAMES = {"__init__", "config", "settings", "color", "reference"}
 
 WORDS = re.compile(
     r"""\b(
-      pictures? | (number|working)\ format | no\ numbers | mended | to\ mend | told | tells
-    | keeper | contenders? | fooled | landing | lands?\ whole | leave\ (it|one|--\S+)\ away
-    | leave\ one\ of\ them\ away | here\ are: | by\ what,\ at | chance\ in\ the\ run
-    | of\ all\ chance | want\ of\ memory | sow | blots? | heeded | which\ is\ taken
-    | searched\ deeply | whereabouts | thereabouts | to\ the\ (last\ )?bit | judges? | judged
-    | receptive\ radius | core\ of\ a\ tile | structure\ loss | one\ less
+      pictures? | (number|working)\s+format | no\s+numbers | mended | to\s+mend | told | tells
+    | keeper | contenders? | fooled | landing | lands?\s+whole | leave\s+(it|one|--\S+)\s+away
+    | leave\s+one\s+of\s+them\s+away | here\s+are: | by\s+what,\s+at | chance\s+in\s+the\s+run
+    | of\s+all\s+chance | want\s+of\s+memory | sow | blots? | heeded | which\s+is\s+taken
+    | searched\s+deeply | whereabouts | thereabouts | to\s+the\s+(last\s+)?bit | judges? | judged
+    | receptive\s+radius | core\s+of\s+a\s+tile | structure\s+loss | one\s+less
     )\b""",
     re.IGNORECASE | re.VERBOSE,
 )
