@@ -34,6 +34,8 @@ class Rates:
     """Per pixel of the result."""
     parallel: float = 1.0
     """Share of reading and writing that delays the network while they go on beside it."""
+    start: float = 0.0
+    """Seconds that the network takes once, at its first image."""
 
 
 def estimate_cost(upscaler: Upscaler, job: Job) -> Estimate:
@@ -61,8 +63,11 @@ def measure_rates(upscaler: Upscaler, job: Job, *, budget: float = _BUDGET_SECON
     read = (time.perf_counter() - start) / (image.height * image.width)
     scale = math.sqrt(job.out_height * job.out_width / (image.height * image.width))
     settings = replace(job.upscale, scale=scale, width=None, height=None, fit=None, max_side=None)
-    _time_network(upscaler, _crop(image, _SMALL_SIDE), settings)  # Starts what starts only once.
-    network, result = _time_network(upscaler, _crop(image, _SMALL_SIDE), settings)
+    small = _crop(image, _SMALL_SIDE)
+    first, _ = _time_network(upscaler, small, settings)
+    network, result = _time_network(upscaler, small, settings)
+    small_pixels = upscaler.estimate(ImageShape.of(small), settings).network_pixels
+    once = max(0.0, (first - network) * small_pixels)
     pixels = max(_SMALL_SIDE**2, budget / max(network, 1e-12))
     side = min(int(math.sqrt(pixels)), upscaler.policy.tile or 2**31)
     if side > _SMALL_SIDE:
@@ -71,7 +76,7 @@ def measure_rates(upscaler: Upscaler, job: Job, *, budget: float = _BUDGET_SECON
     encode_image(result, job.write.format, job.write)
     write = (time.perf_counter() - start) / (result.height * result.width)
     on_cpu = upscaler.policy.device == "cpu"
-    return Rates(read, network, write, 1 / upscaler.policy.threads if on_cpu else 0)
+    return Rates(read, network, write, 1 / upscaler.policy.threads if on_cpu else 0, once)
 
 
 def _time_network(
@@ -105,7 +110,8 @@ def predict_run(rates: Rates, costs: Sequence[Estimate]) -> float:
     """
     stages = [_stages(rates, cost) for cost in costs]
     idle = (0.0, 0.0, 0.0)
-    read = network = write = 0.0
+    read = write = 0.0
+    network = rates.start if stages else 0.0
     for before, now, after in zip([idle, *stages], stages, [*stages[1:], idle], strict=False):
         read += now[0]
         network = max(read, network) + now[1] + rates.parallel * (after[0] + before[2])

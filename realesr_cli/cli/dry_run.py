@@ -29,6 +29,9 @@ from realesr_cli.text import format_bytes, format_seconds
 _MAX_TIMED_PIXELS = 16_000_000
 """Reading a larger image would take long."""
 
+EXIT_SECONDS = 0.4
+"""Python and torch take this long to begin and to exit; 0.41 to 0.50 s were measured."""
+
 _COUNTED = (("planned", "to do"), ("skipped", "existing"), ("failed", "cannot be done"))
 
 
@@ -43,7 +46,7 @@ class DryRun:
     seconds: float | None = None
     """Time that the images take together; None where unknown."""
     start_seconds: float = 0.0
-    """Time to start and to open the model."""
+    """Time to start, to open the model, and to exit."""
     download: int | bool = False
     """Bytes of weights to download; True where their number is unknown, False where none."""
 
@@ -161,7 +164,7 @@ def _format_totals(totals: dict[str, Any]) -> str:
     words = [f"{totals[key]} {word}" for key, word in _COUNTED if totals[key]]
     if totals["planned"]:
         start = format_seconds(totals["start_seconds"])
-        words.append(f"{_format_time(totals['seconds'])} with {start} to start")
+        words.append(f"{_format_time(totals['seconds'])}, of which {start} to start and exit")
         words.append(f"working memory {format_bytes(totals['peak_bytes'])}")
         disk = f"at most {format_bytes(totals['output_bytes'])} to write"
         if totals["free_bytes"] is not None:

@@ -306,7 +306,7 @@ def _dry_run(request: UpscaleRequest, plan: BatchPlan, models: Sequence[OpenedMo
     upscaler = build_upscaler(models, request.engine)
     started = click.get_current_context().find_root().obj or 0.0
     names = tuple(one.name for one in request.models)
-    start_seconds = time.perf_counter() - started if started else 0.0
+    start_seconds = time.perf_counter() - started + dry_run.EXIT_SECONDS if started else 0.0
     run = dry_run.describe_run(
         upscaler, plan.jobs, RunDescription(names, request.upscale, upscaler.policy)
     )

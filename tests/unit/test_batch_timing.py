@@ -78,7 +78,7 @@ def test_rates_are_those_of_the_stages_without_what_happens_only_once(clock: Clo
     )
     rates = measure_rates(FakeUpscaler(clock), job, budget=1.0)
     assert (rates.read, rates.network) == (pytest.approx(READ), pytest.approx(NETWORK))
-    assert rates.write == pytest.approx(WRITE)
+    assert (rates.write, rates.start) == (pytest.approx(WRITE), pytest.approx(START))
     assert clock.now < START + 2.0
 
 
@@ -107,4 +107,10 @@ def test_a_run_takes_what_its_pipeline_takes(
 
 
 def test_no_images_take_no_time() -> None:
-    assert predict_run(Rates(1, 1, 1), []) == 0
+    assert predict_run(Rates(1, 1, 1, start=5), []) == 0
+
+
+def test_the_first_image_takes_longer() -> None:
+    costs = [Estimate(1, 1, 2, 2, 1, 1, 0, 0, 0, 0, 1)] * 3
+    more = predict_run(Rates(0, 10, 1, 0, start=5), costs) - predict_run(Rates(0, 10, 1, 0), costs)
+    assert more == 5
