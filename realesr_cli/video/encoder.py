@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from realesr_cli.engine.policy import cpu_flags
 from realesr_cli.errors import VideoError
 from realesr_cli.text import did_you_mean
 from realesr_cli.video.color import ColorTags, hdr_params
@@ -118,6 +119,10 @@ def choose_encoder(
         raise VideoError(f"preset = {settings.preset!r}: {name} has no such setting")
     if codec.preset is not None:
         options[codec.preset[0]] = settings.preset or codec.preset[1]
+    if name == "x264" and "avx512f" in cpu_flags():
+        # x264's code for AVX-512 reads memory that was never written: at some widths, such as 320,
+        # packets differ between runs. Its code for AVX2 always gives the same ones.
+        _join(options, "x264-params", "asm=avx2")
     if source.hdr is not None and codec.params:
         _join(options, codec.params, hdr_params(codec.params, source.hdr))
     for text in settings.encoder_opt:
