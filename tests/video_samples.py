@@ -13,7 +13,6 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from av.video.reformatter import Interpolation as Flag
 from numpy.typing import NDArray
 from PIL import Image as pillow
 
@@ -24,7 +23,8 @@ from realesr_cli.video.report import VideoReport
 from realesr_cli.video.settings import VideoSettings
 from realesr_cli.video.upscale_video import upscale_video
 
-QUALITY = int(Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT | Flag.FULL_CHR_H_INP)
+QUALITY = 0x4 | 0x40000 | 0x2000 | 0x4000
+"""Bicubic, accurate rounding, full chroma in and out."""
 ENGINE = EngineSettings(device="cpu", precision="fp32", backend="torch", tile=0, overlap=4)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from realesr_cli.engine.policy import cpu_flags
 from realesr_cli.errors import VideoError
-from realesr_cli.text import did_you_mean
+from realesr_cli.text import did_you_mean, format_names
 from realesr_cli.video.color import ColorTags, hdr_params
 from realesr_cli.video.frames import SCALER_WHITE, Array, rgb_format, scale_levels
 from realesr_cli.video.library import scaling_flags, writing
@@ -131,7 +131,6 @@ def choose_encoder(
             _join(options, option, value)
         else:
             options[option] = value
-    _check_options(codec.encoder, options)
     return EncoderSpec(
         encoder=codec.encoder, options=tuple(sorted(options.items())), pix_fmt=pix_fmt,
         width=size[1], height=size[0], rate=source.rate, time_base=source.index.time_base,
@@ -179,18 +178,6 @@ def _join(options: dict[str, str], name: str, value: str) -> None:
     options[name] = ":".join(part for part in (options.get(name, ""), value) if part)
 
 
-def _check_options(encoder: str, options: dict[str, str]) -> None:
-    """Raise VideoError for an option that the encoder lacks: FFmpeg would ignore it silently."""
-    import av
-
-    supported = av.CodecContext.create(encoder, "w").supported_options
-    known = {option.name for option in (*supported.generic, *supported.private)}
-    for name in options:
-        if name not in known:
-            near = did_you_mean(name, sorted(known))
-            raise VideoError(f"{encoder} has no option {name!r}{near}")
-
-
 def add_encoder(container: OutputContainer, spec: EncoderSpec) -> VideoStream:
     """Add the encoded stream to a container."""
     import av
@@ -216,14 +203,18 @@ def try_encoder(spec: EncoderSpec, container: str) -> None:
 
     try:
         with av.open(io.BytesIO(), "w", format=container) as memory:
-            add_encoder(memory, spec)
+            stream = add_encoder(memory, spec)
             memory.start_encoding()
+            # FFmpeg takes out what it knows and ignores the rest silently.
+            unknown = sorted(stream.codec_context.options)
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise VideoError(
             f"{spec.encoder} cannot encode {spec.width}x{spec.height} {spec.pix_fmt} into "
             f"{container}: {getattr(error, 'strerror', None) or error}",
             advice="video-encoder",
         ) from error
+    if unknown:
+        raise VideoError(f"{spec.encoder} has no option {format_names(unknown)}")
 
 
 def _round_planes(wide: Any, spec: EncoderSpec) -> Any:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from realesr_cli.errors import MissingDependencyError, RealesrError, VideoError, WriteError
 
-OLDEST = (17, 1)
-"""PyAV before 17.0 decodes BT.709 as BT.601, and before 17.1 cannot write a rotation."""
+OLDEST = (18, 0)
+"""Before 17.0 PyAV decodes BT.709 as BT.601, before 18.0 it converts BT.2020 wrongly."""
 
 INSTALL = "pip install 'realesr-cli[video]'"
 
@@ -25,20 +25,18 @@ def require_av() -> None:
     found = tuple(int(part) for part in av.__version__.split(".")[:2] if part.isdecimal())
     if found < OLDEST:
         raise MissingDependencyError(
-            f"video needs PyAV 17.1 or newer, got {av.__version__}: {INSTALL}"
+            f"video needs PyAV 18.0 or newer, got {av.__version__}: {INSTALL}"
         )
 
 
 def scaling_flags() -> int:
-    """Return the flags of conversions between RGB and YUV.
+    """Return the flags of conversions between RGB and YUV: bicubic, accurate, full chroma.
 
     The default of FFmpeg's scaler darkens luma by 1.1 levels on average in a round trip; with
-    these a round trip of 8 bits is exact to the level.
+    these a round trip of 8 bits is exact to the level. As numbers, since older PyAV names fewer.
     """
-    from av.video.reformatter import Interpolation as Flag
-
-    flags = Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT | Flag.FULL_CHR_H_INP
-    return int(flags)
+    bicubic, full_chroma_out, full_chroma_in, accurate = 0x4, 0x2000, 0x4000, 0x40000
+    return bicubic | full_chroma_out | full_chroma_in | accurate
 
 
 @contextmanager

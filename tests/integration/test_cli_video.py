@@ -174,10 +174,10 @@ def test_without_pyav_the_command_says_what_to_install(
     video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_clip(tmp_path / "in.mp4", moving(2))
-    monkeypatch.setitem(sys.modules, "av", types.SimpleNamespace(__version__="16.1.0"))
+    monkeypatch.setitem(sys.modules, "av", types.SimpleNamespace(__version__="17.1.0"))
     outcome = video("in.mp4", "-o", "out.mp4")
     assert outcome.code == 2
-    assert "17.1" in outcome.err
+    assert "18.0" in outcome.err
     monkeypatch.setitem(sys.modules, "av", None)
     outcome = video("in.mp4", "-o", "out.mp4")
     assert outcome.code == 2
