@@ -57,7 +57,8 @@ class ExportRunSettings:
     "--to",
     required=True,
     type=click.Choice(tuple(SUFFIXES)),
-    help="onnx, safetensors (fp32), pth (as other tools read it), or half (fp16 safetensors).",
+    help="onnx, safetensors (fp32), pth (as other tools read it), half (fp16 safetensors), or ncnn "
+    "(.param and .bin for realesrgan-ncnn-vulkan and Upscayl).",
 )
 @settings_options(ExportRunSettings, only={"output"}, short={"output": ("-o",)})
 @settings_options(ExportSettings, skip={"to"})
@@ -81,11 +82,11 @@ def export_command(
     realesr export x4plus --to onnx                     RealESRGAN_x4plus.onnx here
     realesr export runs/mine --to pth -o mine.pth --license MIT --card --author jane-doe
     realesr export x4plus:realesrnet@0.3 --to half -o softer.safetensors
+    realesr export x4plus --to ncnn --half              for Upscayl's folder of custom models
     """
     from dataclasses import replace
 
-    from realesr_cli.export.exporter import export_model
-    from realesr_cli.export.onnx_file import require_onnx
+    from realesr_cli.export.exporter import export_model, require_library
     from realesr_cli.weights.load import open_model
     from realesr_cli.weights.locate import locate
 
@@ -95,8 +96,7 @@ def export_command(
     # Without a spare: another network must not take the name of one that cannot be fetched.
     located = replace(locate(model, denoise=run.denoise), spare=None)
     target = _choose_target(located, settings, run)
-    if to == "onnx":
-        require_onnx()
+    require_library(settings)
     with ProgressBar(located.name, bytes=True, enabled=not quiet) as progress:
         opened = open_model(located, offline=offline, progress=progress)
     done = export_model(opened, target, settings, overwrite=run.overwrite)

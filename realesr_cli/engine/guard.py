@@ -243,7 +243,7 @@ class PlacedNetwork:
 
 def place_network(network: nn.Module, engine: EngineSettings) -> PlacedNetwork:
     """Put a network on its device; on the CPU where a GPU has no room for it."""
-    architecture, machine = get_architecture(network), policies.machine_info()
+    architecture, machine = get_architecture(network), policies.machine_info(str(engine.device))
     free = min(machine.memory_available, policies.memory_budget(engine))
     machine = dataclasses.replace(machine, memory_available=free)
     policy = policies.choose(machine, engine, architecture)

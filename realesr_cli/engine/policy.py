@@ -16,6 +16,7 @@ import torch
 
 from realesr_cli.engine import backends
 from realesr_cli.engine.backends.base import Backend, LibraryBackend
+from realesr_cli.engine.backends.ncnn import VULKAN, find_vulkan_gpus
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import ConfigError, DeviceError
 from realesr_cli.nets.architecture import Architecture
@@ -88,14 +89,18 @@ class Policy:
         return _DTYPES[self.precision]
 
 
-def machine_info() -> MachineInfo:
-    """Look at the machine; never raises, and never starts an accelerator that is not there."""
+def machine_info(device: str = "auto") -> MachineInfo:
+    """Look at the machine; never raises, and never starts an accelerator that is not there.
+
+    Vulkan devices are looked for only where the device wanted is one.
+    """
+    vulkan = find_vulkan_gpus() if device.startswith(VULKAN) else []
     found = MachineInfo(
         cores=usable_cores(),
         threads=torch.get_num_threads(),
         memory_available=memory_available(),
         cpu_flags=cpu_flags(),
-        gpus=tuple(_find_gpus()),
+        gpus=(*_find_gpus(), *vulkan),
     )
     usable = frozenset(b.name for b in backends.BACKENDS if b.availability(found).usable)
     return dataclasses.replace(found, backends=usable)
@@ -193,7 +198,9 @@ def choose(machine: MachineInfo, engine: EngineSettings, architecture: Architect
             f"threads = {engine.threads}: must be at most {most_threads} on a machine with "
             f"{machine.cores} usable cores"
         )
-    candidates = _find_candidates(machine, engine.backend)
+    candidates = _find_candidates(
+        machine, engine.backend, vulkan=str(engine.device).startswith(VULKAN)
+    )
     gpu, why_device = _choose_device(machine, engine, candidates, architecture)
     device = gpu.device if gpu else "cpu"
     backend, precision, why_precision = _choose_backend(
@@ -224,29 +231,19 @@ def choose(machine: MachineInfo, engine: EngineSettings, architecture: Architect
 
 def concerns_libraries(machine: MachineInfo, engine: EngineSettings, chosen: Policy) -> bool:
     """Return whether a backend of another library was chosen, or may be faster than the chosen."""
-    if engine.backend != "auto":
-        return isinstance(backends.find_backend(chosen.backend), LibraryBackend)
-    return os.environ.get("REALESR_RACE") != "0" and bool(find_rivals(machine, chosen.device))
+    if isinstance(backends.find_backend(chosen.backend), LibraryBackend):
+        return True
+    race = engine.backend == "auto" and os.environ.get("REALESR_RACE") != "0"
+    return race and bool(backends.find_rivals(machine, chosen.device))
 
 
-def find_rivals(machine: MachineInfo, device: str) -> list[LibraryBackend]:
-    """Return the backends of other libraries that may be faster on a device."""
-    return [
-        backend
-        for backend in backends.BACKENDS
-        if isinstance(backend, LibraryBackend)
-        and backend.name in machine.backends
-        and backend.worth_racing(machine, device)
-    ]
-
-
-def _find_candidates(machine: MachineInfo, name: str) -> tuple[Backend, ...]:
+def _find_candidates(machine: MachineInfo, name: str, *, vulkan: bool) -> tuple[Backend, ...]:
     """Return the backends to choose from, in order of preference."""
     if name == "auto":
         return tuple(
             backend
             for backend in backends.BACKENDS
-            if backend.name in machine.backends and not isinstance(backend, LibraryBackend)
+            if backend.name in machine.backends and isinstance(backend, LibraryBackend) == vulkan
         )
     backend = backends.find_backend(name)
     if backend.name not in machine.backends:

@@ -88,7 +88,7 @@ def select_policy(
     if trial.in_child():
         return own
     best, chosen = MARGIN, own
-    for rival in policy.find_rivals(machine, own.device):
+    for rival in backends.find_rivals(machine, own.device):
         race = run_race(rival, machine, engine, own, architecture)
         if race is None or race.ratio < best:
             continue

@@ -110,7 +110,7 @@ class UpscaleSettings:
 class EngineSettings:
     """Execution options; "auto" is decided by `policy.choose`."""
 
-    device: str = option("auto", help="auto, cpu, cuda, cuda:N, mps or xpu.")
+    device: str = option("auto", help="auto, cpu, cuda, cuda:N, mps, xpu, vulkan or vulkan:N.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "auto", help="Floating-point type inside the network.",
         choices=("auto", "fp32", "bf16", "fp16"),
@@ -133,7 +133,7 @@ class EngineSettings:
         size=True,
     )
     backend: str = option(
-        "auto", help="What runs the network: auto, torch, onednn or openvino (CPU)."
+        "auto", help="What runs the network: auto, torch, onednn, openvino, onnxruntime or ncnn."
     )
 
     def __post_init__(self) -> None:

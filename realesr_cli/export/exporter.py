@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from realesr_cli.atomic import atomic_path, write_errors
-from realesr_cli.errors import ConfigError, ExportError, WeightsWriteError
+from realesr_cli.engine.backends.ncnn import load_files
+from realesr_cli.engine.ncnn_graph import ncnn_files
+from realesr_cli.engine.policy import Policy
+from realesr_cli.errors import (
+    ConfigError,
+    ExportError,
+    MissingDependencyError,
+    WeightsWriteError,
+)
 from realesr_cli.export.onnx_file import onnx_bytes, require_onnx, run_onnx
 from realesr_cli.export.settings import DEFAULT_OPSET, SUFFIXES, ExportSettings
 from realesr_cli.nets.architecture import Generator
@@ -72,8 +81,25 @@ def check_target(target: Path, settings: ExportSettings, *, overwrite: bool = Fa
         raise ConfigError(f"{target}: expected a name that ends in {suffix} for {settings.to}")
     if target.is_dir():
         raise ConfigError(f"{target} is a folder; name a file in it")
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target} already exists", advice="overwrite")
+    for file in list_files(target, settings):
+        if file.exists() and not overwrite:
+            raise ConfigError(f"{file} already exists", advice="overwrite")
+
+
+def list_files(target: Path, settings: ExportSettings) -> tuple[Path, ...]:
+    """Return the files that an export writes: `target`, and for ncnn the weights beside it."""
+    return (target, target.with_suffix(".bin")) if settings.to == "ncnn" else (target,)
+
+
+def require_library(settings: ExportSettings) -> None:
+    """Raise MissingDependencyError where the library that writes or checks an export is missing."""
+    if settings.to == "onnx":
+        require_onnx()
+    if settings.to == "ncnn" and importlib.util.find_spec("ncnn") is None:
+        raise MissingDependencyError(
+            "checking ncnn files needs the package ncnn, which is not installed: "
+            "pip install 'realesr-cli[ncnn]'"
+        )
 
 
 def export_model(
@@ -81,17 +107,17 @@ def export_model(
 ) -> ExportResult:
     """Write a model as `target`, in the form that `settings` gives, and compare the two.
 
-    Scale, architecture, license, and names and SHA-256 of the sources are kept in the file. It
-    takes its place only if it gives on three test images what the network gives: the same
-    numbers (safetensors, pth), within `MAX_DIFFERENCE` (onnx), or within `MIN_PSNR` (fp16).
+    Scale, architecture, license, and names and SHA-256 of the sources are kept in the file, except
+    for ncnn, whose files have no place for them. It takes its place only if it gives on three test
+    images what the network gives: the same numbers (safetensors, pth), within `MAX_DIFFERENCE`
+    (onnx, ncnn), or within `MIN_PSNR` (fp16).
 
     Raises ConfigError for a target that is not possible and for a license where another is known,
     ExportError where results differ or fp16 cannot hold a weight, MissingDependencyError where
-    ONNX is not installed, and WeightsWriteError; nothing is left behind then.
+    ONNX or ncnn is not installed, and WeightsWriteError; nothing is left behind then.
     """
     check_target(target, settings, overwrite=overwrite)
-    if settings.to == "onnx":
-        require_onnx()
+    require_library(settings)
     state = {k: v.detach().cpu().float() for k, v in opened.net.state_dict().items()}
     if settings.is_half:
         _check_half_range(state, opened.name)
@@ -100,9 +126,11 @@ def export_model(
     channels = opened.architecture.in_channels
     images = [trial_image((batch, channels, *size)) for batch, *size in TRIAL_SIZES]
     expected = _outputs(net, images)
-    with _write_checked(target) as part:
-        _write(part, net, description, settings)
-        found = _read_back(part, net, images, settings)
+    files = list_files(target, settings)
+    with ExitStack() as stack:
+        parts = [stack.enter_context(_write_checked(file)) for file in files]
+        _write(parts, net, description, settings)
+        found = _read_back(parts, net, images, settings)
         parity = tuple(map(_compare, images, expected, found))
         _check_parity(parity, expected, settings, opened.name)
     return ExportResult(
@@ -110,7 +138,7 @@ def export_model(
         to=settings.to,
         half=settings.is_half,
         opset=settings.used_opset,
-        bytes=target.stat().st_size,
+        bytes=sum(file.stat().st_size for file in files),
         sha256=cache.sha256_of(target),
         parity=parity,
         description=description,
@@ -132,10 +160,17 @@ def _describe(opened: OpenedModel, settings: ExportSettings) -> dict[str, Any]:
 
 
 def _write(
-    part: Path, net: Generator, description: Mapping[str, Any], settings: ExportSettings
+    parts: Sequence[Path],
+    net: Generator,
+    description: Mapping[str, Any],
+    settings: ExportSettings,
 ) -> None:
-    state = net.state_dict()
-    if settings.to == "onnx":
+    part, state = parts[0], net.state_dict()
+    if settings.to == "ncnn":
+        text, weights = ncnn_files(net, half=settings.half)
+        part.write_text(text)
+        parts[1].write_bytes(weights)
+    elif settings.to == "onnx":
         opset = settings.opset or DEFAULT_OPSET
         part.write_bytes(onnx_bytes(net, description, opset=opset, half=settings.half))
     elif settings.to == "pth":
@@ -147,9 +182,14 @@ def _write(
 
 
 def _read_back(
-    part: Path, net: Generator, images: Sequence[Tensor], settings: ExportSettings
+    parts: Sequence[Path], net: Generator, images: Sequence[Tensor], settings: ExportSettings
 ) -> list[Tensor]:
     """Return what the file gives for the images, read as another program would."""
+    part = parts[0]
+    if settings.to == "ncnn":
+        policy = Policy("cpu", "fp32", "ncnn", 0, 0, 1, 1)
+        forward = load_files(part, parts[1], net.architecture, policy)
+        return [forward(image) for image in images]
     if settings.to != "onnx":
         return _outputs(load_model(part), images)
     found = run_onnx(part.read_bytes(), images)
@@ -213,7 +253,7 @@ def _check_parity(
     """Raise ExportError where an export does not compute what the network does."""
     # An untrained network's outputs, and so the differences, may be of any size.
     size = max(1.0, *(float(one.abs().max()) for one in expected))
-    allowed = MAX_DIFFERENCE * size if settings.to == "onnx" else 0.0
+    allowed = MAX_DIFFERENCE * size if settings.to in ("onnx", "ncnn") else 0.0
     for one in parity:
         if settings.is_half:
             good = one.psnr is None or one.psnr + 20 * math.log10(size) >= MIN_PSNR

@@ -13,8 +13,9 @@ SUFFIXES = {
     "safetensors": ".safetensors",
     "pth": ".pth",
     "half": ".safetensors",
+    "ncnn": ".param",
 }
-"""Suffix of each kind of export."""
+"""Suffix of each kind of export. ncnn has a second file beside it, the weights: .bin."""
 
 DEFAULT_OPSET = 17
 
@@ -24,13 +25,14 @@ class ExportSettings:
     """What a model is exported to."""
 
     to: str = option(
-        help="onnx, safetensors (fp32), pth (as other tools read it) or half (fp16 safetensors).",
+        help="onnx, safetensors (fp32), pth (as other tools read it), half (fp16 safetensors) or "
+        "ncnn (.param and .bin for realesrgan-ncnn-vulkan and Upscayl).",
         choices=tuple(SUFFIXES),
     )
     opset: int | None = option(
         None, help=f"Version of the ONNX operators; default: {DEFAULT_OPSET}.", low=13, high=21
     )
-    half: bool = option(False, help="ONNX with fp16 weights and arithmetic.")
+    half: bool = option(False, help="fp16 weights, and for ONNX fp16 arithmetic; onnx and ncnn.")
     license: str | None = option(
         None, help="License of a model that states none: an SPDX expression, e.g. MIT."
     )
@@ -40,8 +42,10 @@ class ExportSettings:
         require_spdx(self.license)
         if self.to != "onnx" and self.opset is not None:
             raise ConfigError(f"opset: for onnx only, not for {self.to}")
-        if self.to != "onnx" and self.half:
-            raise ConfigError(f"half: for onnx only, not for {self.to}", advice="half-safetensors")
+        if self.to not in ("onnx", "ncnn") and self.half:
+            raise ConfigError(
+                f"half: for onnx and ncnn only, not for {self.to}", advice="half-safetensors"
+            )
 
     @property
     def is_half(self) -> bool:

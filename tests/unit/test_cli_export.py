@@ -123,7 +123,7 @@ def test_card_beside_the_export() -> None:
         (["--to", "pth", "-o", "my-x4v3.pth"], "already exists"),
         (["--to", "onnx", "-o", "mine.pth/m.onnx"], "cannot write into mine.pth"),
         (["--to", "pth", "-o", "m.pth", "--opset", "17"], "opset: for onnx only"),
-        (["--to", "half", "--half"], "half: for onnx only"),
+        (["--to", "half", "--half"], "half: for onnx and ncnn only"),
         (["--to", "onnx", "--author", "jane"], "--author is for a card"),
         (["--to", "onnx", "--license", "free for all"], "SPDX"),
         (["--to", "onnx", "--card", "--author", "Jane Doe"], "as in jane-doe"),

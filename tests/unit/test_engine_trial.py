@@ -297,3 +297,69 @@ def test_a_damaged_compiled_model_is_compiled_again(net: Compact) -> None:
         blob.write_bytes(data)
         found = backends.find_backend("openvino").open(net, chosen)(x)
         torch.testing.assert_close(found, expected)
+
+
+# --- ncnn ---------------------------------------------------------------------------------------
+
+needs_ncnn = pytest.mark.skipif(not importlib.util.find_spec("ncnn"), reason="ncnn is missing")
+
+
+@needs_ncnn
+@pytest.mark.parametrize(("precision", "atol"), [("fp32", 2e-6), ("bf16", 2e-2)])
+def test_ncnn_computes_what_torch_does(
+    monkeypatch: pytest.MonkeyPatch, precision: str, atol: float
+) -> None:
+    from realesr_cli.nets.rrdbnet import RRDBArchitecture
+
+    monkeypatch.setattr(trial, "_in_child", True)
+    torch.manual_seed(0)
+    network = RRDBArchitecture(2, 1, 8, 4, unshuffle=2).build().eval()
+    image = make_image(71, 90)
+    found, expected = (
+        Upscaler(network, EngineSettings("cpu", p, 32, 38, backend=name))(image).pixels
+        for name, p in (("ncnn", precision), ("torch", "fp32"))
+    )
+    np.testing.assert_allclose(found, expected, atol=atol)
+
+
+def test_ncnn_is_raced_where_the_processor_has_no_bf16() -> None:
+    both = frozenset({"torch", "onednn", "ncnn", "openvino"})
+    for flags, names in (
+        ({"avx2"}, ["ncnn"]),
+        ({"avx2", "avx512f"}, ["openvino", "ncnn"]),
+        ({"avx2", "avx512f", "avx512_bf16"}, ["openvino"]),
+        ({"bf16"}, []),
+    ):
+        machine = MachineInfo(cpu_flags=frozenset(flags), backends=both)
+        assert [rival.name for rival in backends.find_rivals(machine, "cpu")] == names
+        assert backends.find_rivals(machine, "cuda:0") == []
+
+
+def test_a_vulkan_device_is_used_only_when_named() -> None:
+    gpu = policy.GpuInfo("vulkan:0", "A card", 4 << 30, 4 << 30)
+    machine = MachineInfo(backends=frozenset({"torch", "ncnn"}), gpus=(gpu,))
+    found = policy.choose(machine, EngineSettings("vulkan"), CompactArchitecture())
+    assert (found.device, found.backend, found.precision) == ("vulkan:0", "ncnn", "fp16")
+    assert policy.concerns_libraries(machine, EngineSettings("vulkan"), found)
+    with pytest.raises(DeviceError, match="torch"):
+        policy.choose(machine, EngineSettings("vulkan", backend="torch"), CompactArchitecture())
+    with pytest.raises(DeviceError, match="vulkan:1"):
+        policy.choose(machine, EngineSettings("vulkan:1"), CompactArchitecture())
+
+
+@pytest.mark.slow
+@needs_ncnn
+def test_vulkan_computes_what_torch_does(capfd: pytest.CaptureFixture[str]) -> None:
+    """On Mesa's software driver where there is no GPU: apt-get install mesa-vulkan-drivers."""
+    from realesr_cli.engine.backends.ncnn import find_vulkan_gpus
+
+    if not find_vulkan_gpus():
+        pytest.skip("no Vulkan device: apt-get install mesa-vulkan-drivers libvulkan1")
+    torch.manual_seed(0)
+    network = CompactArchitecture(4, 4, 16).build().eval()
+    image = make_image(40, 30)
+    expected = Upscaler(network, EngineSettings("cpu", "fp32", backend="torch"))(image).pixels
+    for precision, bound in (("fp32", 1e-4), ("fp16", 5e-3)):
+        upscaler = Upscaler(network, EngineSettings("vulkan", precision))  # its trial passes
+        assert upscaler.policy.device == "vulkan:0"
+        assert np.abs(upscaler(image).pixels - expected).max() < bound

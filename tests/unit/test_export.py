@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib.util
 import json
 import os
 import sys
@@ -100,6 +101,40 @@ def test_onnx_computes_the_network_at_any_size(architecture: Any, tmp_path: Path
         image = rng.random(shape, dtype=np.float32)
         (found,) = running.run(None, {"input": image})
         np.testing.assert_allclose(found, net(torch.from_numpy(image)), atol=1e-4)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("ncnn"), reason="the extra ncnn is missing")
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("architecture", NETWORKS, ids=lambda a: a.describe())
+def test_ncnn_computes_the_network(architecture: Any, half: bool, tmp_path: Path) -> None:
+    """Run by ncnn itself: input `data`, output `output`, as realesrgan-ncnn-vulkan has them."""
+    import ncnn
+
+    net = make(architecture)
+    target = tmp_path / "m.param"
+    settings = ExportSettings("ncnn", half=half)
+    done = export_model(OpenedModel(net, "m", None, None), target, settings)
+    assert done.bytes == target.stat().st_size + target.with_suffix(".bin").stat().st_size
+    running = ncnn.Net()
+    assert (running.load_param(str(target)), running.load_model(str(tmp_path / "m.bin"))) == (0, 0)
+    assert (running.input_names(), running.output_names()) == (["data"], ["output"])
+    image = np.random.default_rng(0).random((3, 12, 8), dtype=np.float32)
+    extractor = running.create_extractor()
+    extractor.input("data", ncnn.Mat(image).clone())
+    code, found = extractor.extract("output")
+    expected = net(torch.from_numpy(image)[None])[0]
+    assert code == 0
+    assert np.abs(np.array(found) - expected.numpy()).max() < (1e-2 if half else 1e-4) * max(
+        1, float(expected.abs().max())
+    )
+
+
+def test_ncnn_files_that_exist_are_not_replaced(source: OpenedModel, tmp_path: Path) -> None:
+    (tmp_path / "m.bin").write_text("mine")
+    with pytest.raises(ConfigError, match=r"m\.bin already exists"):
+        export_model(source, tmp_path / "m.param", ExportSettings("ncnn"))
+    assert (tmp_path / "m.bin").read_text() == "mine"
+    assert not (tmp_path / "m.param").exists()
 
 
 def test_every_kind_of_network_is_among_them() -> None:
@@ -370,7 +405,7 @@ def test_mixtures_are_exported(source: OpenedModel, tmp_path: Path) -> None:
         ({"to": "onnx", "opset": 12}, "got 12"),
         ({"to": "onnx", "opset": 22}, "got 22"),
         ({"to": "pth", "opset": 17}, "opset: for onnx only"),
-        ({"to": "pth", "half": True}, "half: for onnx only"),
+        ({"to": "pth", "half": True}, "half: for onnx and ncnn only"),
         ({"to": "pth", "license": "unknown"}, "SPDX"),
     ],
 )

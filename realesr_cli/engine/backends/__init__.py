@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from realesr_cli.engine.backends.base import Backend, LibraryBackend
+from realesr_cli.engine.backends.ncnn import NcnnBackend
 from realesr_cli.engine.backends.onednn import OneDnnBackend
 from realesr_cli.engine.backends.openvino import OpenVinoBackend
 from realesr_cli.engine.backends.pytorch import TorchBackend
 from realesr_cli.errors import ConfigError
 from realesr_cli.text import did_you_mean
 
-BACKENDS: tuple[Backend, ...] = (OneDnnBackend(), TorchBackend(), OpenVinoBackend())
+if TYPE_CHECKING:
+    from realesr_cli.engine.policy import MachineInfo
+
+BACKENDS: tuple[Backend, ...] = (
+    OneDnnBackend(),
+    TorchBackend(),
+    OpenVinoBackend(),
+    NcnnBackend(),
+)
 """Every backend; where several can compute a network, the first is preferred.
 
 `auto` uses those of other libraries only where they were measured to be faster (`engine.trial`).
@@ -31,3 +42,14 @@ def has_fixed_tiles(name: str) -> bool:
     """Return whether a backend prepares for each tile shape, so that tiles should all have one."""
     backend = find_backend(name)
     return isinstance(backend, LibraryBackend) and backend.fixed_tiles
+
+
+def find_rivals(machine: MachineInfo, device: str) -> list[LibraryBackend]:
+    """Return the backends of other libraries that may be faster on a device."""
+    return [
+        backend
+        for backend in BACKENDS
+        if isinstance(backend, LibraryBackend)
+        and backend.name in machine.backends
+        and backend.worth_racing(machine, device)
+    ]

@@ -105,11 +105,10 @@ class _Compiled:
     def __init__(self, model: bytes, policy: Policy) -> None:
         self._core = load_openvino().Core()
         self._model = model
-        threads = str(policy.threads)
         self._options = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[policy.precision],
-            "NUM_STREAMS": threads,
-            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": str(policy.tiles_at_once),
+            "INFERENCE_NUM_THREADS": str(policy.threads),
             "ENABLE_CPU_PINNING": "NO",
         }
         self._lock = threading.Lock()

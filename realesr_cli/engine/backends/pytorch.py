@@ -50,7 +50,8 @@ class TorchBackend:
 
     def supports(self, architecture: Architecture, device: str, precision: str) -> bool:
         """Return True, except for fp16 on the CPU."""
-        return precision in VALUE_BYTES and not (device == "cpu" and precision == "fp16")
+        known = precision in VALUE_BYTES and not device.startswith("vulkan")
+        return known and not (device == "cpu" and precision == "fp16")
 
     def tile_sizes(self, device: str) -> tuple[int, ...]:
         """Return CPU_TILES or GPU_TILES."""
