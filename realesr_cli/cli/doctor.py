@@ -54,6 +54,7 @@ def format_sections(report: EnvironmentReport) -> Iterator[tuple[str, list[str]]
     ]
     yield "GPU", [*gpus, report.gpu.why]
     yield "Backends", _format_backends(report)
+    yield "Measured backends", _format_races(report)
     for chosen in report.auto:
         yield f"auto with {chosen.model}", _format_policy(chosen.policy)
     yield (
@@ -75,6 +76,16 @@ def _format_backends(report: EnvironmentReport) -> list[str]:
         if backend.fix is not None:
             lines.append(f"  {backend.fix}")
     return lines
+
+
+def _format_races(report: EnvironmentReport) -> list[str]:
+    lines = [
+        f"{race.family}: {race.rival.backend} ({race.rival.precision}) {race.ratio:.2f} times as "
+        f"fast as {race.own.backend} ({race.own.precision}, {race.own.pixels / 1e6:.2f} megapixels "
+        "of input per second)"
+        for race in report.races
+    ]
+    return lines or ["none: auto measures those that may be faster when a model first needs it"]
 
 
 def _format_policy(policy: Policy) -> list[str]:

@@ -44,11 +44,15 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "export": (
         "realesr_cli.cli.export:export_command",
-        "Export a model to ONNX, safetensors, pth or fp16.",
+        "Export a model to ONNX, ncnn, safetensors, pth or fp16.",
     ),
     "doctor": (
         "realesr_cli.cli.doctor:doctor_command",
         "Show versions, devices, auto-selected settings, and how to fix problems.",
+    ),
+    "bench": (
+        "realesr_cli.cli.bench:bench_command",
+        "Measure every backend and precision on this machine.",
     ),
     "train": (
         "realesr_cli.cli.train:train_command",

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,9 @@ from typing import Literal
 from realesr_cli._version import __version__
 from realesr_cli.diagnostics.graphics import GpuDiagnosis, diagnose, graphics_info
 from realesr_cli.engine import backends, policy
+from realesr_cli.engine.backends.onnxruntime import OnnxRuntimeBackend
 from realesr_cli.engine.policy import GpuInfo, MachineInfo, Policy
+from realesr_cli.engine.race import Race, remembered_races
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import MissingDependencyError
 from realesr_cli.image.plugins import load_opencv
@@ -30,6 +33,8 @@ OPTIONAL = {
 }
 EXAMPLE_MODELS = ("RealESRGAN_x4plus", "realesr-general-x4v3")
 """One large and one small network, for which `auto` may decide differently."""
+
+BUILDS_OF_ONNXRUNTIME = OnnxRuntimeBackend()
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _VARIABLES = (
@@ -103,6 +108,7 @@ class EnvironmentReport:
     gpu: GpuDiagnosis
     backends: tuple[BackendInfo, ...]
     auto: tuple[Choice, ...]
+    races: tuple[Race, ...]
     libraries: tuple[LibraryInfo, ...]
     cache: CacheInfo
     offline: bool
@@ -128,6 +134,7 @@ def examine() -> EnvironmentReport:
         gpu=gpu,
         backends=_check_backends(machine),
         auto=tuple(choose_for(machine, name) for name in EXAMPLE_MODELS),
+        races=tuple(remembered_races()),
         libraries=libraries,
         cache=cache,
         offline=offline,
@@ -150,9 +157,16 @@ def find_problems(
     cache: CacheInfo,
     *,
     offline: bool = False,
+    onnx_builds: Mapping[str, str] | None = None,
 ) -> tuple[Finding, ...]:
-    """Return the problems, most important first; a pure function."""
+    """Return the problems, most important first; `onnx_builds` by default the installed ones."""
     found = []
+    builds = BUILDS_OF_ONNXRUNTIME.versions() if onnx_builds is None else onnx_builds
+    if len(builds) > 1:
+        what = f"{' and '.join(builds)} overwrite each other's files, so ONNX Runtime is unreliable"
+        names = " ".join(builds)
+        fix = f"pip uninstall {names} && pip install ONE   # of {names}"
+        found.append(Finding("problem", what, fix))
     for library in libraries:
         if library.problem is not None:
             found.append(Finding("problem", library.problem, _suggest_fix(library)))

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from realesr_cli._version import __version__
 from realesr_cli.engine import backends, policy
-from realesr_cli.engine.backends.base import LibraryBackend
+from realesr_cli.engine.backends.base import Backend, LibraryBackend
 from realesr_cli.engine.forward import reference_pattern
 from realesr_cli.engine.guard import get_architecture
 from realesr_cli.engine.policy import Policy
@@ -134,15 +134,13 @@ class TrialFailure:
 
 @dataclass(frozen=True)
 class _Task:
-    backend: LibraryBackend
+    backend: Backend
     function: Callable[..., Any]
     arguments: Sequence[Any]
     threads: int
 
 
-def run_in_child(
-    backend: LibraryBackend, function: Callable[..., Any], arguments: Sequence[Any]
-) -> Any:
+def run_in_child(backend: Backend, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
     """Return what a function gives in another process in which `backend` is known, or a failure."""
     with tempfile.TemporaryDirectory(prefix="realesr-") as folder:
         task = _Task(backend, function, arguments, torch.get_num_threads())

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from realesr_cli.cli.doctor import doctor_command, format_sections
@@ -14,6 +15,8 @@ from realesr_cli.diagnostics.environment import CacheInfo, LibraryInfo, find_pro
 from realesr_cli.diagnostics.graphics import GpuDiagnosis
 from realesr_cli.engine import policy
 from realesr_cli.engine.backends import BACKENDS, onednn
+from realesr_cli.engine.race import Race, Rate
+from realesr_cli.engine.trial import TrialFailure
 from realesr_cli.errors import MissingDependencyError
 
 NO_GPU = GpuDiagnosis(False, "no GPU found; the CPU is used")
@@ -54,6 +57,22 @@ def test_a_library_that_does_not_load_names_the_system_package(monkeypatch: pyte
     assert "pip install --force" in str(find_problems(NO_GPU, (broken,), CACHE)[0].fix)
     absent = LibraryInfo("opencv-python", "16-bit", None, "No module named cv2")
     assert find_problems(NO_GPU, (absent,), CACHE)[0].fix == "pip install opencv-python"
+
+
+def test_two_builds_of_onnx_runtime_are_a_problem():
+    builds = {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.1"}
+    (found,) = find_problems(NO_GPU, (), CACHE, onnx_builds=builds)
+    assert found.level == "problem"
+    assert "onnxruntime-gpu" in found.what
+    assert "pip uninstall" in str(found.fix)
+    assert not find_problems(NO_GPU, (), CACHE, onnx_builds={"onnxruntime": "1.31.1"})
+
+
+def test_remembered_races_are_shown(monkeypatch: pytest.MonkeyPatch):
+    own, rival = Rate("onednn", "bf16", 512, 1e6), Rate("openvino", "bf16", 192, 1.3e6)
+    monkeypatch.setattr(environment, "remembered_races", lambda: [Race("Compact", own, rival)])
+    lines = dict(format_sections(environment.examine()))["Measured backends"]
+    assert "openvino (bf16) 1.30 times as fast as onednn" in lines[0]
 
 
 def test_an_unused_gpu_is_a_note_with_its_fix():
@@ -134,3 +153,31 @@ def test_every_backend_is_listed_with_its_reason_and_fix(monkeypatch: pytest.Mon
     place = next(i for i, line in enumerate(lines) if line.startswith("onednn: not usable"))
     assert lines[place + 1].strip().startswith("pip install")
     assert any(line.startswith("torch: torch") for line in lines)
+
+
+def test_bench_measures_what_is_available(monkeypatch: pytest.MonkeyPatch):
+    from realesr_cli.cli.bench import bench_command
+    from realesr_cli.diagnostics import rates as bench
+
+    monkeypatch.setattr(bench.policy, "machine_info", lambda device: policy.MachineInfo())
+    outputs = iter([(Rate("torch", "fp32", 160, 1e6), 1000.0), TrialFailure("SIGILL")])
+
+    def run(backend: object, function: object, arguments: object) -> object:
+        return next(outputs, TrialFailure("no more"))
+
+    monkeypatch.setattr(bench.trial, "run_in_child", run)
+    result = CliRunner().invoke(bench_command, ["--json"])
+    rows = json.loads(result.output)
+    assert {row["backend"] for row in rows} == {"torch"}
+    flops = bench.count_flops_per_pixel(bench.FAMILIES["RRDBNet"])
+    assert flops == 2 * 9 * (3 * 64 + 4 * 3 * 64 * 416 + 64 * 64 * 37 + 64 * 3 * 16)
+    assert rows[0]["gflop_per_s"] == pytest.approx(flops / 1e3)
+    assert rows[0]["share"] == pytest.approx(flops / 1e6)
+    assert rows[1]["problem"] == "SIGILL"
+
+
+def test_the_ceiling_is_measured(monkeypatch: pytest.MonkeyPatch):
+    from realesr_cli.diagnostics import rates as bench
+
+    monkeypatch.setattr(bench, "CEILING_RUNS", 1)
+    assert bench.measure_ceiling(torch.device("cpu"), torch.float32) > 0

@@ -299,6 +299,35 @@ def test_a_damaged_compiled_model_is_compiled_again(net: Compact) -> None:
         torch.testing.assert_close(found, expected)
 
 
+# --- ONNX Runtime -------------------------------------------------------------------------------
+
+
+def test_onnxruntime_computes_what_torch_does(
+    monkeypatch: pytest.MonkeyPatch, net: Compact
+) -> None:
+    if not importlib.util.find_spec("onnxruntime"):
+        pytest.skip("the extra onnxruntime is not installed")
+    monkeypatch.setattr(trial, "_in_child", True)
+    image = make_image(50, 41)
+    found, expected = (
+        Upscaler(net, EngineSettings("cpu", "fp32", 16, backend=name))(image).pixels
+        for name in ("onnxruntime", "torch")
+    )
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_onnxruntime_is_raced_only_where_its_build_has_more_than_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = MachineInfo(backends=frozenset({"torch", "onnxruntime"}))
+    monkeypatch.setattr(sys, "platform", "linux")
+    backend = backends.find_backend("onnxruntime")
+    for builds, names in (({"onnxruntime"}, []), ({"onnxruntime-directml"}, ["onnxruntime"])):
+        versions = dict.fromkeys(builds, "1")
+        monkeypatch.setattr(type(backend), "versions", lambda self, found=versions: found)
+        assert [rival.name for rival in backends.find_rivals(machine, "cpu")] == names
+
+
 # --- ncnn ---------------------------------------------------------------------------------------
 
 needs_ncnn = pytest.mark.skipif(not importlib.util.find_spec("ncnn"), reason="ncnn is missing")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from realesr_cli.engine.backends.base import Backend, LibraryBackend
 from realesr_cli.engine.backends.ncnn import NcnnBackend
 from realesr_cli.engine.backends.onednn import OneDnnBackend
+from realesr_cli.engine.backends.onnxruntime import OnnxRuntimeBackend
 from realesr_cli.engine.backends.openvino import OpenVinoBackend
 from realesr_cli.engine.backends.pytorch import TorchBackend
 from realesr_cli.errors import ConfigError
@@ -20,6 +21,7 @@ BACKENDS: tuple[Backend, ...] = (
     TorchBackend(),
     OpenVinoBackend(),
     NcnnBackend(),
+    OnnxRuntimeBackend(),
 )
 """Every backend; where several can compute a network, the first is preferred.
 
