@@ -21,6 +21,7 @@ from realesr_cli.cli.console import Console
 from realesr_cli.cli.main import run
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.update(RAY_raylet_start_wait_time_s="180")  # Of machines that do much else.
 warnings.simplefilter("ignore")
 
 
@@ -31,7 +32,7 @@ def main(what: str, model: str = "") -> dict[str, object]:
         initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 10**8}
     )
     second = cluster.add_node(num_cpus=1, object_store_memory=10**8)
-    cluster.wait_for_nodes()
+    cluster.wait_for_nodes(timeout=180)
     os.environ["RAY_ADDRESS"] = cluster.address
     try:
         if what == "poison":

@@ -18,7 +18,7 @@ from typing import Any
 from realesr_cli.batch.jobs import Record
 from realesr_cli.batch.pool import SLOTS, Done, Member, WorkerPool, WorkerSpec
 from realesr_cli.batch.worker import Task
-from realesr_cli.engine.policy import machine_info, usable_cores
+from realesr_cli.engine.policy import machine_info
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import ConfigError, RealesrError
 from realesr_cli.progress import StopRequested, never
@@ -50,9 +50,12 @@ def open_pool(
 def split_machine(engine: EngineSettings, count: int) -> list[EngineSettings]:
     """Return settings for `count` processes: its GPUs in turn, or as many threads for each."""
     machine = machine_info()
-    if engine.device in ("auto", "cuda") and (gpus := len(machine.gpus)):
-        return [replace(engine, device=f"cuda:{i % gpus}") for i in range(count)]
-    threads = engine.threads or max(1, usable_cores() // count)
+    memory = engine.memory or max(1, machine.memory_available // count)
+    engine = replace(engine, memory=memory)
+    gpus = [g.device for g in machine.gpus if engine.device in ("auto", g.device.partition(":")[0])]
+    if gpus:
+        return [replace(engine, device=gpus[i % len(gpus)]) for i in range(count)]
+    threads = engine.threads or max(1, machine.cores // count)
     return [replace(engine, threads=threads)] * count
 
 

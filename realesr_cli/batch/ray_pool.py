@@ -55,8 +55,15 @@ class RayPool(WorkerPool):
             cores = 1 if gpus else max(1, min(spec.engine.threads or CORES, most))
         fitting = sum(int(node.get("CPU", 0) // cores) for node in nodes)
         super().__init__(count or gpus or max(1, fitting))
-        if not gpus and spec.engine.threads is None:
-            spec = replace(spec, engine=replace(spec.engine, threads=max(1, int(cores))))
+        if not gpus:
+            threads = spec.engine.threads or max(1, int(cores))
+            spec = replace(spec, engine=replace(spec.engine, threads=threads))
+        if spec.engine.memory is None:  # Workers of one node share what it has.
+            shares = [
+                n["memory"] * cores / n["CPU"] for n in nodes if n.get("CPU") and "memory" in n
+            ]
+            memory = int(min(shares)) if shares and not gpus else None
+            spec = replace(spec, engine=replace(spec.engine, memory=memory))
         # Put once: each node fetches the weights once, whatever the number of its actors.
         self._spec = ray.put(pickle.dumps(spec))
         self._actor = ray.remote(

@@ -22,6 +22,7 @@ from realesr_cli.batch.pool import (
 )
 from realesr_cli.batch.sources import InputSource
 from realesr_cli.batch.worker import Task
+from realesr_cli.engine.policy import GpuInfo, MachineInfo
 from realesr_cli.engine.settings import EngineSettings
 from realesr_cli.errors import ConfigError, ImageError
 
@@ -161,7 +162,15 @@ def test_a_place_that_does_not_exist(text: str):
         parse_place(text)
 
 
-def test_the_cores_of_a_machine_are_split(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("realesr_cli.batch.places.usable_cores", lambda: 8)
-    assert [e.threads for e in split_machine(EngineSettings(device="cpu"), 3)] == [2, 2, 2]
-    assert [e.threads for e in split_machine(EngineSettings(device="cpu"), 20)] == [1] * 20
+def test_a_machine_is_split(monkeypatch: pytest.MonkeyPatch):
+    gpus = tuple(GpuInfo(f"cuda:{i}", "", 0, 0) for i in range(2))
+    machine = MachineInfo(cores=8, memory_available=12 * 2**30, gpus=gpus)
+    monkeypatch.setattr("realesr_cli.batch.places.machine_info", lambda: machine)
+    for device in ("auto", "cuda"):
+        engines = split_machine(EngineSettings(device=device), 3)
+        assert [engine.device for engine in engines] == ["cuda:0", "cuda:1", "cuda:0"]
+    for count, threads in ((3, 2), (20, 1)):
+        engines = split_machine(EngineSettings(device="cpu"), count)
+        assert {(e.device, e.threads) for e in engines} == {("cpu", threads)}
+        assert len(engines) == count
+        assert engines[0].memory == 12 * 2**30 // count
