@@ -75,6 +75,11 @@ class Job:
         return (self.info.channels + self.info.has_alpha) * (self.info.bits // 8)
 
     @property
+    def input_bytes(self) -> int:
+        """Size of the input in memory, as integers."""
+        return 0 if self.info is None else self.info.height * self.info.width * self.pixel_bytes
+
+    @property
     def output_bytes(self) -> int:
         """Size of the result in memory, as integers."""
         return self.out_height * self.out_width * self.pixel_bytes

@@ -53,7 +53,7 @@ class StreamingUpscale(Upscale, Protocol):
 
     def stream(
         self,
-        image: Image,
+        image: Image | ImageStream,
         settings: UpscaleSettings = ...,
         *,
         progress: Progress | None = None,
@@ -103,6 +103,8 @@ class _Pipeline:
     stop_requested: StopRequested
     fail_fast: bool
     gate: Gate
+    memory: int | None = None
+    """Bytes that images may take, where results are written while they are computed."""
     stop: threading.Event = field(default_factory=threading.Event)
     loaded: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
     ready: queue.Queue[_Item | None] = field(default_factory=lambda: queue.Queue(maxsize=1))
@@ -143,9 +145,11 @@ def run_images(
     in_flight_bytes: int = IN_FLIGHT_BYTES,
 ) -> list[Record]:
     """Run jobs of images in order; see `run_jobs`, which calls this."""
+    memory = None
     if isinstance(upscale, StreamingUpscale):
-        in_flight_bytes = count_waiting_bytes(upscale.memory, in_flight_bytes)
-    line = _Pipeline(observer, stop_requested, fail_fast, Gate(in_flight_bytes))
+        memory = upscale.memory
+        in_flight_bytes = count_waiting_bytes(memory, in_flight_bytes)
+    line = _Pipeline(observer, stop_requested, fail_fast, Gate(in_flight_bytes), memory)
     records: list[Record] = []
     reader = line.thread(lambda: _read_all(line, jobs))
     writer = line.thread(lambda: _write_all(line, records))
@@ -185,15 +189,22 @@ def _read_all(line: _Pipeline, jobs: Sequence[Job]) -> None:
             return
         item = _Item(job, failure=job.error)
         if job.pending:
-            _time(item, _read)
+            _time(item, lambda item: _read(item, line.memory))
         if not _put(line.loaded, item, line.stop.is_set):
             return
     _put(line.loaded, None, line.stop.is_set)
 
 
-def _read(item: _Item) -> None:
-    item.image = read_image(item.job.source.content(), max_pixels=item.job.max_pixels)
-    item.notes = item.image.notes
+def _read(item: _Item, memory: int | None) -> None:
+    job = item.job
+    content = job.source.content()
+    if isinstance(content, Path) and memory is not None and job.input_bytes > memory // 16:
+        from realesr_cli.image.rows import open_rows
+
+        item.image = open_rows(content, max_pixels=job.max_pixels)
+    if item.image is None:
+        item.image = read_image(content, max_pixels=job.max_pixels)
+    item.notes = item.image.about.notes if isinstance(item.image, ImageStream) else item.image.notes
 
 
 def _upscale_all(line: _Pipeline, upscale: Upscale | None) -> None:
@@ -217,8 +228,9 @@ def _upscale_all(line: _Pipeline, upscale: Upscale | None) -> None:
 
 def _upscale(item: _Item, line: _Pipeline, upscale: Upscale) -> None:
     job, image, item.image = item.job, item.image, None
-    assert isinstance(image, Image)
+    assert image is not None
     if not isinstance(upscale, StreamingUpscale):
+        assert not isinstance(image, ImageStream)
         item.cost = job.output_bytes
         line.gate.enter(item.cost, line.stopped)
         item.image = upscale(

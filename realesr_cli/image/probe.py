@@ -28,7 +28,14 @@ from realesr_cli.image.headers import (
     parse_webp,
 )
 from realesr_cli.image.read import read_image
-from realesr_cli.image.source import Source, check_pixels, name_error, open_file, read_bytes
+from realesr_cli.image.source import (
+    Source,
+    check_pixels,
+    map_file,
+    name_error,
+    open_file,
+    read_bytes,
+)
 from realesr_cli.image.types import ImageInfo
 
 __all__ = ["ImageInfo", "probe", "read_made_by", "whole_size"]
@@ -70,17 +77,18 @@ def whole_size(path: Path, *, max_pixels: int = _MAX_RESULT_PIXELS) -> tuple[int
     unless they state more than `max_pixels`.
     """
     try:
+        with open_file(path) as file:
+            head = file.read(HEAD_BYTES)
+            if head.startswith(png.SIGNATURE):
+                header = _probe_png(head, file) if png.is_complete(file) else None
+                return None if header is None else (header.height, header.width)
+            if head.startswith(tiff.SIGNATURES):
+                with map_file(file) as mapped:
+                    header = _probe_tiff(mapped) if tiff.is_complete(mapped) else None
+                return None if header is None else (header.height, header.width)
         data = read_bytes(path)
-        if data.startswith(png.SIGNATURE):
-            complete = png.is_complete(BytesIO(data))
-        elif data.startswith(tiff.SIGNATURES):
-            complete = tiff.is_complete(data)
-        else:
-            complete = True
-        header = probe(data, max_pixels=None) if complete else None
-        if header is None:
-            return None
-        if data.startswith((png.SIGNATURE, *tiff.SIGNATURES)) or _pixels(header) > max_pixels:
+        header = probe(data, max_pixels=None)
+        if _pixels(header) > max_pixels:
             return header.height, header.width
         image = read_image(data, max_pixels=max_pixels)
     except (ImageError, MissingDependencyError):

@@ -37,7 +37,7 @@ def read_image(source: Source, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -
     MissingDependencyError if a library that the file needs cannot be loaded.
     """
     try:
-        return _upright(_decode(read_bytes(source, max_pixels), max_pixels))
+        return apply_orientation(_decode(read_bytes(source, max_pixels), max_pixels))
     except ImageError as error:
         raise name_error(error, source) from error.__cause__
 
@@ -68,7 +68,7 @@ def from_pil(image: pillow.Image) -> Image:
     planes = pil.to_planes(image, found.icc)
     found = dataclasses.replace(found, icc=planes.icc)
     notes = (*planes.notes, *captured.notes)
-    return _upright(Decoded(planes.pixels, planes.alpha, found, image.format, notes))
+    return apply_orientation(Decoded(planes.pixels, planes.alpha, found, image.format, notes))
 
 
 def from_array(array: Any) -> Image:
@@ -137,7 +137,7 @@ def _exif_of_tags(image: pillow.Image) -> bytes | None:
         return None
 
 
-def _upright(decoded: Decoded) -> Image:
+def apply_orientation(decoded: Decoded) -> Image:
     """Apply the orientation to the pixels, and correct the metadata that states it."""
     found, notes = decoded.metadata, decoded.notes
     block, dpi = exif_tags.without_prefix(found.exif), found.dpi

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from realesr_cli.errors import ImageError, ImageTooLargeError, UnreadableImageError
 
@@ -92,6 +95,17 @@ def open_file(path: Path) -> BinaryIO:
             "is a pipe, device or socket, not a regular file", advice="pipe-to-stdin"
         )
     return file
+
+
+@contextmanager
+def map_file(file: BinaryIO) -> Iterator[Any]:
+    """Map an open file into memory, for functions that take its bytes."""
+    try:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise UnreadableImageError(f"cannot be mapped: {error}") from error
+    with data:
+        yield data
 
 
 def name_error(error: _Error, source: Source) -> _Error:

@@ -37,7 +37,7 @@ _UINT, _FLOAT = 1, 3
 _WHITE_IS_ZERO, _RGB = 0, 2
 _PREMULTIPLIED = 1
 
-_BYTE_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)
+BYTE_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)
 """None, LZW, deflate, PackBits, deflate, LZMA and Zstandard; others compress samples."""
 
 _MAX_SAMPLES = 16
@@ -225,12 +225,12 @@ def _decode_deep(file: TiffFile) -> tuple[Array, Array | None, tuple[str, ...]]:
         raise UnsupportedImageError(
             f"expected a TIFF with {colors} to {_MAX_SAMPLES} channels, got {layout.samples}"
         )
-    if layout.compression not in _BYTE_COMPRESSIONS:
+    if layout.compression not in BYTE_COMPRESSIONS:
         raise UnsupportedImageError(
             f"TIFF with {layout.bits[0]} bits per channel and compression {layout.compression} is "
             "not supported; save it uncompressed or with deflate (ZIP)"
         )
-    _check_size(file)
+    check_extent(file)
     samples = _read_samples(file, [*range(colors), *([] if place is None else [colors + place])])
     pixels = samples[..., :colors]
     if layout.photometric == _WHITE_IS_ZERO:
@@ -245,7 +245,7 @@ def _decode_deep(file: TiffFile) -> tuple[Array, Array | None, tuple[str, ...]]:
     return np.ascontiguousarray(pixels), alpha, notes
 
 
-def _check_size(file: TiffFile) -> None:
+def check_extent(file: TiffFile) -> None:
     """Raise UnreadableImageError if strips or tiles are missing or far too small.
 
     Before memory is allocated: a file of 195 bytes can claim to contain 27 GiB.
@@ -274,18 +274,18 @@ def _read_samples(file: TiffFile, wanted: Sequence[int]) -> Array:
     floats = layout.sample_format == _FLOAT
     result = np.empty((layout.height, layout.width, len(wanted)), "f4" if floats else "u2")
     if not layout.planar:
-        for start, band in _read_bands(file, 0, layout.samples):
+        for start, band in read_bands(file, 0, layout.samples):
             band = band[..., wanted]
             result[start : start + len(band)] = to_unit_floats(band) if floats else band
         return result
     for place, sample in enumerate(wanted):
-        for start, band in _read_bands(file, sample, 1):
+        for start, band in read_bands(file, sample, 1):
             rows = slice(start, start + len(band))
             result[rows, :, place] = (to_unit_floats(band) if floats else band)[..., 0]
     return result
 
 
-def _read_bands(file: TiffFile, plane: int, depth: int) -> Iterator[tuple[int, Array]]:
+def read_bands(file: TiffFile, plane: int, depth: int) -> Iterator[tuple[int, Array]]:
     """Yield the first row and the samples (rows, width, depth) of bands of a plane."""
     layout = file.layout
     rows, columns = layout.segment

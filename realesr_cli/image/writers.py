@@ -41,20 +41,20 @@ def write_png(file: BinaryIO, image: Encodable, level: int = 6) -> None:
     rows = image.rows
     channels = rows.channels + rows.has_alpha
     header = (rows.width, rows.height, rows.bits, _PNG_COLOR_TYPES[channels], 0, 0, 0)
-    file.write(SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", *header)))
+    file.write(SIGNATURE + make_chunk(b"IHDR", struct.pack(">IIBBBBB", *header)))
     for kind, content in _metadata_chunks(image.metadata):
-        file.write(_chunk(kind, content))
+        file.write(make_chunk(kind, content))
     pixel_bytes = channels * rows.dtype.itemsize
     step = max(1, deflate.BLOCK_BYTES // (rows.width * pixel_bytes))
     work = functools.partial(_pack_png, pixel_bytes=pixel_bytes, level=level)
     checksum = 1
-    file.write(_chunk(b"IDAT", _ZLIB_HEADER))
+    file.write(make_chunk(b"IDAT", _ZLIB_HEADER))
     for packed, adler, size in deflate.map_ordered(work, _png_blocks(rows, step)):
         checksum = deflate.join_adler32(checksum, adler, size)
         for start in range(0, len(packed), _MAX_CHUNK):
-            file.write(_chunk(b"IDAT", packed[start : start + _MAX_CHUNK]))
-    file.write(_chunk(b"IDAT", struct.pack(">I", checksum)))
-    file.write(_chunk(b"IEND", b""))
+            file.write(make_chunk(b"IDAT", packed[start : start + _MAX_CHUNK]))
+    file.write(make_chunk(b"IDAT", struct.pack(">I", checksum)))
+    file.write(make_chunk(b"IEND", b""))
 
 
 def _png_blocks(rows: ImageStream, step: int) -> Iterator[tuple[Band, Band | None, bool]]:
@@ -92,7 +92,7 @@ def _png_rows(band: Band) -> Array:
     return raw.reshape(len(samples), -1).view(np.uint8)
 
 
-def _chunk(kind: bytes, content: bytes) -> bytes:
+def make_chunk(kind: bytes, content: bytes) -> bytes:
     checksum = zlib.crc32(content, zlib.crc32(kind))
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
