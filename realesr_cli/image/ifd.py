@@ -6,6 +6,7 @@ byte order, so that what is copied is copied exactly.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -102,6 +103,16 @@ class IfdBlock:
             return self._unpack("Q" if self.big else "I", position + head + count * entry_size)[0]
         except MalformedDirectoryError:
             return 0  # Some writers end the block here, where a zero belongs.
+
+    def count_directories(self, position: int, most: int) -> int:
+        """Count the directories from an offset on, up to `most`, without their entries."""
+        seen: set[int] = set()
+        with contextlib.suppress(MalformedDirectoryError):
+            while position and position not in seen and len(seen) < most:
+                following = self.next_directory(position)
+                seen.add(position)
+                position = following
+        return len(seen)
 
     def _layout(self, position: int) -> tuple[int, int, int]:
         """Return the bytes before the entries, the bytes of an entry, and their number."""

@@ -19,6 +19,7 @@ import numpy as np
 from realesr_cli.errors import ImageError, UnreadableImageError
 from realesr_cli.image import png, tiff
 from realesr_cli.image.color import needs_conversion
+from realesr_cli.image.exif import orientation_of, without_prefix
 from realesr_cli.image.pixels import Array
 from realesr_cli.image.read import apply_orientation
 from realesr_cli.image.source import check_pixels, map_file, name_error, open_file
@@ -50,9 +51,11 @@ def open_rows(path: Path, *, max_pixels: int | None = None) -> ImageStream | Non
 
 def _stream(path: Path, bands: Any, like: Decoded, size: tuple[int, int]) -> ImageStream | None:
     """Return the stream of an image whose attributes are those of the decoded part of it."""
-    part = apply_orientation(like)
-    if part.pixels.shape != like.pixels.shape or part.alpha is not None:
+    found = like.metadata
+    orientation = like.orientation or orientation_of(without_prefix(found.exif), found.xmp)
+    if orientation > 1:
         return None
+    part = apply_orientation(like)
 
     def named() -> Iterator[Band]:
         try:
@@ -106,6 +109,8 @@ def _png_bands(path: Path, header: png.PngHeader, chunks: list[png.Chunk]) -> It
             above = last.reshape(-1).view(np.uint8)
             done += wanted
             yield pixels
+        for _ in parts:  # Up to the checksum of the last chunk.
+            pass
 
 
 def _inflate(file: BinaryIO, chunks: list[png.Chunk]) -> Iterator[bytes]:

@@ -11,7 +11,6 @@ imagecodecs reads 504, and OpenCV 216, but 108 others wrongly.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import struct
@@ -121,14 +120,7 @@ def open_tiff(data: bytes) -> TiffFile:
 
 def count_pages(file: TiffFile) -> int:
     """Return the number of directories, of which only the links are read."""
-    seen: set[int] = set()
-    position = file.main.position
-    with contextlib.suppress(ifd.MalformedDirectoryError):
-        while position and position not in seen and len(seen) < _MAX_PAGES:
-            following = file.block.next_directory(position)
-            seen.add(position)
-            position = following
-    return len(seen)
+    return file.block.count_directories(file.main.position, _MAX_PAGES)
 
 
 def read_metadata(file: TiffFile) -> Metadata:
@@ -152,7 +144,7 @@ def decode(data: bytes, limit: int | None) -> Decoded:
     metadata, pages = read_metadata(file), count_pages(file)
     orientation = orientation_of(layout, metadata)
     notes = (f"first page of {pages} taken",) if pages > 1 else ()
-    if layout.deep:
+    if layout.deep or _is_foreign(file):
         pixels, alpha, more = _decode_deep(file)
         return Decoded(pixels, alpha, metadata, "TIFF", (*notes, *more), orientation)
     decoded = pil.decode(data, limit)
@@ -169,6 +161,13 @@ def decode(data: bytes, limit: int | None) -> Decoded:
         notes = (*notes, f"{max(layout.bits)} bits per channel reduced to 8")
     notes = (*notes, *decoded.notes)
     return Decoded(pixels, decoded.alpha, metadata, "TIFF", notes, orientation=1)
+
+
+def _is_foreign(file: TiffFile) -> bool:
+    """Return whether Pillow cannot open 8-bit gray or RGB: a big-endian BigTIFF."""
+    layout = file.layout
+    kind = set(layout.bits), layout.sample_format, file.block.big, file.block.order
+    return kind == ({8}, _UINT, True, ">") and layout.photometric <= 2 and 1 not in layout.extra
 
 
 def orientation_of(layout: TiffLayout, metadata: Metadata) -> int:
@@ -234,7 +233,8 @@ def _decode_deep(file: TiffFile) -> tuple[Array, Array | None, tuple[str, ...]]:
     samples = _read_samples(file, [*range(colors), *([] if place is None else [colors + place])])
     pixels = samples[..., :colors]
     if layout.photometric == _WHITE_IS_ZERO:
-        pixels = (1 if layout.sample_format == _FLOAT else 65535) - pixels
+        top = 1 if layout.sample_format == _FLOAT else 2 ** layout.bits[0] - 1
+        pixels = np.asarray(top - pixels, pixels.dtype)
     alpha: Array | None = None
     if place is not None:
         alpha = np.ascontiguousarray(samples[..., colors])
@@ -269,10 +269,10 @@ def _check_segments(file: TiffFile, count: int) -> None:
 
 
 def _read_samples(file: TiffFile, wanted: Sequence[int]) -> Array:
-    """Return the wanted samples as uint16 or float32 (height, width, len(wanted))."""
+    """Return the wanted samples as integers or float32 (height, width, len(wanted))."""
     layout = file.layout
     floats = layout.sample_format == _FLOAT
-    result = np.empty((layout.height, layout.width, len(wanted)), "f4" if floats else "u2")
+    result = np.empty((layout.height, layout.width, len(wanted)), "f4" if floats else layout.dtype)
     if not layout.planar:
         for start, band in read_bands(file, 0, layout.samples):
             band = band[..., wanted]

@@ -238,6 +238,7 @@ class ImageStream:
         bands = self.bands()
         first = next(bands)
         if len(first[0]) == self.height:
+            next(bands, None)  # What follows the last row may be damaged.
             return Image(*first, **values)
         try:
             pixels = np.empty((self.height, self.width, self.channels), self.dtype)
