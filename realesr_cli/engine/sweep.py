@@ -111,6 +111,11 @@ def upscale_bands(
     if is_final(grid, post):
         for row, tiles in lines:
             height = row.write[1] - row.write[0]
+            if len(grid.column_spans) == 1:  # The first rows need not wait for the last ones.
+                for part in next(tiles)[1].split(_PIECE, 1):
+                    yield _finish(part, source.dtype, post.encode)
+                next(tiles, None)
+                continue
             line = np.empty((height, grid.columns.out_size, source.shape[2]), source.dtype)
             for column, tile in tiles:
                 line[:, slice(*column.write)] = _finish(tile, source.dtype, post.encode)
@@ -268,7 +273,7 @@ def _place(y: Tensor, windows: list[Window], grid: Grid, scale: int) -> Tensor:
                 matrix = _resampling_matrix(axis.size * scale, axis.out_size, margin)
                 tile = matrix.apply(tile, dim, window=span.write, origin=origin + margin)
         results.append(tile)
-    return torch.cat(results)
+    return results[0] if len(results) == 1 else torch.cat(results)
 
 
 def _margin(axis: Axis, scale: int) -> int:

@@ -20,14 +20,14 @@ def quantize(image: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
 
     Clamped to [0, 1]; for integers scaled to their range and rounded, halves to even.
     """
-    values = image.detach().permute(1, 2, 0).clamp(0, 1).contiguous().cpu()
+    values = image.detach().clamp(0, 1)
     if not np.issubdtype(dtype, np.integer):
-        return values.numpy().astype(dtype, copy=False)
+        return values.permute(1, 2, 0).contiguous().cpu().numpy().astype(dtype, copy=False)
     levels = values.mul_(full_scale(dtype)).round_()
     if dtype == np.uint8:
-        # Much faster than numpy's conversion.
-        return levels.to(torch.uint8).numpy()
-    return levels.numpy().astype(dtype)
+        # Much faster than numpy's conversion, and so is reordering bytes instead of floats.
+        return levels.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+    return levels.permute(1, 2, 0).contiguous().cpu().numpy().astype(dtype)
 
 
 def to_8bit_levels(image: Tensor) -> NDArray[np.uint8]:
