@@ -37,7 +37,7 @@ class Network:
     fail_at: int = BANDS
     error: Exception = field(default_factory=lambda: RuntimeError("kernel"))
     made: list[int] = field(default_factory=list)
-    asked: int = 0
+    noise: bool = False
 
     def require_memory(self, need: int, size: tuple[int, int]) -> None:
         if need > self.memory:
@@ -61,7 +61,10 @@ class Network:
                 if number == self.fail_at:
                     raise self.error
                 self.made.append(number)
-                yield np.full((ROWS, WIDTH, 3), number * 30, np.uint8), None
+                band = np.full((ROWS, WIDTH, 3), number * 30, np.uint8)
+                if self.noise:
+                    band += np.random.default_rng(number).integers(0, 256, band.shape, np.uint8)
+                yield band, None
 
         return ImageStream(BANDS * ROWS, WIDTH, 3, np.dtype(np.uint8), False, bands, image.about)
 
@@ -191,3 +194,17 @@ def test_large_inputs_come_as_rows(jobs: list[Job]):
     network.memory = 16 * 128 * 64
     run_jobs(jobs[:1], network)
     assert kinds == [Image, ImageStream]
+
+
+def test_a_disk_that_is_full_for_real(jobs: list[Job]):
+    resource = pytest.importorskip("resource")
+    network = Network(noise=True)
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
+        (record, *_) = run_jobs(jobs, network)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert record.status == "failed"
+    assert isinstance(record.failure, ImageWriteError)
+    assert left(jobs) == []
