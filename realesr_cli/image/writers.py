@@ -117,10 +117,10 @@ def _filter(raw: Array, above: Array, step: int, rows: Array) -> None:
     The number of the filter comes first. `above` is the row before the first, `step` the number
     of bytes per pixel. Source: PNG specification 9.2 (the filters) and 12.7 (how to choose one).
     """
-    up = np.concatenate([above[None], raw[:-1]])
-    left, corner = np.zeros_like(raw), np.zeros_like(raw)
-    left[:, step:] = raw[:, :-step]
-    corner[:, step:] = up[:, :-step]
+    # With zeros to the left and the row above, all neighbors are views.
+    padded = np.zeros((len(raw) + 1, step + raw.shape[1]), np.uint8)
+    padded[0, step:], padded[1:, step:] = above, raw
+    left, up, corner = padded[1:, :-step], padded[:-1, step:], padded[:-1, :-step]
     guesses = (left, up, (up & left) + ((up ^ left) >> 1), _paeth(left, up, corner))
     candidates = [raw, *(raw - guess for guess in guesses)]
     # 32 bits hold the sum of 2**25 bytes, and are added up twice as fast as 64.
