@@ -72,4 +72,5 @@ def test_a_killed_run_leaves_no_result(tmp_path: Path):
     assert not target.exists()
     assert run(tmp_path / "in.png", target)["code"] == 0
     assert list(tmp_path.glob(".*part")) == []
-    assert Pillow.open(target).size == (8_000, 8_000)
+    with Pillow.open(target) as image:
+        assert image.size == (8_000, 8_000)
