@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from realesr_cli.errors import CheckpointFormatError
+from realesr_cli.text import format_value
 
 _MAX_PICKLE_BYTES = 64 << 20
 _MAX_OBJECTS = 100_000
@@ -79,7 +80,8 @@ class _Unpickler(pickle._Unpickler):  # in Python: the C one allocates memory th
             return _DTYPES[name]
         if (module, name) in _FUNCTIONS:
             return _FUNCTIONS[module, name]
-        raise CheckpointFormatError(f"refused: it holds {module}.{name:.80}; nothing was run")
+        shown = format_value(f"{module}.{name}")
+        raise CheckpointFormatError(f"refused: it holds {shown}; nothing was run")
 
     def persistent_load(self, pid: Any) -> Tensor:
         kind, dtype, key, _, count = pid

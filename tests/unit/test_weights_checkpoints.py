@@ -321,3 +321,12 @@ def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
             read_state(path)
     with pytest.raises(CheckpointFormatError):
         read_state(tmp_path / ("x" * 5000))
+
+
+def test_a_long_name_in_an_archive_is_shortened(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02c" + b"x" * 5000 + b"\ny\n.")
+        archive.writestr("m/constants.pkl", b"")
+    with pytest.raises(CheckpointFormatError, match="refused") as caught:
+        read_state(tmp_path / "m.pt")
+    assert len(str(caught.value)) < 500
