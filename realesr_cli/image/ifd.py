@@ -161,8 +161,8 @@ class IfdBlock:
 
     def _unpack(self, form: str, position: int) -> tuple[int, ...]:
         # An offset beyond the file may be too large for unpack_from to take.
-        if position + struct.calcsize(self.order + form) > len(self.data):
-            raise MalformedDirectoryError(f"the directory ends before byte {position}")
+        if not 0 <= position <= len(self.data) - struct.calcsize(self.order + form):
+            raise MalformedDirectoryError(f"the file ends before byte {position} of a directory")
         return struct.unpack_from(self.order + form, self.data, position)
 
 

@@ -332,7 +332,7 @@ def _hostile_checkpoint(dice: random.Random) -> bytes:
             odd = (torch.int64, torch.bool, torch.uint8, torch.complex64, torch.float8_e5m2)
             state[name] = state[name].to(dice.choice(odd))
         elif kind == 4:
-            sparse, huge = state[name].float().to_sparse(), torch.zeros(1).expand(1 << 40)
+            sparse, huge = torch.eye(4).to_sparse(), torch.zeros(1).expand(1 << 40)
             state[name] = dice.choice((state[name].to("meta"), sparse, huge))
         elif kind == 5:
             value = dice.choice((float("nan"), float("inf"), 3e38))

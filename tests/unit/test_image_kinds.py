@@ -235,6 +235,15 @@ def test_exif_that_ends_inside_its_last_entry_is_left_out():
     assert (header.height, header.width) == (6, 4)
 
 
+@pytest.mark.parametrize("offset", [-4, -1, 2**31 - 1])
+def test_exif_that_points_outside_is_no_obstacle(offset: int):
+    entry = struct.pack("<HHIi", 34665, 9, 1, offset)
+    block = b"II*\0\x08\0\0\0\x01\0" + entry + bytes(4)
+    image = read_image(samples.png_bytes(samples.noise(4, 6, 3), 2, (b"eXIf", block), bits=8))
+    for format in ("png", "tiff"):
+        assert read_image(encode_image(image, format)).width == 6
+
+
 def _damaged_blocks() -> list[bytes]:
     block = samples.exif_block(orientation=6, thumbnail=b"thumb" * 4)
     cuts = [block[:end] for end in range(8, len(block), 7)]
