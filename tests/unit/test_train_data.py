@@ -133,7 +133,7 @@ def test_paired_crops_stay_aligned_also_where_mirrored(
 
 def test_few_or_small_images_need_no_window() -> None:
     large = [TrainingImage(Path(str(i)), 4000, 6000) for i in range(100)]
-    small = [TrainingImage(Path(str(i)), 480, 480) for i in range(50_000)]
+    small = [TrainingImage(Path(str(i)), 480, 480) for i in range(5_000)]
     config = DataConfig(cache=2048, region=1024)
     assert window_size(large[:20], config, 4) == 0
     assert window_size(small, config, 4) == 0
