@@ -268,7 +268,7 @@ def test_the_process_keeps_its_threads():
 @pytest.mark.parametrize(("asked", "got"), [("fp16", "auto"), ("fp32", "fp32")])
 def test_a_gpu_without_room_for_the_network_gives_way_to_the_cpu(monkeypatch, asked, got):
     card = policy.GpuInfo("cuda:0", "A card", 1 << 20, 8 << 30, (8, 0))
-    monkeypatch.setattr(policy, "machine_info", lambda: policy.MachineInfo(gpus=(card,)))
+    monkeypatch.setattr(policy, "machine_info", lambda *_: policy.MachineInfo(gpus=(card,)))
     usual = module.build_forwards
 
     def full(net, chosen, machine):
