@@ -210,7 +210,11 @@ def choose(machine: MachineInfo, engine: EngineSettings, architecture: Architect
     margin = 2 * min(MAX_EXACT_RADIUS, architecture.receptive_radius)
     per_pixel = backend.memory_per_pixel(architecture, precision)
     free = machine.memory_available if gpu is None else gpu.free
-    tile, why_tile = _choose_tile(engine, backend, device, free, (per_pixel, margin))
+    threads = engine.threads or machine.threads
+    at_once = backend.tiles_at_once(device, threads)
+    smallest = (min(backend.tile_sizes(device)) + margin) ** 2 * per_pixel
+    at_once = max(1, min(at_once, int(free * MEMORY_SHARE) // smallest))
+    tile, why_tile = _choose_tile(engine, backend, device, free // at_once, (per_pixel, margin))
     return Policy(
         device=device,
         precision=precision,
@@ -218,7 +222,8 @@ def choose(machine: MachineInfo, engine: EngineSettings, architecture: Architect
         tile=tile,
         overlap=overlap,
         batch=_choose_batch(engine, gpu, tile, (tile + margin) ** 2 * per_pixel),
-        threads=engine.threads or machine.threads,
+        threads=threads,
+        tiles_at_once=at_once,
         reasons=(
             why_device,
             f"backend {backend.name}: {'requested' if engine.backend != 'auto' else 'preferred'}",

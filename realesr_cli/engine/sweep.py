@@ -20,6 +20,7 @@ from torch import Tensor
 
 from realesr_cli.engine.forward import Forward
 from realesr_cli.engine.tiling import Axis, Grid, Span
+from realesr_cli.engine.workers import Workers
 from realesr_cli.errors import CancelledError
 from realesr_cli.image.types import Band
 from realesr_cli.ops.quantize import full_scale, quantize
@@ -36,6 +37,9 @@ Window = tuple[Span, Span]
 """A tile: its rows and columns."""
 Line = tuple[Span, Iterator[tuple[Span, Tensor]]]
 """The tiles of one row of tiles: their rows, and each one's columns with its weighted result."""
+
+_PART = 64
+"""Rows that a worker finishes at a time."""
 
 _PIECE = 256
 """Rows that are finished at a time, so that rounding needs no second copy of the line of tiles."""
@@ -73,6 +77,7 @@ def upscale_tiled(
     grid: Grid,
     post: PostProcess,
     *,
+    workers: Workers | None = None,
     progress: Progress = no_progress,
     stop_requested: StopRequested = never,
 ) -> Array:
@@ -85,8 +90,9 @@ def upscale_tiled(
     target = np.empty((grid.rows.out_size, grid.columns.out_size, source.shape[2]), source.dtype)
     start = 0
     for band in upscale_bands(
-        forward, source, grid, post, progress=progress, stop_requested=stop_requested
-    ):
+        forward, source, grid, post, workers=workers, progress=progress,
+        stop_requested=stop_requested,
+    ):  # fmt: skip
         target[start : start + len(band)] = band
         start += len(band)
     return target
@@ -99,6 +105,7 @@ def upscale_bands(
     grid: Grid,
     post: PostProcess,
     *,
+    workers: Workers | None = None,
     progress: Progress = no_progress,
     stop_requested: StopRequested = never,
 ) -> Iterator[Array]:
@@ -106,19 +113,30 @@ def upscale_bands(
 
     One channel goes through the network as three equal ones and comes back as their luma. Rows of
     `source` are asked for in order, but for the overlap of tiles and the lag of back-projection.
+    On the CPU `workers` compute `grid.at_once` tiles side by side, and finish rows.
     """
-    lines = _compute_lines(forward, source, grid, post, (progress, stop_requested))
+    lines = _compute_lines(forward, source, grid, post, workers, (progress, stop_requested))
+
+    def finish(part: Tensor) -> Array:
+        result = np.empty((*part.shape[1:], part.shape[0]), source.dtype)
+
+        def finish_rows(rows: slice) -> None:
+            result[rows] = _finish(part[:, rows], source.dtype, post.encode)
+
+        _each_rows(workers, part, finish_rows)
+        return result
+
     if is_final(grid, post):
         for row, tiles in lines:
             height = row.write[1] - row.write[0]
             if len(grid.column_spans) == 1:  # The first rows need not wait for the last ones.
                 for part in next(tiles)[1].split(_PIECE, 1):
-                    yield _finish(part, source.dtype, post.encode)
+                    yield finish(part)
                 next(tiles, None)
                 continue
             line = np.empty((height, grid.columns.out_size, source.shape[2]), source.dtype)
             for column, tile in tiles:
-                line[:, slice(*column.write)] = _finish(tile, source.dtype, post.encode)
+                line[:, slice(*column.write)] = finish(tile)
             for start in range(0, height, _PIECE):
                 yield line[start : start + _PIECE]
         return
@@ -134,7 +152,7 @@ def upscale_bands(
             (post.back_project, post.kernel),
         )
     for part in rows:
-        yield _finish(part, source.dtype, post.encode)
+        yield finish(part)
 
 
 def is_final(grid: Grid, post: PostProcess) -> bool:
@@ -148,24 +166,45 @@ def _compute_lines(
     source: RowSource,
     grid: Grid,
     post: PostProcess,
+    workers: Workers | None,
     callbacks: tuple[Progress, StopRequested],
 ) -> Iterator[Line]:
     """Yield the lines of tiles from the top, each of which is to be used up before the next."""
     progress, stop_requested = callbacks
 
-    def compute(row: Span, done: int) -> Iterator[tuple[Span, Tensor]]:
-        line = [(row, column) for column in grid.column_spans]
-        for windows in _batch(line, grid.batch):
-            if stop_requested():
-                raise CancelledError("cancelled")
-            tiles = _compute(forward, source, windows, grid, post)
-            for (_, column), tile in zip(windows, tiles, strict=True):
-                done += 1
-                yield column, tile
-                progress(done, grid.tiles)
+    def read() -> Iterator[tuple[list[Window], Tensor]]:
+        for row in grid.row_spans:
+            for windows in _batch([(row, column) for column in grid.column_spans], grid.batch):
+                if stop_requested():
+                    raise CancelledError("cancelled")
+                parts = [_to_float(_read(source, window), post.decode) for window in windows]
+                yield windows, torch.stack(parts)
+
+    def compute(item: tuple[list[Window], Tensor]) -> Iterator[tuple[Window, Tensor]]:
+        windows, x = item
+        return zip(windows, _compute(forward, x, windows, grid, post, workers), strict=True)
+
+    if workers is not None and grid.at_once > 1:
+        computed = workers.map(compute, read(), grid.at_once)
+    else:
+        computed = map(compute, read())
+    tiles = itertools.chain.from_iterable(computed)
+
+    def take(done: int) -> Iterator[tuple[Span, Tensor]]:
+        for i, ((_, column), tile) in enumerate(itertools.islice(tiles, len(grid.column_spans))):
+            yield column, tile
+            progress(done + i + 1, grid.tiles)
 
     for number, row in enumerate(grid.row_spans):
-        yield row, compute(row, number * len(grid.column_spans))
+        yield row, take(number * len(grid.column_spans))
+
+
+def _each_rows(workers: Workers | None, tile: Tensor, function: Callable[[slice], object]) -> None:
+    """Call a function for all rows of a (..., h, w), on the CPU a few at a time by the workers."""
+    if workers is None or tile.device.type != "cpu":
+        function(slice(None))
+        return
+    workers.each(function, (slice(y, y + _PART) for y in range(0, tile.shape[-2], _PART)))
 
 
 def _blend_lines(lines: Iterator[Line], channels: int, grid: Grid) -> Iterator[Tensor]:
@@ -204,15 +243,20 @@ def _shape(window: Window) -> tuple[int, ...]:
 
 
 def _compute(
-    forward: Forward | None, source: RowSource, windows: list[Window], grid: Grid, post: PostProcess
+    forward: Forward | None,
+    x: Tensor,
+    windows: list[Window],
+    grid: Grid,
+    post: PostProcess,
+    workers: Workers | None,
 ) -> list[Tensor]:
-    """Return the (C, h, w) float32 results of the windows, weighted for blending, on the CPU."""
-    x = torch.stack([_to_float(_read(source, window), post.decode) for window in windows])
+    """Return the (C, h, w) float32 results of tiles `x`, weighted for blending, on the CPU."""
     gray = x.shape[1] == 1
-    result = None
+    results: list[Tensor] = []
     if forward is not None and post.strength > 0:
         colored = x.expand(-1, 3, -1, -1) if gray else x
-        y = forward(colored).clamp_(0, 1)
+        y = forward(colored)
+        _each_rows(workers, y, lambda rows: y[:, :, rows].clamp_(0, 1))
         if post.color_fix:
             from realesr_cli.ops.color import match_large_scale_color
 
@@ -221,18 +265,19 @@ def _compute(
             from realesr_cli.ops.color import luma
 
             y = luma(y)
-        result = _place(y, windows, grid, grid.scale)
-    if result is None or post.strength < 1:
-        plain = _place(x.to(result.device) if result is not None else x, windows, grid, 1)
-        plain = plain.clamp(0, 1)
-        result = plain if result is None else plain.lerp_(result, post.strength)
-    for tile, (row, column) in zip(result, windows, strict=True):
+        results = _place(y, windows, grid, grid.scale)
+    if not results or post.strength < 1:
+        plain = [tile.clamp(0, 1) for tile in _place(x, windows, grid, 1)]
+        for i, tile in enumerate(results):
+            plain[i] = plain[i].to(tile.device).lerp_(tile, post.strength)
+        results = plain
+    for tile, (row, column) in zip(results, windows, strict=True):
         # Most tiles of most images have no neighbor to blend with on an axis.
         if row.weights.min() < 1:
             tile *= torch.from_numpy(row.weights).to(tile.device)[:, None]
         if column.weights.min() < 1:
             tile *= torch.from_numpy(column.weights).to(tile.device)
-    return list(result.cpu())
+    return [tile.cpu() for tile in results]
 
 
 def _read(source: RowSource, window: Window) -> Array:
@@ -257,13 +302,13 @@ def _to_float(part: Array, decode: Curve | None) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(piece.transpose(2, 0, 1)))
 
 
-def _place(y: Tensor, windows: list[Window], grid: Grid, scale: int) -> Tensor:
+def _place(y: Tensor, windows: list[Window], grid: Grid, scale: int) -> list[Tensor]:
     """Return of each tile the part that it writes, resampled to the output grid where that differs.
 
     `y` is at `scale` times the input's size.
     """
     results = []
-    for tile, window in zip(y.split(1), windows, strict=True):
+    for tile, window in zip(y, windows, strict=True):
         for dim, axis, span in ((-2, grid.rows, window[0]), (-1, grid.columns, window[1])):
             origin = span.read[0] * scale
             if axis.out_size == axis.size * scale:
@@ -273,7 +318,7 @@ def _place(y: Tensor, windows: list[Window], grid: Grid, scale: int) -> Tensor:
                 matrix = _resampling_matrix(axis.size * scale, axis.out_size, margin)
                 tile = matrix.apply(tile, dim, window=span.write, origin=origin + margin)
         results.append(tile)
-    return results[0] if len(results) == 1 else torch.cat(results)
+    return results
 
 
 def _margin(axis: Axis, scale: int) -> int:

@@ -51,12 +51,15 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """How an image is cut: two axes, the network's scale, and how many tiles are run at a time."""
+    """How an image is cut: two axes, the network's scale, and how tiles are run."""
 
     rows: Axis
     columns: Axis
     scale: int
     batch: int = 1
+    """Tiles in one call of the network."""
+    at_once: int = 1
+    """Calls side by side."""
 
     @functools.cached_property
     def row_spans(self) -> list[Span]:

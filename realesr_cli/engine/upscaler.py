@@ -24,6 +24,7 @@ from realesr_cli.engine.settings import (
 )
 from realesr_cli.engine.sweep import PostProcess, RowSource, join_alpha_rows, upscale_bands
 from realesr_cli.engine.tiling import Axis, Grid
+from realesr_cli.engine.workers import call_steadily, get_workers
 from realesr_cli.errors import ConfigError, OutOfMemoryError
 from realesr_cli.image.pixels import bleed
 from realesr_cli.image.types import Band, Image, ImageStream, RowWindow
@@ -38,6 +39,9 @@ WHOLE_MARGIN = 32
 
 _LINE_SHARE = 0.25
 """Part of the memory that one line of tiles of an RGBA image may take."""
+
+_FEWEST_TILES = 4
+"""Tiles of a small image where each thread computes one."""
 
 _LEAST_ROWS = 32
 """Height of the lowest tiles in input pixels: the overlap costs time, too."""
@@ -161,11 +165,13 @@ class Upscaler:
         if alpha is not None and shape.alpha and settings.alpha != "keep":
             assert isinstance(image, Image)
             source = bleed(image.pixels, alpha)
+        workers = get_workers(self.policy.threads) if self.policy.device == "cpu" else None
         colors = upscale_bands(
             self._forward(settings),
             source,
             grid,
             _post_process(settings, image.about.icc),
+            workers=workers,
             progress=lambda tiles, _: count(0, tiles),
             stop_requested=stop,
         )
@@ -178,6 +184,7 @@ class Upscaler:
                 alpha[..., None],
                 grid,
                 PostProcess(),
+                workers=workers,
                 progress=(lambda tiles, _: count(1, tiles)) if by_model else no_progress,
                 stop_requested=stop,
             )
@@ -186,7 +193,8 @@ class Upscaler:
         while True:
             # Time that whoever takes the bands spends on them does not count.
             began = time.perf_counter()
-            band = next(bands, None)
+            # On the CPU never by the caller's OpenMP threads: they stall when one loses its core.
+            band = call_steadily(lambda: next(bands, None)) if workers else next(bands, None)
             seconds += time.perf_counter() - began
             if band is None:
                 break
@@ -268,8 +276,11 @@ class Upscaler:
         exact = all(network.exact for network in networks)
         tile = policy.tile
         fixed = any(has_fixed_tiles(network.policy.backend) for network in networks)
-        if self._tile_is_auto and not fixed and size[0] * size[1] <= (tile + 2 * WHOLE_MARGIN) ** 2:
-            tile = 0
+        if self._tile_is_auto and not fixed:
+            if policy.tiles_at_once > 1:
+                tile = min(tile, max(_LEAST_ROWS, math.isqrt(size[0] * size[1] // _FEWEST_TILES)))
+            elif size[0] * size[1] <= (tile + 2 * WHOLE_MARGIN) ** 2:
+                tile = 0
         rows = tile
         if self._tile_is_auto and tile:
             # Tiles of a wide image are less high, so that a line of them takes little memory.
@@ -301,7 +312,7 @@ class Upscaler:
                     read_size=-(-(side + 2 * needed) // 16) * 16 if fixed and tile else 0,
                 )
             )
-        return Grid(axes[0], axes[1], self.scale, policy.batch)
+        return Grid(axes[0], axes[1], self.scale, policy.batch, policy.tiles_at_once)
 
 
 def build_upscaler(
@@ -329,6 +340,7 @@ def _combine(found: Sequence[Policy]) -> Policy:
         tile=min(policy.tile for policy in found),
         overlap=max(policy.overlap or 0 for policy in found),
         batch=min(policy.batch for policy in found),
+        tiles_at_once=min(policy.tiles_at_once for policy in found),
         reasons=tuple(dict.fromkeys(text for policy in found for text in policy.reasons)),
     )
 

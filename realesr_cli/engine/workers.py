@@ -13,7 +13,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 import torch
@@ -26,6 +26,8 @@ Stage = Callable[[int], object]
 
 _here = threading.local()
 _pools: dict[tuple[int, int], Workers] = {}
+_idle: dict[int, list[Workers]] = {}
+"""Threads of `call_steadily` without work, by process."""
 _lock = threading.Lock()
 
 
@@ -38,11 +40,36 @@ def get_workers(count: int) -> Workers:
         return _pools[key]
 
 
+def call_steadily(function: Callable[[], B]) -> B:
+    """Call a function in a thread that uses one OpenMP thread, and return its result.
+
+    What the function gives to workers they share, unlike what a worker itself does.
+    """
+    if getattr(_here, "is_single", False):
+        return function()
+    with _lock:
+        key = os.getpid()
+        idle = _idle.setdefault(key, [])
+        thread = idle.pop() if idle else Workers(1, shares=True)
+    result = thread.submit(function)
+    _wait(result)  # Interrupted here, the thread is given up: it is still busy.
+    idle.append(thread)
+    return result.result()
+
+
+def _wait(future: Future[B]) -> None:
+    """Wait for a result; in steps, since on Windows a single wait cannot be interrupted."""
+    while not wait([future], 1).done:
+        pass
+
+
 class Workers:
     """A number of threads that take work from one queue. Safe to use from several threads."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, shares: bool = False) -> None:
+        """Start the threads; with `shares` they are not workers to `run`, which uses others."""
         self.count = count
+        self._shares = shares
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         for i in range(count):
             name = f"realesr-worker-{i}"
@@ -51,7 +78,7 @@ class Workers:
     def _work(self) -> None:
         from threadpoolctl import threadpool_limits
 
-        _here.is_worker = True
+        _here.is_single, _here.is_worker = True, not self._shares
         # The first call makes torch apply its own number to this thread, which would undo ours.
         torch.get_num_threads()
         threadpool_limits(1, user_api="openmp")
@@ -89,21 +116,34 @@ class Workers:
         try:
             for item in items:
                 if len(pending) == ahead:
+                    _wait(pending[0])
                     yield pending.popleft().result()
-                pending.append(self._submit(function, item))
+                pending.append(self.submit(functools.partial(function, item)))
             while pending:
+                _wait(pending[0])
                 yield pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()
 
-    def _submit(self, function: Callable[[A], B], item: A) -> Future[B]:
+    def wrap(self, function: Callable[[A], B]) -> Callable[[A], B]:
+        """Return the function as one that always runs in a worker."""
+
+        def call(item: A) -> B:
+            if getattr(_here, "is_worker", False):
+                return function(item)
+            return next(self.map(function, [item], 1))
+
+        return call
+
+    def submit(self, function: Callable[[], B]) -> Future[B]:
+        """Queue a call."""
         future: Future[B] = Future()
 
         def call() -> None:
             if future.set_running_or_notify_cancel():
                 try:
-                    future.set_result(function(item))
+                    future.set_result(function())
                 except BaseException as error:
                     future.set_exception(error)
 

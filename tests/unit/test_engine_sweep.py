@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from realesr_cli.engine.forward import add_tta
 from realesr_cli.engine.sweep import PostProcess, upscale_tiled
 from realesr_cli.engine.tiling import Axis, Grid
+from realesr_cli.engine.workers import get_workers
 from realesr_cli.errors import CancelledError
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
@@ -233,3 +237,23 @@ def test_any_rounding_is_to_the_nearest():
             lambda _, y=constant: y.clone(), source, grid(source, 2), PostProcess()
         )
         assert (result == expected).all()
+
+
+@pytest.mark.parametrize(
+    "cut", [{"tile": 13, "overlap": 5, "blend": 3}, {"tile": 13, "overlap": 5}]
+)
+def test_workers_change_nothing(cut):
+    """Tiles are computed side by side and rows finished by several threads, in any order."""
+    source = image(150, 40)
+    plain = upscale_tiled(nearest(4), source, grid(source, 4, **cut), PostProcess(strength=0.7))
+    several = dataclasses.replace(grid(source, 4, **cut), at_once=3)
+    post = PostProcess(strength=0.7)
+    threads = set()
+
+    def forward(x):
+        threads.add(threading.get_ident())
+        return nearest(4)(x)
+
+    result = upscale_tiled(forward, source, several, post, workers=get_workers(3))
+    assert np.array_equal(result, plain)
+    assert threading.get_ident() not in threads

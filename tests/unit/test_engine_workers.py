@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from realesr_cli.engine.workers import Workers, get_workers
+from realesr_cli.engine.workers import Workers, call_steadily, get_workers
 
 WORKERS = get_workers(3)
 
@@ -112,3 +112,18 @@ def test_workers_are_shared_and_started_again_after_a_fork():
     assert os.read(readable, 1) == bytes([4])
     os.close(readable)
     os.close(writable)
+
+
+def test_a_steady_call_computes_with_one_thread_and_shares_with_workers():
+    def call():
+        seen: list[str] = []
+        WORKERS.each(lambda _: seen.append(threading.current_thread().name), range(20))
+        assert threading.current_thread().name not in seen
+        return torch.get_num_threads(), threading.get_ident(), call_steadily(threading.get_ident)
+
+    threads, here, nested = call_steadily(call)
+    assert threads == 1
+    assert here == nested != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        call_steadily(lambda: 1 // 0)
+    assert call_steadily(threading.get_ident) == here

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from realesr_cli.engine.backends.base import VALUE_BYTES, Availability, output_bytes_per_pixel
 from realesr_cli.engine.forward import Forward
+from realesr_cli.engine.workers import get_workers
 from realesr_cli.nets.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -78,4 +79,5 @@ class TorchBackend:
                 result: Tensor = clone(x).float()
                 return result
 
-        return forward
+        # On the CPU a tile is computed by one worker, whoever asks for it.
+        return forward if device.type != "cpu" else get_workers(policy.threads).wrap(forward)
