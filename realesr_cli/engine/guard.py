@@ -6,6 +6,7 @@ import dataclasses
 import math
 import threading
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -270,3 +271,17 @@ def place_network(network: nn.Module, engine: EngineSettings) -> PlacedNetwork:
     precision = "auto" if engine.precision == "fp16" else engine.precision
     on_cpu = dataclasses.replace(engine, device="cpu", precision=precision, backend="auto")
     return place_network(network, on_cpu)
+
+
+def combine_policies(found: Sequence[Policy]) -> Policy:
+    """Return the first network's policy, with tiles that suit all of them."""
+    if len(found) == 1:
+        return found[0]
+    return dataclasses.replace(
+        found[0],
+        tile=min(policy.tile for policy in found),
+        overlap=max(policy.overlap or 0 for policy in found),
+        batch=min(policy.batch for policy in found),
+        tiles_at_once=min(policy.tiles_at_once for policy in found),
+        reasons=tuple(dict.fromkeys(text for policy in found for text in policy.reasons)),
+    )

@@ -71,33 +71,6 @@ class PostProcess:
     """The inverse, before rounding."""
 
 
-def upscale_tiled(
-    forward: Forward | None,
-    source: Array,
-    grid: Grid,
-    post: PostProcess,
-    *,
-    workers: Workers | None = None,
-    progress: Progress = no_progress,
-    stop_requested: StopRequested = never,
-) -> Array:
-    """Enlarge `source` (H, W, 1 or 3) to (grid.rows.out_size, grid.columns.out_size, same C).
-
-    Same dtype in and out: uint8, uint16, or float32 in [0, 1]. `forward` None resamples only.
-    Raises CancelledError when asked to stop, OutOfMemoryError when (from the Forward) a tile does
-    not fit in memory.
-    """
-    target = np.empty((grid.rows.out_size, grid.columns.out_size, source.shape[2]), source.dtype)
-    start = 0
-    for band in upscale_bands(
-        forward, source, grid, post, workers=workers, progress=progress,
-        stop_requested=stop_requested,
-    ):  # fmt: skip
-        target[start : start + len(band)] = band
-        start += len(band)
-    return target
-
-
 @torch.inference_mode()
 def upscale_bands(
     forward: Forward | None,
@@ -113,7 +86,9 @@ def upscale_bands(
 
     One channel goes through the network as three equal ones and comes back as their luma. Rows of
     `source` are asked for in order, but for the overlap of tiles and the lag of back-projection.
-    On the CPU `workers` compute `grid.at_once` tiles side by side, and finish rows.
+    Same dtype in and out: uint8, uint16, or float32 in [0, 1]. `forward` None resamples only. On
+    the CPU `workers` compute `grid.at_once` tiles side by side, and finish rows. Raises
+    CancelledError when asked to stop, OutOfMemoryError (from the Forward) when a tile does not fit.
     """
     lines = _compute_lines(forward, source, grid, post, workers, (progress, stop_requested))
 

@@ -14,8 +14,13 @@ from realesr_cli.engine import policy as policies
 from realesr_cli.engine.backends import find_backend, has_fixed_tiles
 from realesr_cli.engine.estimate import Estimate, ImageShape, Pace, estimate, working_bytes
 from realesr_cli.engine.forward import Forward, add_tta, blend, require_same_scale
-from realesr_cli.engine.guard import BLEND, PlacedNetwork, get_architecture, place_network
-from realesr_cli.engine.policy import Policy
+from realesr_cli.engine.guard import (
+    BLEND,
+    PlacedNetwork,
+    combine_policies,
+    get_architecture,
+    place_network,
+)
 from realesr_cli.engine.settings import (
     DEFAULT_SHARE,
     EngineSettings,
@@ -73,7 +78,7 @@ class Upscaler:
             require_same_scale(*names)
         networks = (net,) if partner is None else (net, partner)
         self._networks = [place_network(network, engine) for network in networks]
-        self.policy = _combine([network.policy for network in self._networks])
+        self.policy = combine_policies([network.policy for network in self._networks])
         self._tile_is_auto = engine.tile == "auto"
         self.memory = policies.memory_budget(engine)
         """Bytes of main memory for images and tiles."""
@@ -155,6 +160,8 @@ class Upscaler:
         source: RowSource
         if isinstance(image, Image):
             source, alpha = image.pixels, image.alpha
+            if alpha is not None and shape.alpha and settings.alpha != "keep":
+                source = bleed(image.pixels, alpha)
         else:
             lag = 0
             if settings.back_project:
@@ -162,19 +169,14 @@ class Upscaler:
 
                 lag = count_held_rows(settings.back_project, 1)
             source, alpha = RowWindow(image, lag), None
-        if alpha is not None and shape.alpha and settings.alpha != "keep":
-            assert isinstance(image, Image)
-            source = bleed(image.pixels, alpha)
         workers = get_workers(self.policy.threads) if self.policy.device == "cpu" else None
         colors = upscale_bands(
             self._forward(settings),
             source,
             grid,
             _post_process(settings, image.about.icc),
-            workers=workers,
-            progress=lambda tiles, _: count(0, tiles),
-            stop_requested=stop,
-        )
+            workers=workers, progress=lambda tiles, _: count(0, tiles), stop_requested=stop,
+        )  # fmt: skip
         alphas = None
         if alpha is not None and shape.alpha:
             by_model = settings.alpha != "resize"
@@ -266,7 +268,7 @@ class Upscaler:
         """Decide how an image of this (height, width) and depth is cut."""
         out = output_size(settings, size, self.scale)
         networks = self._used(settings)
-        policy = _combine([network.policy for network in networks])
+        policy = combine_policies([network.policy for network in networks])
         own = max(network.overlap for network in networks)
         overlap = own
         if settings.color_fix:
@@ -329,20 +331,6 @@ def build_upscaler(
         (first.name, first.architecture.scale), (partner.name, partner.architecture.scale)
     )
     return Upscaler(first.net, engine, partner=partner.net)
-
-
-def _combine(found: Sequence[Policy]) -> Policy:
-    """Return the first network's policy, with tiles that suit all of them."""
-    if len(found) == 1:
-        return found[0]
-    return dataclasses.replace(
-        found[0],
-        tile=min(policy.tile for policy in found),
-        overlap=max(policy.overlap or 0 for policy in found),
-        batch=min(policy.batch for policy in found),
-        tiles_at_once=min(policy.tiles_at_once for policy in found),
-        reasons=tuple(dict.fromkeys(text for policy in found for text in policy.reasons)),
-    )
 
 
 def _post_process(settings: UpscaleSettings, icc: bytes | None) -> PostProcess:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from realesr_cli.engine.estimate import ImageShape
 from realesr_cli.engine.row_correction import RowCorrection, count_held_rows
 from realesr_cli.engine.settings import EngineSettings, UpscaleSettings
-from realesr_cli.engine.sweep import PostProcess, upscale_tiled
+from realesr_cli.engine.sweep import PostProcess, upscale_bands
 from realesr_cli.engine.tiling import Axis, Grid
 from realesr_cli.engine.upscaler import Upscaler
 from realesr_cli.errors import ConfigError, UnsupportedImageError
@@ -19,6 +19,10 @@ from realesr_cli.image.types import Image
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.ops.back_projection import KERNELS, back_project, make_axis_steps
 from realesr_cli.ops.resize import resize
+
+
+def upscale_tiled(forward, source, grid, post, **options):
+    return np.concatenate(list(upscale_bands(forward, source, grid, post, **options)))
 
 
 def nearest(scale):

@@ -12,12 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realesr_cli.engine.forward import add_tta
-from realesr_cli.engine.sweep import PostProcess, upscale_tiled
+from realesr_cli.engine.sweep import PostProcess, upscale_bands
 from realesr_cli.engine.tiling import Axis, Grid
 from realesr_cli.engine.workers import get_workers
 from realesr_cli.errors import CancelledError
 from realesr_cli.nets.compact import CompactArchitecture
 from realesr_cli.nets.rrdbnet import RRDBArchitecture
+
+
+def upscale_tiled(forward, source, grid, post, **options):
+    return np.concatenate(list(upscale_bands(forward, source, grid, post, **options)))
 
 
 def nearest(scale):
