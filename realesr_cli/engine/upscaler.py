@@ -180,16 +180,15 @@ class Upscaler:
         alphas = None
         if alpha is not None and shape.alpha:
             by_model = settings.alpha != "resize"
-            # Without back-projection, which rings around hard edges: a cut-out would get a ghost.
+            # No back-projection: it rings around hard edges, so a cut-out would get a ghost.
             alphas = upscale_bands(
                 self._forward(settings) if by_model else None,
                 alpha[..., None],
                 grid,
-                PostProcess(),
-                workers=workers,
+                PostProcess(), workers=workers,
                 progress=(lambda tiles, _: count(1, tiles)) if by_model else no_progress,
                 stop_requested=stop,
-            )
+            )  # fmt: skip
         bands = join_alpha_rows(colors, alphas, None if alpha is None else alpha.flat[0])
         seconds = 0.0
         while True:
