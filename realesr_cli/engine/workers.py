@@ -72,7 +72,7 @@ class Workers:
         self._shares = shares
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         for i in range(count):
-            name = f"realesr-worker-{i}"
+            name = f"realesr-{'caller' if shares else 'worker'}-{i}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
