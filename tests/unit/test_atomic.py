@@ -139,7 +139,11 @@ def test_a_file_removed_before_it_is_locked_is_made_again(
     assert os.listdir(tmp_path) == ["a.png"]
 
 
-def test_writers_and_cleaners_in_one_folder_do_not_meet(tmp_path: Path) -> None:
+def test_writers_and_cleaners_in_one_folder_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is about locks; beside other writers each of 300 waits for the disk may take a second.
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     stop = threading.Event()
 
     def clean() -> None:
