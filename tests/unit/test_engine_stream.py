@@ -81,7 +81,8 @@ def in_one_piece(upscaler: Upscaler, image: Image, settings: UpscaleSettings) ->
         back_project=settings.back_project,
         kernel=settings.kernel,
     )
-    return sweep.upscale_tiled(upscaler._forward(settings), image.pixels, grid, post)
+    bands = sweep.upscale_bands(upscaler._forward(settings), image.pixels, grid, post)
+    return np.concatenate(list(bands))
 
 
 @pytest.mark.parametrize(
