@@ -75,7 +75,7 @@ def load_file_from_url(
     and what `weights.fetch.ensure` raises.
     """
     name = file_name or PurePosixPath(urlsplit(url).path).name
-    path = Path(model_dir or registry.weights_dir()).expanduser().resolve() / Path(name).name
+    path = Path(os.path.expanduser(model_dir or registry.weights_dir())).resolve() / Path(name).name
     if path.is_file():
         return str(path)
     entry = registry.find(name)

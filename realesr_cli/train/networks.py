@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def check_models(config: TrainConfig, *, resumed: bool = False) -> None:
     if config.discriminator.init and _registered(config.discriminator.init) is None:
         files.append(config.discriminator.init)
     for name in filter(None, [*files, config.validation.feat_weights]):
-        if not Path(name).expanduser().is_file():
+        if not Path(os.path.expanduser(name)).is_file():
             raise UnknownModelError(f"{name}: no such file")
     for stage in config.stages:
         if stage.distill.weight:
@@ -147,7 +148,7 @@ def _load_distance(config: TrainConfig, progress: Progress) -> nn.Module | None:
     if validation.perceptual != FEATURES or not validation.every:
         return None
     if validation.feat_weights:
-        return PerceptualDistance(read_state(Path(validation.feat_weights).expanduser())[0])
+        return PerceptualDistance(read_state(Path(os.path.expanduser(validation.feat_weights)))[0])
     try:
         path = ensure(resolve(FEATURES), progress=progress)
     except ModelUnavailableError as error:
@@ -215,7 +216,7 @@ def load_start_discriminator(
     """
     net, init = new_discriminator(config, stage), config.discriminator.init
     entry = _registered(init)
-    path = Path(init).expanduser() if entry is None else ensure(entry, progress=progress)
+    path = Path(os.path.expanduser(init)) if entry is None else ensure(entry, progress=progress)
     load_discriminator(net, read_state(path)[0])
     return net
 
@@ -243,11 +244,11 @@ def _names(config: TrainConfig, *, resumed: bool) -> Iterator[str]:
 def _entries(name: str) -> list[RegistryEntry]:
     """Return the registry entries of a name or mixture; none for a path."""
     entry = _registered(name) if name else None
-    if entry is not None or not name or Path(name).expanduser().exists():
+    if entry is not None or not name or Path(os.path.expanduser(name)).exists():
         return [entry] if entry is not None else []
     return [part.entry for part in locate(name).parts if part.entry is not None]
 
 
 def _registered(name: str) -> RegistryEntry | None:
     """Return the registry entry of a name; None for a path."""
-    return None if Path(name).expanduser().exists() else find(name)
+    return None if Path(os.path.expanduser(name)).exists() else find(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ def locate(
 
 
 def _locate(model: str | Path, scale: float | None) -> LocatedModel:
-    text, path = str(model), Path(model).expanduser()
+    # Path.expanduser raises for a user that there is not.
+    text, path = str(model), Path(os.path.expanduser(model))
     if isinstance(model, str) and text.lower() == AUTO:
         entry = registry.automatic(scale)
         return dataclasses.replace(locate_entry(entry), spare=registry.bundled())
@@ -209,7 +211,7 @@ _MAX_TEXT, _MAX_COLONS = 4096, 16
 
 
 def _is_model(text: str) -> bool:
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if text.lower() == AUTO or _is_file(path) or _is_folder(path):
         return True
     return registry.find(text) is not None

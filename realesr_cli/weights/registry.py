@@ -88,7 +88,7 @@ def home() -> Path:
     """Return the cache folder: REALESR_HOME, or the platform's; it need not exist."""
     chosen = os.environ.get("REALESR_HOME")
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     return Path(platformdirs.user_cache_dir("realesr", appauthor=False))
 
 

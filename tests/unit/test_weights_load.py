@@ -260,3 +260,9 @@ def test_names_of_any_length(name: str) -> None:
     with pytest.raises((UnknownModelError, ConfigError)) as caught:
         open_model(name, offline=True)
     assert len(str(caught.value)) < 6000
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name", "~nobody-of-this-name/m.pth"])
+def test_a_home_that_does_not_exist_is_an_unknown_model(name: str) -> None:
+    with pytest.raises(UnknownModelError, match="nobody-of-this-name"):
+        load_model(name)
